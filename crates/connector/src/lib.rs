@@ -1,0 +1,23 @@
+//! The contracts that connectors implement: [`Source`] (ELT in), [`Destination`] (out to tools) and
+//! [`Warehouse`] (tables), their [`ConnectorError`], and the [`Registry`] that the binary hands to stages.
+//!
+//! A trait here is small on purpose. Retry, rate limits, batching, ordering, dead letters and metrics
+//! belong to the stages, never to a connector: a connector says what happened and an [`ErrorKind`] says
+//! what to do next. Stages know these traits alone, never a connector; connectors never know a stage.
+
+mod destination;
+mod dialect;
+mod error;
+mod registry;
+mod source;
+mod warehouse;
+
+pub use destination::{Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
+pub use dialect::{Dialect, dialect};
+pub use error::{ConnectorError, ErrorKind};
+pub use registry::{Context, DestinationEntry, Registry, SourceEntry, WarehouseEntry};
+pub use source::{ReadRequest, Source, SourceMessage};
+pub use warehouse::{
+    Count, KafkaIdentity, Load, OffsetRange, Positions, QueryStream, Resume, SchemaChange, SeenId, Swap,
+    TableLoad, TableName, TableSchemas, Warehouse, WriteMode,
+};

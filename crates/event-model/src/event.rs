@@ -1,0 +1,156 @@
+//! A fact a user caused, as it travels.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::wire::{DecodeError, Message, WireRecord};
+use crate::{MessageId, PartitionKey, SourceId};
+
+/// The kind of event: of the request's path, or of the event's own `type` in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventType {
+    /// Who a user is.
+    Identify,
+    /// What a user did.
+    Track,
+    /// Which web page they saw.
+    Page,
+    /// Which screen of an app they saw.
+    Screen,
+    /// Which group they belong to.
+    Group,
+    /// That two user ids are one person.
+    Alias,
+    /// That two identifiers are one person (identity resolution).
+    Merge,
+}
+
+/// The text is none of the types.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown event type")]
+pub struct UnknownEventType;
+
+impl EventType {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identify => "identify",
+            Self::Track => "track",
+            Self::Page => "page",
+            Self::Screen => "screen",
+            Self::Group => "group",
+            Self::Alias => "alias",
+            Self::Merge => "merge",
+        }
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EventType {
+    type Err = UnknownEventType;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEventType> {
+        match text {
+            "identify" => Ok(Self::Identify),
+            "track" => Ok(Self::Track),
+            "page" => Ok(Self::Page),
+            "screen" => Ok(Self::Screen),
+            "group" => Ok(Self::Group),
+            "alias" => Ok(Self::Alias),
+            "merge" => Ok(Self::Merge),
+            _ => Err(UnknownEventType),
+        }
+    }
+}
+
+/// One event of a user. `body` is the client's JSON, untouched but for masked or sealed spans; the other
+/// fields are what the server decided, and they win over what the body says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The event's `type` as text: one of [`EventType`], or whatever else a client sent in a batch. The
+    /// consumers reject what they do not know, with a reason.
+    pub event_type: String,
+    /// By which client retries are recognised.
+    pub message_id: MessageId,
+    /// The person, in RudderStack's terms.
+    pub rudder_id: Uuid,
+    /// When the server had the whole request.
+    pub received_at: DateTime<Utc>,
+    /// The batch's `sentAt` as the client wrote it, for events that have none of their own.
+    pub sent_at: Option<String>,
+    /// The client's address, after the source's privacy policy.
+    pub request_ip: Option<String>,
+    /// Which source it came in by.
+    pub source: SourceId,
+    /// Version of the privacy policy that was applied.
+    pub policy: Option<String>,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// Orders the events of one person.
+    pub key: PartitionKey,
+    /// The client's JSON object.
+    pub body: Bytes,
+}
+
+const TYPE: &str = "type";
+const MESSAGE_ID: &str = "message-id";
+const RUDDER_ID: &str = "rudder-id";
+const RECEIVED_AT: &str = "received-at";
+const SENT_AT: &str = "sent-at";
+const REQUEST_IP: &str = "request-ip";
+const SOURCE: &str = "source";
+const POLICY: &str = "policy";
+const TRACEPARENT: &str = "traceparent";
+
+impl Event {
+    /// The type, where it is one we know.
+    ///
+    /// # Errors
+    /// [`UnknownEventType`]: a client sent something else in a batch.
+    pub fn known_type(&self) -> Result<EventType, UnknownEventType> {
+        self.event_type.parse()
+    }
+}
+
+impl Message for Event {
+    fn encode(&self) -> WireRecord {
+        WireRecord::new(Bytes::copy_from_slice(&self.key.0), self.body.clone())
+            .with(TYPE, self.event_type.clone())
+            .with(MESSAGE_ID, self.message_id.0.clone())
+            .with(RUDDER_ID, self.rudder_id.to_string())
+            .with_time(RECEIVED_AT, self.received_at)
+            .with_some(SENT_AT, self.sent_at.as_deref())
+            .with_some(REQUEST_IP, self.request_ip.as_deref())
+            .with(SOURCE, self.source.to_string())
+            .with_some(POLICY, self.policy.as_deref())
+            .with_some(TRACEPARENT, self.traceparent.as_deref())
+    }
+
+    fn decode(record: &WireRecord) -> Result<Self, DecodeError> {
+        Ok(Self {
+            event_type: record.required(TYPE)?.to_owned(),
+            message_id: MessageId(record.required(MESSAGE_ID)?.to_owned()),
+            rudder_id: record.parsed(RUDDER_ID)?,
+            received_at: record.time(RECEIVED_AT)?,
+            sent_at: record.text(SENT_AT)?.map(str::to_owned),
+            request_ip: record.text(REQUEST_IP)?.map(str::to_owned),
+            source: record.parsed(SOURCE)?,
+            policy: record.text(POLICY)?.map(str::to_owned),
+            traceparent: record.text(TRACEPARENT)?.map(str::to_owned),
+            key: record.partition_key()?,
+            body: record.body()?,
+        })
+    }
+}

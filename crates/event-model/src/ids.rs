@@ -1,0 +1,279 @@
+//! Names that users choose, and keys and ids that the system makes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A name was refused: it is part of topic names, group names, table names and paths.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid name {0:?}: use 1 to 63 of a-z, 0-9, '-' and '_', starting with a letter or digit")]
+pub struct InvalidId(pub String);
+
+/// The longest name. With the longest topic suffix two of them stay under Kafka's 249 characters.
+const MAX_ID_LENGTH: usize = 63;
+
+fn check_id(name: &str) -> Result<(), InvalidId> {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if starts_well && name.len() <= MAX_ID_LENGTH && name.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(InvalidId(name.to_owned()))
+}
+
+/// One newtype per noun, so that a source's name cannot be handed to what wants a destination's.
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(name: &str) -> Result<Self, InvalidId> {
+                check_id(name)?;
+                Ok(Self(name.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(name: String) -> Result<Self, InvalidId> {
+                check_id(&name)?;
+                Ok(Self(name))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// The installation's name: the first part of every topic, group and state path, so that two share
+    /// one cluster.
+    Workspace
+}
+name_type! {
+    /// Where events or records come from.
+    SourceId
+}
+name_type! {
+    /// One configured instance of a destination.
+    DestinationId
+}
+name_type! {
+    /// One configured warehouse or lake.
+    WarehouseId
+}
+name_type! {
+    /// From a source to a warehouse or a destination. The config gives it as `from` and `to`;
+    /// its id is [`ConnectionId::between`] the two.
+    ConnectionId
+}
+name_type! {
+    /// A reverse ETL model with mapping and schedule.
+    SyncId
+}
+name_type! {
+    /// A topic of a source's own; see [`Lane::main`].
+    Lane
+}
+
+impl ConnectionId {
+    /// The id of the connection from `from` to `to`: `<from>--<to>`.
+    ///
+    /// # Errors
+    /// The joined name is longer than 63 characters.
+    pub fn between(from: &str, to: &str) -> Result<Self, InvalidId> {
+        format!("{from}--{to}").parse()
+    }
+}
+
+impl Lane {
+    /// The lane of every source that names no other.
+    #[must_use]
+    pub fn main() -> Self {
+        Self("main".to_owned())
+    }
+}
+
+/// The id by which client retries of one event are recognised for 28 days. Any text the client sent, or
+/// a UUID made at the door.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(pub String);
+
+impl MessageId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One try at reading a source: the epoch of the lease under which it ran, so the newer has the higher
+/// number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttemptId(pub u64);
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A Kafka record key: 16 bytes of a keyed hash. Order is promised per key, and no personal data can be
+/// read from one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionKey(pub [u8; 16]);
+
+impl PartitionKey {
+    /// Lower-case hexadecimal, 32 characters.
+    #[must_use]
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// Reads what [`Self::to_hex`] wrote.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut key = [0_u8; 16];
+        hex::decode_to_slice(text, &mut key).ok()?;
+        Some(Self(key))
+    }
+}
+
+impl Serialize for PartitionKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for PartitionKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("a key is 32 hexadecimal digits"))
+    }
+}
+
+/// Makes partition keys under the workspace's key, which never rotates: rotating it would break the
+/// order of everything in flight.
+#[derive(Clone)]
+pub struct KeyHasher(blake3::Hasher);
+
+impl KeyHasher {
+    /// `workspace_key`: 32 random bytes made once per workspace and kept in its state.
+    #[must_use]
+    pub fn new(workspace_key: &[u8; 32]) -> Self {
+        Self(blake3::Hasher::new_keyed(workspace_key))
+    }
+
+    /// The key of all events of one person: of their anonymousId, else their userId.
+    #[must_use]
+    pub fn person(&self, anonymous_id: &str, user_id: &str) -> PartitionKey {
+        if anonymous_id.is_empty() {
+            return self.parts(&[b"user", user_id.as_bytes()]);
+        }
+        self.parts(&[b"anonymous", anonymous_id.as_bytes()])
+    }
+
+    /// The key of one row: of the stream or sync it belongs to and its primary key.
+    #[must_use]
+    pub fn row(&self, owner: &str, primary_key: &[u8]) -> PartitionKey {
+        self.parts(&[b"row", owner.as_bytes(), primary_key])
+    }
+
+    /// Each part is preceded by its length, so that ("a", "bc") and ("ab", "c") differ.
+    fn parts(&self, parts: &[&[u8]]) -> PartitionKey {
+        let mut hasher = self.0.clone();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let mut key = [0_u8; 16];
+        hasher.finalize_xof().fill(&mut key);
+        PartitionKey(key)
+    }
+}
+
+impl fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHasher(***)")
+    }
+}
+
+/// RudderStack's `rudderId`: MD5 of `userId:anonymousId` with the version and variant bits of a v4 UUID
+/// (gateway protocol §4.3).
+#[must_use]
+pub fn rudder_id(user_id: &str, anonymous_id: &str) -> Uuid {
+    let mut hasher = Md5::new();
+    hasher.update(user_id.as_bytes());
+    hasher.update(b":");
+    hasher.update(anonymous_id.as_bytes());
+    let mut digest: [u8; 16] = hasher.finalize().into();
+    digest[6] = (digest[6] & 0x0f) | 0x40;
+    digest[8] = (digest[8] & 0x3f) | 0x80;
+    Uuid::from_bytes(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_safe_in_topics_and_paths() {
+        for good in ["web", "a", "0", "a-b_c9", &"x".repeat(63)] {
+            assert!(good.parse::<SourceId>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "_a", "A", "a.b", "a/b", "é", "a b", &"x".repeat(64)] {
+            assert!(bad.parse::<SourceId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_person_has_one_key_whatever_the_user_id() {
+        let hasher = KeyHasher::new(&[7; 32]);
+        assert_eq!(hasher.person("anon", ""), hasher.person("anon", "user"));
+        assert_ne!(hasher.person("", "x"), hasher.person("x", ""), "the two kinds of id do not collide");
+        assert_ne!(KeyHasher::new(&[8; 32]).person("anon", ""), hasher.person("anon", ""));
+        assert_ne!(hasher.row("a", b"bc"), hasher.row("ab", b"c"));
+    }
+
+    #[test]
+    fn a_key_survives_hexadecimal() {
+        let key = KeyHasher::new(&[1; 32]).row("s", b"k");
+        assert_eq!(PartitionKey::from_hex(&key.to_hex()), Some(key));
+        assert_eq!(PartitionKey::from_hex("abc"), None);
+    }
+}

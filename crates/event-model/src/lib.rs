@@ -1,0 +1,31 @@
+//! What two stages must agree on: the messages that cross Kafka, their ids, the field types of
+//! warehouse columns, and the topics themselves.
+//!
+//! Nothing here does I/O or is async. A stage that wants to talk to another stage does so by a type of
+//! this crate and a topic of [`topics`]; there is no other way.
+//!
+//! Reading order: [`topics`] is the map of the river, then [`Event`], [`Record`] and [`Change`] (the
+//! three things that flow down it), then [`Outcome`] and [`DeadLetter`] (what became of them). [`wire`]
+//! is how each becomes a Kafka record; samples of every shape ever written are kept in
+//! `tests/wire/v1`, and decoding them all is the compatibility promise.
+
+mod change;
+mod event;
+mod field;
+mod ids;
+mod operations;
+mod outcome;
+mod record;
+pub mod topics;
+pub mod wire;
+
+pub use change::{Change, ChangeOp};
+pub use event::{Event, EventType, UnknownEventType};
+pub use field::FieldType;
+pub use ids::{
+    AttemptId, ConnectionId, DestinationId, InvalidId, KeyHasher, Lane, MessageId, PartitionKey, SourceId,
+    SyncId, WarehouseId, Workspace, rudder_id,
+};
+pub use operations::{AuditEntry, Control};
+pub use outcome::{DeadLetter, Disposition, Origin, Outcome, Progress, Reason, Stage};
+pub use record::{Barrier, LoadMode, Record, RecordBody, StreamSpec};

@@ -1,0 +1,1 @@
+//! Placeholder doc, replaced by the first slice.

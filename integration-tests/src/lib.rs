@@ -1,0 +1,1 @@
+//! Journeys over the built binary; see `tests/it`.
