@@ -1,1 +1,14 @@
-fn main() {}
+//! The journeys: the built binary and real servers, driven from outside; and checks of the tree itself.
+//!
+//! Each test starts what it needs on free ports and stops it. Servers come from variables that `./test`
+//! sets; without them those tests say SKIPPED and why.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on should stop"
+)]
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+
+mod tidy;

@@ -1,0 +1,27 @@
+# `just` lists what there is.
+flags := "--locked --ignore-rust-version"
+
+default:
+    @just --list
+
+# The whole river once, on sample data.
+demo:
+    cargo run {{flags}} -p millrace -- demo
+
+# All stages in one process on this machine.
+dev *ARGS:
+    cargo run {{flags}} -p millrace -- dev {{ARGS}}
+
+# Every test, with the servers it needs.
+test *ARGS:
+    ./test {{ARGS}}
+
+# What continuous integration checks before the tests.
+lint:
+    cargo fmt --all --check
+    cargo clippy {{flags}} --workspace --all-targets -- -D warnings
+    cargo deny --offline check bans licenses sources
+
+# Rewrites the files that golden tests hold equal to the code.
+golden:
+    UPDATE_GOLDEN=1 cargo test {{flags}} -p millrace-event-model
