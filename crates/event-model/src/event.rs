@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -121,6 +121,30 @@ impl Event {
     /// [`UnknownEventType`]: a client sent something else in a batch.
     pub fn known_type(&self) -> Result<EventType, UnknownEventType> {
         self.event_type.parse()
+    }
+
+    /// What the server decided, in the names of RudderStack's events: in a document for others each wins
+    /// over the body's own field. `sentAt` is not among them: it only stands in where the body has none.
+    #[must_use]
+    pub fn decided(&self) -> Vec<(&'static str, String)> {
+        let received_at = self.received_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let mut fields = vec![
+            ("type", self.event_type.clone()),
+            ("messageId", self.message_id.to_string()),
+            ("rudderId", self.rudder_id.to_string()),
+            ("receivedAt", received_at),
+        ];
+        fields.extend(self.request_ip.clone().map(|ip| ("request_ip", ip)));
+        fields
+    }
+
+    /// Stable over retries, restarts and replays: `<source>/<hash of the message id>`. The id itself is
+    /// any text that a client sent; this is short and safe in a header.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        let hash = blake3::hash(self.message_id.as_str().as_bytes());
+        let digits = hash.to_hex();
+        format!("{}/{}", self.source, &digits[..32])
     }
 }
 
