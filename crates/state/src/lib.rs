@@ -1,1 +1,27 @@
-//! Placeholder doc, replaced by the first slice.
+//! What Millrace remembers outside Kafka and the warehouses: an object store, and **one** primitive on it.
+//!
+//! The primitive is create-if-absent of `<path>/<number>`: [`Generations`]. The highest number is the
+//! present one; of any number of writers that want the same number, one wins and the others get
+//! [`StateError::Lost`]. Everything else is said in those terms. A [`Lease`] is a generation with a
+//! holder and an expiry, and the number of its first generation is the epoch by which warehouses fence
+//! off whoever held it before. An intent, a snapshot's manifest, a source's state: each is a generation.
+//! There is no compare-and-swap, no lock and no database.
+//!
+//! A [`Store`] is a folder or memory. What a local store promises: a write that returned survives
+//! SIGKILL of the process at any moment, and a write that was cut off leaves nothing that a reader or a
+//! listing can see (`a_write_that_was_cut_off_is_invisible`). It does not flush to the disk itself, so
+//! after a power loss the last seconds of writes may be missing or empty; an installation that must
+//! survive one keeps its state in a replicated object store.
+
+mod error;
+mod generations;
+mod lease;
+mod store;
+mod workspace_key;
+
+pub use error::StateError;
+pub use generations::{Generation, Generations};
+pub use lease::{Lease, LeaseAttempt};
+pub use object_store;
+pub use store::{Creation, Store};
+pub use workspace_key::workspace_key;

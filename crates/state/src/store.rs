@@ -1,0 +1,193 @@
+//! An object store with a root.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use crate::StateError;
+
+/// Objects by path, under a root. Cheap to clone; clones and children share the store.
+///
+/// A path is segments joined by `/`. `#` and digits at its end are refused by local folders, which name
+/// unfinished writes so.
+#[derive(Debug, Clone)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    /// The URL of the root of `objects`, without a slash at the end.
+    base: String,
+    prefix: Path,
+}
+
+/// How a create-if-absent went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// It was not there, and now it is, with these bytes.
+    Won,
+    /// It was there already; nothing was changed.
+    Lost,
+}
+
+impl Store {
+    /// Opens a folder (`./state`, `/var/lib/millrace`, `file:///var/lib/millrace`), which is made where it
+    /// is missing, or a new store in memory (`memory://`). A relative path is made absolute here, once:
+    /// what changes the working folder later moves nothing.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or the scheme is not built in.
+    pub fn open(location: &str) -> Result<Self, StateError> {
+        let refuse = |problem: String| StateError::Location { location: location.to_owned(), problem };
+        let Some((scheme, rest)) = location.split_once("://") else {
+            return Self::open_folder(location).map_err(refuse);
+        };
+        match scheme {
+            "file" => Self::open_folder(rest).map_err(refuse),
+            "memory" => Ok(Self::in_memory()),
+            "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" => Err(refuse(format!(
+                "the object store {scheme:?} is not built in yet; use a local folder, such as ./data/state"
+            ))),
+            _ => Err(refuse(format!("unknown scheme {scheme:?}; use a local folder, such as ./data/state"))),
+        }
+    }
+
+    /// A new, empty store in memory, for tests and throw-away runs.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { objects: Arc::new(InMemory::new()), base: "memory://".to_owned(), prefix: Path::default() }
+    }
+
+    fn open_folder(folder: &str) -> Result<Self, String> {
+        if folder.is_empty() {
+            return Err("no folder is named; use one such as ./data/state".to_owned());
+        }
+        let absolute = std::path::absolute(folder).map_err(|error| error.to_string())?;
+        std::fs::create_dir_all(&absolute)
+            .map_err(|error| format!("cannot make the folder {}: {error}", absolute.display()))?;
+        let objects = LocalFileSystem::new_with_prefix(&absolute).map_err(|error| error.to_string())?;
+        let base = format!("file://{}", absolute.display());
+        Ok(Self { objects: Arc::new(objects), base, prefix: Path::default() })
+    }
+
+    /// The same store with a root further in: `path` is segments joined by `/`. Characters that a path
+    /// cannot hold are percent-encoded.
+    #[must_use]
+    pub fn child(&self, path: &str) -> Self {
+        let mut prefix = self.prefix.clone();
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            prefix = prefix.join(segment);
+        }
+        Self { objects: Arc::clone(&self.objects), base: self.base.clone(), prefix }
+    }
+
+    /// The store beneath, whose paths begin with [`Self::prefix`].
+    #[must_use]
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects)
+    }
+
+    /// Where this store's root lies in [`Self::object_store`].
+    #[must_use]
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// The root as a URL, such as `file:///var/lib/millrace/state`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        if self.prefix.as_ref().is_empty() {
+            return self.base.clone();
+        }
+        format!("{}/{}", self.base, self.prefix)
+    }
+
+    /// The object at `path`, or none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn get(&self, path: &str) -> Result<Option<Bytes>, StateError> {
+        let failed = |source| StateError::Store { action: "read", path: path.to_owned(), source };
+        let found = match self.objects.get(&self.resolve(path)?).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        match found.bytes().await {
+            Ok(bytes) => Ok(Some(bytes)),
+            // Deleted between the two steps: a folder opens the file when the bytes are asked for.
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Writes the object at `path`, in place of whatever is there. All of it or nothing. For what only one
+    /// process writes, under a lease or under a name that is its own; else use [`Self::create`].
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StateError> {
+        let written = self.objects.put(&self.resolve(path)?, bytes.into()).await;
+        match written {
+            Ok(_) => Ok(()),
+            Err(source) => Err(StateError::Store { action: "write", path: path.to_owned(), source }),
+        }
+    }
+
+    /// Writes the object at `path` if there is none: of any number of callers, in any number of
+    /// processes, exactly one wins.
+    ///
+    /// # Errors
+    /// The store cannot be written; whether the object is there now is then unknown.
+    pub async fn create(&self, path: &str, bytes: Bytes) -> Result<Creation, StateError> {
+        let options = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(&self.resolve(path)?, bytes.into(), options).await {
+            Ok(_) => Ok(Creation::Won),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Creation::Lost),
+            Err(source) => Err(StateError::Store { action: "write", path: path.to_owned(), source }),
+        }
+    }
+
+    /// The paths of all objects under `prefix` (whole segments; `""` is everything), at any depth, sorted,
+    /// each as [`Self::get`] takes it.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, StateError> {
+        let under = self.resolve(prefix)?;
+        let found: Vec<_> = self
+            .objects
+            .list(Some(&under))
+            .try_collect()
+            .await
+            .map_err(|source| StateError::Store { action: "list", path: prefix.to_owned(), source })?;
+        let mut paths: Vec<String> =
+            found.iter().filter_map(|object| self.relative(&object.location)).collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    /// Deletes the object at `path`; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn delete(&self, path: &str) -> Result<(), StateError> {
+        match self.objects.delete(&self.resolve(path)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(StateError::Store { action: "delete", path: path.to_owned(), source }),
+        }
+    }
+
+    fn resolve(&self, path: &str) -> Result<Path, StateError> {
+        let parsed =
+            Path::parse(path).map_err(|source| StateError::InvalidPath { path: path.to_owned(), source })?;
+        Ok(self.prefix.parts().chain(parsed.parts()).collect())
+    }
+
+    fn relative(&self, location: &Path) -> Option<String> {
+        let parts = location.prefix_match(&self.prefix)?;
+        Some(parts.collect::<Path>().to_string())
+    }
+}
