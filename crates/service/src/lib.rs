@@ -1,5 +1,29 @@
-//! Placeholder doc, replaced by the first slice.
+//! The chassis of every process: what a stage needs besides its own work.
+//!
+//! A stage is handed a [`SharedClock`], a [`Stop`] and a [`HealthHandle`]; the binary reads the
+//! [`config`], installs [`telemetry`], serves [`admin`] and owns the [`Tasks`]. Time and the environment
+//! come in through here and nowhere else, so that tests are deterministic: a stage reads no environment
+//! variable and no config file.
+//!
+//! Shutdown has one order: [`stop_on_signals`] triggers the [`Stop`]; each stage stops its intake, drains
+//! within its bound, commits and returns; [`Tasks::join`] has then awaited everything that was spawned.
 
-mod crash;
+pub mod admin;
+mod clock;
+pub mod config;
+mod health;
+mod schedule;
+mod secret;
+mod stop;
+mod tasks;
+pub mod telemetry;
+mod tls;
 
-pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use health::{Health, HealthHandle, Readiness};
+pub use schedule::{InvalidSchedule, Schedule};
+pub use secrecy;
+pub use secret::Secret;
+pub use stop::{Stop, stop_on_signals};
+pub use tasks::{TaskError, Tasks};
+pub use tls::install_tls;

@@ -1,0 +1,157 @@
+//! When something runs by itself.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// When something runs by itself: `30s`, `"*/15 * * * *"`, or `manual`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Schedule {
+    /// This long after the last run began, or at once when it took longer.
+    Every(Duration),
+    /// At the times of a cron expression, in UTC.
+    Cron(Box<Cron>),
+    /// Never by itself.
+    Manual,
+}
+
+/// A text that is no schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no schedule: use an interval such as 500ms, 30s, 5m, 2h or 1d, \
+     a cron expression such as \"*/15 * * * *\" (UTC), or manual"
+)]
+pub struct InvalidSchedule {
+    text: String,
+}
+
+impl Schedule {
+    /// Reads an interval, a cron expression or `manual`.
+    ///
+    /// # Errors
+    /// It is none of them, or an interval of nothing, or a cron expression that never comes.
+    pub fn parse(text: &str) -> Result<Self, InvalidSchedule> {
+        let invalid = || InvalidSchedule { text: text.to_owned() };
+        let trimmed = text.trim();
+        if trimmed == "manual" {
+            return Ok(Self::Manual);
+        }
+        if let Some(interval) = parse_interval(trimmed) {
+            return Ok(Self::Every(interval));
+        }
+        let cron = Cron::from_str(trimmed).map_err(|_| invalid())?;
+        // The 30th of February: better said here than found out by waiting.
+        cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).map_err(|_| invalid())?;
+        Ok(Self::Cron(Box::new(cron)))
+    }
+
+    /// The first run after `now`; none for `manual`.
+    #[must_use]
+    pub fn next_after(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Every(interval) => now.checked_add_signed(chrono::Duration::from_std(*interval).ok()?),
+            Self::Cron(cron) => cron.find_next_occurrence(&now, false).ok(),
+            Self::Manual => None,
+        }
+    }
+}
+
+/// Units by length, longest first.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+fn parse_interval(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = UNITS.iter().find(|(name, _)| *name == unit)?.1;
+    let total = number.parse::<u64>().ok()?.checked_mul(milliseconds)?;
+    if total == 0 { None } else { Some(Duration::from_millis(total)) }
+}
+
+impl TryFrom<String> for Schedule {
+    type Error = InvalidSchedule;
+
+    fn try_from(text: String) -> Result<Self, InvalidSchedule> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Schedule> for String {
+    fn from(schedule: Schedule) -> Self {
+        schedule.to_string()
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(interval) => {
+                let milliseconds = interval.as_millis();
+                let whole = |(_, length): &&(&str, u64)| milliseconds.is_multiple_of(u128::from(*length));
+                let (unit, length) = UNITS.iter().find(whole).unwrap_or(&("ms", 1));
+                write!(f, "{}{unit}", milliseconds / u128::from(*length))
+            }
+            Self::Cron(cron) => f.write_str(cron.as_str()),
+            Self::Manual => f.write_str("manual"),
+        }
+    }
+}
+
+impl JsonSchema for Schedule {
+    fn schema_name() -> Cow<'static, str> {
+        "Schedule".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "An interval (500ms, 30s, 5m, 2h, 1d), a cron expression in UTC, or manual.",
+            "examples": ["30s", "*/15 * * * *", "manual"]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn next(schedule: &str, after: &str) -> Option<String> {
+        let now = DateTime::parse_from_rfc3339(after).unwrap().with_timezone(&Utc);
+        Schedule::parse(schedule).unwrap().next_after(now).map(|at| at.to_rfc3339())
+    }
+
+    #[test]
+    fn an_interval_counts_from_now_and_cron_from_the_clock() {
+        let now = "2026-11-24T10:07:30Z";
+        assert_eq!(next("2s", now).as_deref(), Some("2026-11-24T10:07:32+00:00"));
+        assert_eq!(next("500ms", now).as_deref(), Some("2026-11-24T10:07:30.500+00:00"));
+        assert_eq!(next("*/15 * * * *", now).as_deref(), Some("2026-11-24T10:15:00+00:00"));
+        assert_eq!(next("0 * * * *", "2026-11-24T11:00:00Z").as_deref(), Some("2026-11-24T12:00:00+00:00"));
+        assert_eq!(next("manual", now), None);
+    }
+
+    #[test]
+    fn a_schedule_is_written_as_it_was_read() {
+        for text in ["500ms", "2s", "1m", "90s", "2h", "1d", "*/15 * * * *", "0 0 * * MON", "manual"] {
+            assert_eq!(Schedule::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Schedule::parse("60s").unwrap().to_string(), "1m");
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        for text in ["", "0s", "5", "5 minutes", "-1s", "1.5h", "* * *", "99 * * * *", "0 0 30 2 *", "hourly"]
+        {
+            assert!(Schedule::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Schedule::parse("99999999999999999999d").is_err());
+    }
+}
