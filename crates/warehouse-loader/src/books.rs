@@ -1,0 +1,127 @@
+//! The books: how each item of a source ended, by hour. What Kafka holds of an hour is what the counts of
+//! each connection add up to (design §2.4).
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use millrace_connector::Count;
+use millrace_event_model::{Disposition, SourceId};
+
+/// Counts of one batch. They are committed with the batch's positions, so a crash cannot unbalance them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Books {
+    counts: BTreeMap<(SourceId, DateTime<Utc>, Disposition), Tally>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    items: u64,
+    conflicts: u64,
+}
+
+impl Books {
+    /// One item of `source` that the server received at `at` ended so.
+    pub fn count(&mut self, source: &SourceId, at: DateTime<Utc>, disposition: Disposition) {
+        self.count_many(source, at, disposition, 1);
+    }
+
+    /// As [`Self::count`], for several. None leaves no line.
+    pub fn count_many(&mut self, source: &SourceId, at: DateTime<Utc>, disposition: Disposition, items: u64) {
+        if items > 0 {
+            self.tally(source, at, disposition).items += items;
+        }
+    }
+
+    /// One duplicate whose content is not that of the item it repeats.
+    pub fn count_conflict(&mut self, source: &SourceId, at: DateTime<Utc>) {
+        let tally = self.tally(source, at, Disposition::Duplicate);
+        tally.items += 1;
+        tally.conflicts += 1;
+    }
+
+    /// Adds those of another part of the batch.
+    pub fn add(&mut self, other: Books) {
+        for (line, tally) in other.counts {
+            let sum = self.counts.entry(line).or_default();
+            sum.items += tally.items;
+            sum.conflicts += tally.conflicts;
+        }
+    }
+
+    /// How many ended so, over all hours.
+    #[must_use]
+    pub fn total(&self, disposition: Disposition) -> u64 {
+        let of_it = self.counts.iter().filter(|((_, _, own), _)| *own == disposition);
+        of_it.map(|(_, tally)| tally.items).sum()
+    }
+
+    /// The lines as a load takes them, in order.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Count> {
+        let line = |((source, hour, disposition), tally): (&(SourceId, _, _), &Tally)| Count {
+            source: source.clone(),
+            hour: *hour,
+            disposition: *disposition,
+            conflicts: tally.conflicts,
+            items: tally.items,
+        };
+        self.counts.iter().map(line).collect()
+    }
+
+    fn tally(&mut self, source: &SourceId, at: DateTime<Utc>, disposition: Disposition) -> &mut Tally {
+        self.counts.entry((source.clone(), hour_of(at), disposition)).or_default()
+    }
+}
+
+/// The hour's beginning.
+fn hour_of(at: DateTime<Utc>) -> DateTime<Utc> {
+    // Fails only for moments that nanoseconds in 64 bits cannot reach (1677 to 2262): those keep their time.
+    at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn items_are_counted_by_source_hour_and_end() {
+        let (web, app): (SourceId, SourceId) = ("web".parse().unwrap(), "app".parse().unwrap());
+        let mut books = Books::default();
+        books.count(&web, at("2026-01-01T10:59:59.999Z"), Disposition::Loaded);
+        books.count(&web, at("2026-01-01T10:00:00Z"), Disposition::Loaded);
+        books.count(&web, at("2026-01-01T11:00:00Z"), Disposition::Loaded);
+        books.count_conflict(&web, at("2026-01-01T11:00:00Z"));
+        let mut others = Books::default();
+        others.count(&app, at("2026-01-01T10:00:00Z"), Disposition::Filtered);
+        others.count(&web, at("2026-01-01T11:30:00Z"), Disposition::Duplicate);
+        others.count_many(&app, at("2026-01-01T10:00:00Z"), Disposition::Expired, 0);
+        books.add(others);
+        let lines: Vec<_> = books
+            .lines()
+            .into_iter()
+            .map(|line| {
+                (
+                    line.source.to_string(),
+                    line.hour.to_rfc3339(),
+                    line.disposition,
+                    line.items,
+                    line.conflicts,
+                )
+            })
+            .collect();
+        let (ten, eleven) = ("2026-01-01T10:00:00+00:00".to_owned(), "2026-01-01T11:00:00+00:00".to_owned());
+        let expected = [
+            ("app".to_owned(), ten.clone(), Disposition::Filtered, 1, 0),
+            ("web".to_owned(), ten, Disposition::Loaded, 2, 0),
+            ("web".to_owned(), eleven.clone(), Disposition::Loaded, 1, 0),
+            ("web".to_owned(), eleven, Disposition::Duplicate, 2, 1),
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(books.total(Disposition::Loaded), 3);
+    }
+}

@@ -1,0 +1,110 @@
+//! Which messages of a batch are here for the first time.
+//!
+//! A client sends an event again when it has not seen our answer, under the same message id. An id is
+//! remembered for 28 days per connection; of several messages with one id, the first in the batch's order
+//! is loaded and the others count as duplicates. A duplicate whose body differs is a conflict: it is left out
+//! too, since nobody can say which is right, but it is counted apart.
+
+use std::collections::HashMap;
+
+use millrace_connector::SeenId;
+use millrace_event_model::{MessageId, SourceId};
+
+/// What a message is recognised by.
+#[must_use]
+pub fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) -> SeenId {
+    let mut hasher = blake3::Hasher::new();
+    // The length goes first, so that ("a", "bc") and ("ab", "c") differ.
+    hasher.update(&(source.as_str().len() as u64).to_le_bytes());
+    hasher.update(source.as_str().as_bytes());
+    hasher.update(message_id.as_str().as_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    let mut content = [0; 8];
+    blake3::Hasher::new().update(body).finalize_xof().fill(&mut content);
+    SeenId { id: u128::from_le_bytes(id), content: u64::from_le_bytes(content) }
+}
+
+/// What a message is to the warehouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sighting {
+    /// Here for the first time: load it.
+    First,
+    /// The same message again.
+    Duplicate,
+    /// The same id with another body.
+    Conflict,
+}
+
+/// The distinct ids of a batch, in order: what to ask the warehouse for.
+#[must_use]
+pub fn distinct_ids(messages: &[SeenId]) -> Vec<u128> {
+    let mut known = std::collections::HashSet::with_capacity(messages.len());
+    messages.iter().map(|message| message.id).filter(|id| known.insert(*id)).collect()
+}
+
+/// Judges the messages of a batch in order. `seen` holds the content that each id was loaded with.
+#[must_use]
+pub fn judge(messages: &[SeenId], seen: HashMap<u128, u64>) -> Vec<Sighting> {
+    let mut loaded = seen;
+    let sighting = |message: &SeenId| match loaded.insert(message.id, message.content) {
+        None => Sighting::First,
+        Some(before) => {
+            // The first content stays the one that was loaded.
+            loaded.insert(message.id, before);
+            if before == message.content { Sighting::Duplicate } else { Sighting::Conflict }
+        }
+    };
+    messages.iter().map(sighting).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(source: &str, message_id: &str, body: &str) -> SeenId {
+        seen_id(&source.parse().unwrap(), &MessageId(message_id.to_owned()), body.as_bytes())
+    }
+
+    #[test]
+    fn a_message_is_known_by_its_source_and_id() {
+        assert_eq!(key("a", "m", "x").id, key("a", "m", "y").id);
+        assert_ne!(key("a", "m", "x").content, key("a", "m", "y").content);
+        assert_ne!(key("a", "bc", "x").id, key("ab", "c", "x").id);
+    }
+
+    #[test]
+    fn the_first_of_an_id_is_loaded_and_the_rest_are_duplicates_or_conflicts() {
+        let messages = [key("a", "1", "x"), key("a", "1", "x"), key("a", "1", "y"), key("a", "2", "x")];
+        let expected = [Sighting::First, Sighting::Duplicate, Sighting::Conflict, Sighting::First];
+        assert_eq!(judge(&messages, HashMap::new()), expected);
+        assert_eq!(distinct_ids(&messages), [messages[0].id, messages[3].id]);
+    }
+
+    #[test]
+    fn what_the_warehouse_has_seen_is_not_loaded_again() {
+        let message = key("a", "1", "x");
+        let seen = HashMap::from([(message.id, message.content)]);
+        assert_eq!(judge(&[message, key("a", "1", "y")], seen), [Sighting::Duplicate, Sighting::Conflict]);
+    }
+
+    proptest! {
+        #[test]
+        fn each_id_is_loaded_once_in_whatever_batches_it_comes(
+            ids in proptest::collection::vec((0_u128..6, 0_u64..3), 0..30),
+            cut in 0_usize..30,
+        ) {
+            let messages: Vec<SeenId> = ids.into_iter().map(|(id, content)| SeenId { id, content }).collect();
+            let whole = judge(&messages, HashMap::new());
+            let (first, second) = messages.split_at(cut.min(messages.len()));
+            let mut split = judge(first, HashMap::new());
+            let loaded = first.iter().zip(&split).filter(|(_, sighting)| **sighting == Sighting::First);
+            let seen = loaded.map(|(message, _)| (message.id, message.content)).collect();
+            split.extend(judge(second, seen));
+            prop_assert_eq!(whole, split);
+        }
+    }
+}
