@@ -1,0 +1,4 @@
+//! Where deliver sends to: one folder per destination. Fork [`webhook`].
+
+mod guard;
+pub mod webhook;

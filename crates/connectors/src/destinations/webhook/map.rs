@@ -1,0 +1,139 @@
+//! One item to one request: pure.
+//!
+//! An event's body is the event as the client sent it (after masking), its fields in their order and its
+//! values byte for byte, with what the server decided set: `type`, `messageId`, `rudderId`,
+//! `receivedAt`, `request_ip`, and `sentAt` where the event has none. A change's body is
+//! `{"sync", "run", "op": "upsert" | "delete", "key", "data": {…}}`: `data` is the mapped row (for a delete
+//! its key columns), `key` names the row in all its changes.
+
+use std::fmt;
+
+use bytes::Bytes;
+use millrace_connector::{HttpRequest, Item, Payload, RequestBody};
+use millrace_event_model::{Change, Event, Reason};
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::config::Settings;
+
+/// The request of an item.
+pub(super) fn request(settings: &Settings, item: &Item) -> Result<HttpRequest, Reason> {
+    let body = match &item.payload {
+        Payload::Event(event) => event_body(event)?,
+        Payload::Change(change) => change_body(change)?,
+    };
+    let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+    headers.extend(settings.headers.pairs().iter().cloned());
+    Ok(HttpRequest {
+        method: "POST".to_owned(),
+        url: settings.url.as_str().to_owned(),
+        headers,
+        query: Vec::new(),
+        body: RequestBody::Json(body),
+    })
+}
+
+fn event_body(event: &Event) -> Result<Bytes, Reason> {
+    let mut fields = Fields::parse(&event.body)?;
+    for (name, text) in event.decided() {
+        fields.set(name, &text)?;
+    }
+    if let Some(sent_at) = &event.sent_at
+        && !fields.contains("sentAt")
+    {
+        fields.set("sentAt", sent_at)?;
+    }
+    json(&fields)
+}
+
+fn change_body(change: &Change) -> Result<Bytes, Reason> {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        sync: &'a str,
+        run: u64,
+        op: &'static str,
+        key: String,
+        data: &'a RawValue,
+    }
+    json(&Envelope {
+        sync: change.sync.as_str(),
+        run: change.run,
+        op: change.op.as_str(),
+        key: change.key.to_hex(),
+        data: serde_json::from_slice(&change.body).map_err(|_| not_an_object("change"))?,
+    })
+}
+
+fn json(document: &impl Serialize) -> Result<Bytes, Reason> {
+    let written = serde_json::to_vec(document);
+    written.map(Bytes::from).map_err(|error| Reason::new("invalid_json", error.to_string()))
+}
+
+fn not_an_object(what: &str) -> Reason {
+    Reason::new("invalid_json", format!("the {what}'s body is not a JSON object"))
+}
+
+/// A JSON object in its order, its values unread.
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl Fields {
+    fn parse(json: &[u8]) -> Result<Self, Reason> {
+        serde_json::from_slice(json).map_err(|_| not_an_object("event"))
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
+    }
+
+    /// Replaces the field where it stands, or adds it at the end.
+    fn set(&mut self, name: &str, text: &str) -> Result<(), Reason> {
+        let value = serde_json::value::to_raw_value(text)
+            .map_err(|error| Reason::new("invalid_json", error.to_string()))?;
+        self.put(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// As JSON readers do: of a name that stands twice, the last value counts.
+    fn put(&mut self, name: String, value: Box<RawValue>) {
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, present)) => *present = value,
+            None => self.0.push((name, value)),
+        }
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields(Vec::new());
+        while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+            fields.put(name, value);
+        }
+        Ok(fields)
+    }
+}

@@ -1,0 +1,426 @@
+//! The webhook against a receiver that answers by script.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, Mac};
+use millrace_connector::{Context, Destination, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
+use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey};
+use millrace_service::ManualClock;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::client::{classify, retry_after};
+use super::{ENTRY, Webhook};
+
+/// What the receiver does with one request.
+#[derive(Clone, Default)]
+struct Answer {
+    status: u16,
+    header: Option<(&'static str, &'static str)>,
+    never: bool,
+}
+
+/// A receiver on a free port of the loopback. Answers in order; when they run out, 200.
+struct Receiver {
+    base: String,
+    script: Arc<Script>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Script {
+    answers: Mutex<VecDeque<Answer>>,
+    requests: Mutex<Vec<Request>>,
+}
+
+#[derive(Clone)]
+struct Request {
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Receiver {
+    async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let script = Arc::new(Script::default());
+        script.answers.lock().unwrap().extend(answers);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let app = Router::new().fallback(answer).with_state(script.clone());
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { base: format!("http://127.0.0.1:{port}"), script, server }
+    }
+
+    async fn status(status: u16) -> Self {
+        Self::start([Answer { status, ..Answer::default() }]).await
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.script.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn answer(
+    State(script): State<Arc<Script>>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    script.requests.lock().unwrap().push(Request { method, headers, body });
+    let answer = script.answers.lock().unwrap().pop_front();
+    let Some(answer) = answer else { return StatusCode::OK.into_response() };
+    if answer.never {
+        std::future::pending::<()>().await;
+    }
+    let mut response = (StatusCode::from_u16(answer.status).unwrap(), "the answer's body").into_response();
+    if let Some((name, value)) = answer.header {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
+}
+
+fn context() -> Context {
+    Context { id: "hook".to_owned(), work_dir: "/nonexistent".into() }
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_761_000_000, 0).unwrap()
+}
+
+/// A webhook to a receiver of the test, with more settings.
+fn webhook(url: &str, more: Value) -> Webhook {
+    let mut settings = json!({ "url": url, "allow_private": true });
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Webhook::new(&settings, &context(), Arc::new(ManualClock::new(now()))).unwrap()
+}
+
+fn refusal(settings: Value) -> String {
+    let error = Webhook::new(&settings, &context(), Arc::new(ManualClock::new(now()))).unwrap_err();
+    assert_eq!(error.code, "invalid_settings");
+    error.full()
+}
+
+fn event(body: &str) -> Item {
+    let event = Event {
+        event_type: "track".to_owned(),
+        message_id: MessageId("m-1".to_owned()),
+        rudder_id: uuid(),
+        received_at: now(),
+        sent_at: Some("2025-10-20T22:39:59Z".to_owned()),
+        request_ip: Some("203.0.113.0".to_owned()),
+        source: "web".parse().unwrap(),
+        policy: None,
+        traceparent: None,
+        key: PartitionKey([1; 16]),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    };
+    Item { id: event.idempotency_key(), key: event.key, payload: Payload::Event(event) }
+}
+
+fn uuid() -> uuid::Uuid {
+    uuid::Uuid::from_u128(7)
+}
+
+async fn send(webhook: &Webhook, item: &Item) -> ItemOutcome {
+    let prepared = Prepared { id: item.id.clone(), requests: webhook.transform(item).unwrap() };
+    webhook.deliver(vec![prepared]).await.remove(0)
+}
+
+fn body_of(webhook: &Webhook, item: &Item) -> String {
+    let request = webhook.transform(item).unwrap().remove(0);
+    let RequestBody::Json(body) = request.body else { panic!("not JSON") };
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[test]
+fn an_event_goes_out_in_its_own_order_with_what_the_server_decided() {
+    let webhook = webhook("http://127.0.0.1/in", json!({}));
+    let sent = r#"{"zeta": 1.0e2, "type":"page","properties":{"b":1,"a":"\u00e9"},"messageId":" m-1 "}"#;
+    let expected = concat!(
+        r#"{"zeta":1.0e2,"type":"track","properties":{"b":1,"a":"\u00e9"},"messageId":"m-1","#,
+        r#""rudderId":"00000000-0000-0000-0000-000000000007","receivedAt":"2025-10-20T22:40:00.000Z","#,
+        r#""request_ip":"203.0.113.0","sentAt":"2025-10-20T22:39:59Z"}"#
+    );
+    assert_eq!(body_of(&webhook, &event(sent)), expected);
+}
+
+#[test]
+fn the_events_own_sent_at_stays() {
+    let webhook = webhook("http://127.0.0.1/in", json!({}));
+    let body: Value = serde_json::from_str(&body_of(&webhook, &event(r#"{"sentAt":"mine"}"#))).unwrap();
+    assert_eq!(body["sentAt"], "mine");
+}
+
+#[test]
+fn a_body_that_is_no_object_rejects_the_item() {
+    let webhook = webhook("http://127.0.0.1/in", json!({}));
+    for body in ["", "[1]", "{", "{} {}", "\"x\""] {
+        assert_eq!(webhook.transform(&event(body)).unwrap_err().code, "invalid_json", "{body}");
+    }
+}
+
+#[test]
+fn a_change_goes_out_in_its_envelope() {
+    let webhook = webhook("http://127.0.0.1/in", json!({}));
+    let change = Change {
+        sync: "big-spenders".parse().unwrap(),
+        run: 12,
+        destination: "hook".parse().unwrap(),
+        op: ChangeOp::Upsert,
+        key: PartitionKey([0xab; 16]),
+        row_hash: PartitionKey([2; 16]),
+        published_at: now(),
+        body: Bytes::from_static(br#"{"userId":"u1","traits":{"total":120.50}}"#),
+    };
+    let item = Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) };
+    let expected = concat!(
+        r#"{"sync":"big-spenders","run":12,"op":"upsert","key":"abababababababababababababababab","#,
+        r#""data":{"userId":"u1","traits":{"total":120.50}}}"#
+    );
+    assert_eq!(body_of(&webhook, &item), expected);
+}
+
+#[tokio::test]
+async fn each_request_is_signed_as_standard_webhooks_says_with_every_secret() {
+    let receiver = Receiver::start([]).await;
+    let keys = [[5_u8; 24], [9_u8; 24]];
+    let secrets = keys.map(|key| format!("whsec_{}", STANDARD.encode(key)));
+    let more = json!({"secret": secrets, "headers": {"X-Team": "growth"}});
+    let webhook = webhook(&receiver.base, more);
+    let item = event(r#"{"type":"track","event":"Größe"}"#);
+
+    assert_eq!(send(&webhook, &item).await, ItemOutcome::Delivered);
+
+    let request = receiver.requests().remove(0);
+    let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+    assert_eq!(request.method, Method::POST);
+    assert_eq!(header("webhook-id"), item.id);
+    assert_eq!(header("webhook-timestamp"), "1761000000");
+    assert_eq!(header("content-type"), "application/json");
+    assert_eq!(header("x-team"), "growth");
+    let signed = [item.id.as_bytes(), b".1761000000.", &request.body].concat();
+    let expected = keys.map(|key| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+        mac.update(&signed);
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    });
+    assert_eq!(header("webhook-signature"), expected.join(" "));
+}
+
+/// The example of the Standard Webhooks specification's libraries, so that the test above is not our own
+/// misreading twice.
+#[tokio::test]
+async fn the_signature_is_the_one_that_receivers_libraries_expect() {
+    let receiver = Receiver::start([]).await;
+    let clock = ManualClock::new(DateTime::from_timestamp(1_614_265_330, 0).unwrap());
+    let settings = json!({
+        "url": receiver.base, "allow_private": true, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    });
+    let webhook = Webhook::new(&settings, &context(), Arc::new(clock)).unwrap();
+    let mut request = webhook.transform(&event("{}")).unwrap().remove(0);
+    request.body = RequestBody::Json(Bytes::from_static(br#"{"test": 2432232314}"#));
+    let prepared = Prepared { id: "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned(), requests: vec![request] };
+    assert_eq!(webhook.deliver(vec![prepared]).await, [ItemOutcome::Delivered]);
+    let signature = receiver.requests()[0].headers["webhook-signature"].to_str().unwrap().to_owned();
+    assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+}
+
+#[tokio::test]
+async fn without_a_secret_nothing_is_signed() {
+    let receiver = Receiver::start([]).await;
+    assert_eq!(send(&webhook(&receiver.base, json!({})), &event("{}")).await, ItemOutcome::Delivered);
+    assert!(!receiver.requests()[0].headers.contains_key("webhook-signature"));
+}
+
+#[test]
+fn every_status_has_one_meaning() {
+    for code in 200..=599_u16 {
+        let status = StatusCode::from_u16(code).unwrap();
+        let meaning = match classify(status, Some(Duration::from_secs(3))) {
+            ItemOutcome::Delivered => "delivered",
+            ItemOutcome::Retry { after: Some(_), .. } => "retry",
+            ItemOutcome::Retry { .. } => "retry without delay",
+            ItemOutcome::Reject(_) => "reject",
+            ItemOutcome::Pause(_) => "pause",
+        };
+        let expected = match code {
+            200..=299 => "delivered",
+            401 | 403 | 410 => "pause",
+            408 | 425 | 429 | 500.. => "retry",
+            _ => "reject",
+        };
+        assert_eq!(meaning, expected, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_becomes_an_outcome_with_a_reason() {
+    for (status, expected) in [(400, "http_400"), (422, "http_422"), (302, "http_302")] {
+        let receiver = Receiver::status(status).await;
+        let ItemOutcome::Reject(reason) = send(&webhook(&receiver.base, json!({})), &event("{}")).await
+        else {
+            panic!("{status}")
+        };
+        assert_eq!(reason.code, expected);
+        assert!(!reason.message.contains("body"), "the answer's body is never told: {}", reason.message);
+    }
+    let receiver = Receiver::status(403).await;
+    let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
+    assert!(matches!(outcome, ItemOutcome::Pause(reason) if reason.code == "http_403"));
+}
+
+#[tokio::test]
+async fn retry_after_is_handed_on() {
+    let header = Some(("retry-after", "7"));
+    let receiver = Receiver::start([Answer { status: 429, header, never: false }]).await;
+    let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
+    let ItemOutcome::Retry { after, reason } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((after, reason.code.as_str()), (Some(Duration::from_secs(7)), "http_429"));
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date() {
+    let read = |text: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", text.parse().unwrap());
+        retry_after(&headers, now())
+    };
+    assert_eq!(read("120"), Some(Duration::from_secs(120)));
+    assert_eq!(read("Mon, 20 Oct 2025 22:41:30 GMT"), Some(Duration::from_secs(90)));
+    assert_eq!(read("Mon, 20 Oct 2025 22:00:00 GMT"), Some(Duration::ZERO), "a date that has passed");
+    assert_eq!(read("soon"), None);
+    assert_eq!(read("-5"), None);
+    assert_eq!(retry_after(&HeaderMap::new(), now()), None);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Receiver::start([]).await;
+    let location: &'static str = format!("{}/inner", target.base).leak();
+    let answer = Answer { status: 307, header: Some(("location", location)), never: false };
+    let receiver = Receiver::start([answer]).await;
+    let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
+    assert!(matches!(outcome, ItemOutcome::Reject(reason) if reason.code == "http_307"));
+    assert!(target.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_is_tried_again() {
+    let receiver = Receiver::start([Answer { never: true, ..Answer::default() }]).await;
+    let outcome = send(&webhook(&receiver.base, json!({"timeout": "1s"})), &event("{}")).await;
+    assert!(matches!(outcome, ItemOutcome::Retry { after: None, reason } if reason.code == "timeout"));
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_not_there_is_tried_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let secret_path = format!("http://{address}/T0KEN");
+    let webhook = webhook(&secret_path, json!({}));
+    let ItemOutcome::Retry { reason, .. } = send(&webhook, &event("{}")).await else { panic!("not retried") };
+    assert_eq!(reason.code, "connection_failed");
+    assert!(!reason.message.contains("T0KEN"), "{}", reason.message);
+    let error = webhook.check().await.unwrap_err();
+    assert!(error.full().contains("127.0.0.1") && !error.full().contains("T0KEN"), "{}", error.full());
+}
+
+#[tokio::test]
+async fn a_check_reaches_the_receiver_and_changes_nothing() {
+    let receiver = Receiver::status(404).await;
+    webhook(&receiver.base, json!({})).check().await.unwrap();
+    assert_eq!(receiver.requests()[0].method, Method::HEAD);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_never_connected_to() {
+    let receiver = Receiver::start([]).await;
+    let url = receiver.base.replace("127.0.0.1", "localhost");
+    let clock = Arc::new(ManualClock::new(now()));
+    let webhook = Webhook::new(&json!({ "url": url }), &context(), clock).unwrap();
+    let ItemOutcome::Pause(reason) = send(&webhook, &event("{}")).await else { panic!("not paused") };
+    assert_eq!(reason.code, "address_refused");
+    assert!(reason.message.contains("allow_private"), "{}", reason.message);
+    assert!(receiver.requests().is_empty());
+}
+
+#[test]
+fn an_address_that_leads_inside_is_refused_with_the_settings() {
+    for url in ["http://127.0.0.1/x", "http://2130706433/", "https://[::ffff:10.0.0.1]/", "http://0x7f.1/"] {
+        assert!(refusal(json!({ "url": url })).contains("may not reach"), "{url}");
+    }
+}
+
+#[test]
+fn wrong_settings_are_told_without_their_secrets() {
+    let long_enough = STANDARD.encode([1; 24]);
+    let url = "https://example.com/in";
+    let cases = [
+        (json!({}), "missing field `url`"),
+        (json!({"url": "example.com"}), "url is not an address"),
+        (json!({"url": "ftp://example.com"}), "use https or http"),
+        (json!({"url": "https://anna:S3CRET@example.com"}), "headers.Authorization"),
+        (json!({"url": url, "secret": "S3CRET"}), "expected whsec_"),
+        (json!({"url": url, "secret": format!("whsec_{}", STANDARD.encode("S3CRET"))}), "24 to 64 bytes"),
+        (json!({"url": url, "secret": ["whsec_S3CRET!", long_enough]}), "expected whsec_"),
+        (json!({"url": url, "secret": 5}), "expected whsec_"),
+        (json!({"url": url, "headers": "Bearer S3CRET"}), "expected a map"),
+        (json!({"url": url, "headers": {"Authorization": "S3CRET\n"}}), "not a header text"),
+        (json!({"url": url, "headers": {"Webhook-Id": "x"}}), "cannot be set"),
+        (json!({"url": url, "headers": {"a b": "x"}}), "not a name"),
+        (json!({"url": url, "timeout": "3h"}), "between 1s and 120s"),
+        (json!({"url": url, "timeout": "0s"}), "between 1s and 120s"),
+        (json!({"url": url, "retries": 3}), "unknown field `retries`"),
+    ];
+    for (settings, expected) in cases {
+        let told = refusal(settings.clone());
+        assert!(told.contains(expected), "{settings}: {told}");
+        assert!(!told.contains("S3CRET"), "{told}");
+    }
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let secret = STANDARD.encode([42; 32]);
+    let more = json!({"secret": format!("whsec_{secret}"), "headers": {"Authorization": "Bearer T0KEN"}});
+    let shown = format!("{:?}", webhook("http://127.0.0.1/P4TH", more));
+    for part in [secret.as_str(), "42, 42", "T0KEN", "P4TH"] {
+        assert!(!shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn the_limits_follow_the_timeout() {
+    let limits = webhook("http://127.0.0.1/", json!({"timeout": "1m"})).limits();
+    assert_eq!(limits, Limits { max_items: 1, concurrency: 16, timeout: Duration::from_secs(65) });
+}
+
+#[test]
+fn the_schema_describes_every_setting() {
+    let schema = (ENTRY.schema)();
+    let properties = schema["properties"].as_object().unwrap();
+    assert_eq!(properties.len(), 5);
+    for (name, property) in properties {
+        assert!(property["description"].as_str().is_some_and(|text| text.len() > 20), "{name}");
+    }
+    assert_eq!(schema["required"], json!(["url"]));
+    assert_eq!(schema["additionalProperties"], json!(false));
+}
