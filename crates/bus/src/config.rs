@@ -1,0 +1,214 @@
+//! From settings to the configuration of each kind of Kafka client, and where its log goes.
+
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::statistics::Statistics;
+
+use crate::publish::PublisherOptions;
+use crate::{BusError, KafkaSettings};
+use millrace_event_model::topics::MAX_MESSAGE_BYTES;
+
+/// Properties that a user cannot set, and why.
+const RESERVED: [(&str, &str); 17] = [
+    ("bootstrap.servers", "it is `brokers`"),
+    ("metadata.broker.list", "it is `brokers`"),
+    ("acks", "HTTP 200 means that all in-sync replicas have the event"),
+    ("request.required.acks", "HTTP 200 means that all in-sync replicas have the event"),
+    ("enable.idempotence", "without it a retry inside the client may double or reorder events"),
+    ("transactional.id", "transactions are not used: positions live with the data"),
+    ("partitioner", "another one would move keys to other partitions and break their order"),
+    ("delivery.timeout.ms", "each stage sets it to what it promises"),
+    ("message.timeout.ms", "each stage sets it to what it promises"),
+    ("auto.offset.reset", "a position that is gone must be an error, never a silent skip"),
+    ("enable.auto.commit", "a position is committed after the data is durable, never by the clock"),
+    ("enable.auto.offset.store", "a position is committed after the data is durable, never by the clock"),
+    ("partition.assignment.strategy", "members of one group must agree on it"),
+    ("group.id", "it follows from the workspace and the reader"),
+    ("group.instance.id", "it follows from the destination and the member"),
+    ("group.protocol", "the drain on revocation is made for the classic protocol"),
+    ("enable.partition.eof", "exact reads depend on it"),
+];
+
+/// A broker that comes back is found within a second; the client's own bound is ten.
+const RECONNECT_BACKOFF_MAX_MS: &str = "1000";
+
+/// What a client may hold that the stage has not taken yet. The client's own bound is 64 MiB for each
+/// consumer, which twenty connections would make a gigabyte.
+const READER_QUEUE_KIB: &str = "16384";
+const MEMBER_QUEUE_KIB: &str = "4096";
+
+/// How soon a consumer asks again after its queue was full or a fetch failed; the client's own bounds of
+/// one and half a second would be felt as a stall.
+const FETCH_BACKOFF_MS: &str = "50";
+
+/// Java's default partitioner for keyed records, so that a key lies where other tools expect it.
+const PARTITIONER: &str = "murmur2_random";
+
+pub(crate) fn check(settings: &KafkaSettings) -> Result<(), BusError> {
+    for (property, reason) in RESERVED {
+        if settings.properties.contains_key(property) {
+            return Err(BusError::ReservedProperty { property: property.to_owned(), reason });
+        }
+    }
+    base(settings).create_native_config().map(|_| ()).map_err(BusError::InvalidSettings)
+}
+
+/// Our defaults first, then the user's properties; what is reserved comes after both.
+fn base(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", "millrace")
+        .set("socket.keepalive.enable", "true")
+        .set("reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX_MS)
+        .set("queued.max.messages.kbytes", READER_QUEUE_KIB)
+        .set("fetch.queue.backoff.ms", FETCH_BACKOFF_MS)
+        .set("fetch.error.backoff.ms", FETCH_BACKOFF_MS);
+    for (property, value) in &settings.properties {
+        config.set(property, value);
+    }
+    config.set("bootstrap.servers", &settings.brokers);
+    // Everything is handed to `log` below, which hands it on to the log's own filter.
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+pub(crate) fn admin(settings: &KafkaSettings) -> ClientConfig {
+    base(settings)
+}
+
+pub(crate) fn producer(settings: &KafkaSettings, options: &PublisherOptions) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("compression.type", "lz4")
+        .set("linger.ms", options.linger.as_millis().to_string())
+        .set("queue.buffering.max.messages", options.queue_messages.to_string())
+        .set("queue.buffering.max.kbytes", (options.queue_bytes / 1024).max(1).to_string())
+        .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string());
+    let shared = base(settings);
+    for (property, value) in shared.config_map() {
+        config.set(property, value);
+    }
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("partitioner", PARTITIONER)
+        .set("delivery.timeout.ms", options.delivery_timeout.as_millis().to_string());
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+fn consumer(settings: &KafkaSettings, group: &str) -> ClientConfig {
+    let mut config = base(settings);
+    config
+        .set("group.id", group)
+        .set("auto.offset.reset", "error")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false");
+    config
+}
+
+/// For a consumer that is assigned by hand. It never joins its group, but the client wants a name.
+pub(crate) fn reader(settings: &KafkaSettings, group: &str) -> ClientConfig {
+    consumer(settings, group)
+}
+
+/// As [`reader`], and it tells when it has reached the end of a partition.
+pub(crate) fn exact_reader(settings: &KafkaSettings, group: &str) -> ClientConfig {
+    let mut config = consumer(settings, group);
+    config.set("enable.partition.eof", "true");
+    config
+}
+
+/// For a member of a group.
+pub(crate) fn member(
+    settings: &KafkaSettings,
+    group: &str,
+    instance: Option<&str>,
+    session_timeout: Duration,
+    max_poll_interval: Duration,
+) -> ClientConfig {
+    let mut config = consumer(settings, group);
+    config
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", session_timeout.as_millis().to_string())
+        .set("max.poll.interval.ms", max_poll_interval.as_millis().to_string());
+    if !settings.properties.contains_key("queued.max.messages.kbytes") {
+        config.set("queued.max.messages.kbytes", MEMBER_QUEUE_KIB);
+    }
+    if let Some(instance) = instance {
+        config.set("group.instance.id", instance);
+    }
+    config
+}
+
+/// Hands the client's log to ours.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        // A broker that is away is an error of the call that needed it and is logged there, once; the client
+        // says it again with each try to connect.
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::debug!(target: "kafka", facility, message, "client warning"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::trace!(target: "kafka", facility, message, "client log");
+        }
+    }
+}
+
+/// The context of clients that need no callbacks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn stats(&self, _statistics: Statistics) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", %error, reason, "client error");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Quiet {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn with(property: &str, value: &str) -> KafkaSettings {
+        let mut settings = KafkaSettings::new("localhost:9092");
+        settings.properties.insert(property.to_owned(), value.to_owned());
+        settings
+    }
+
+    #[test]
+    fn what_the_promises_depend_on_cannot_be_set() {
+        for (property, _) in RESERVED {
+            let error = check(&with(property, "1")).unwrap_err();
+            assert!(error.to_string().contains(property), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_property_that_kafka_does_not_know_is_refused() {
+        assert!(check(&with("no.such.property", "1")).is_err());
+        assert!(check(&with("fetch.wait.max.ms", "many")).is_err());
+        assert!(check(&with("fetch.wait.max.ms", "20")).is_ok());
+    }
+
+    #[test]
+    fn a_user_tunes_what_is_not_reserved() {
+        let settings = with("compression.type", "zstd");
+        let config = producer(&settings, &PublisherOptions::default());
+        assert_eq!(config.get("compression.type"), Some("zstd"));
+        assert_eq!(config.get("acks"), Some("all"));
+    }
+}

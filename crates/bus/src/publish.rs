@@ -1,0 +1,363 @@
+//! Publishing: a call returns when every message of it is on all in-sync replicas.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use millrace_event_model::topics::{MAX_MESSAGE_BYTES, TopicName};
+use millrace_event_model::wire::{Message, WireRecord};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
+use tokio::sync::oneshot;
+
+use crate::{BusError, KafkaSettings, config};
+
+/// How a producer trades latency, memory and patience.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublisherOptions {
+    /// How long a message may wait for others to share its batch.
+    pub linger: Duration,
+    /// After this long without acknowledgement a call fails; the broker may be away for shorter.
+    pub delivery_timeout: Duration,
+    /// At most so many messages wait in this process; one more is [`BusError::QueueFull`].
+    pub queue_messages: usize,
+    /// At most so many bytes of them.
+    pub queue_bytes: usize,
+}
+
+impl Default for PublisherOptions {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(5),
+            delivery_timeout: Duration::from_secs(30),
+            queue_messages: 100_000,
+            queue_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// Where a message is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Placed {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// All messages of a call are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Acked {
+    /// Where, in the order in which the messages were given.
+    pub placed: Vec<Placed>,
+}
+
+impl Acked {
+    /// How many messages.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.placed.len()
+    }
+}
+
+/// Publishes to typed topics. Cheap to clone; the clones share one producer.
+///
+/// The producer is idempotent: within one [`Publisher`] no retry of the client library doubles a message
+/// or swaps two of one key. When the library declares the producer broken (a *fatal* error, such as a
+/// sequence that the broker has forgotten), the next call makes a new one.
+#[derive(Clone)]
+pub struct Publisher(Arc<Shared>);
+
+struct Shared {
+    settings: KafkaSettings,
+    options: PublisherOptions,
+    producer: Mutex<Arc<Producer>>,
+}
+
+type Producer = ThreadedProducer<Deliveries>;
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    pub(crate) fn new(settings: KafkaSettings, options: PublisherOptions) -> Result<Self, BusError> {
+        let producer = Mutex::new(Arc::new(make_producer(&settings, &options)?));
+        Ok(Self(Arc::new(Shared { settings, options, producer })))
+    }
+
+    /// Publishes messages, each to the partition of its key, and returns when **all** are acknowledged by
+    /// all in-sync replicas.
+    ///
+    /// # Errors
+    /// Not all were acknowledged, within the delivery timeout at the latest. Some may be stored all the
+    /// same. Dropping the future takes nothing back.
+    pub async fn publish<'m, M: Message + 'm>(
+        &self,
+        topic: &TopicName<M>,
+        messages: impl IntoIterator<Item = &'m M>,
+    ) -> Result<Acked, BusError> {
+        self.enqueue(topic, messages)?.acked().await
+    }
+
+    /// Publishes one message to a partition by number: barriers go to each of them.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn publish_to<M: Message>(
+        &self,
+        topic: &TopicName<M>,
+        partition: i32,
+        message: &M,
+    ) -> Result<Placed, BusError> {
+        let acked = self.enqueue_all(topic, [(message, Some(partition))])?.acked().await?;
+        // One message was acked, so it has one place.
+        Ok(acked.placed.first().copied().unwrap_or(Placed { partition, offset: -1 }))
+    }
+
+    /// Hands messages to the producer without waiting: the order of calls is the order of messages of one
+    /// key. Await [`Pending::acked`] afterwards; meanwhile more can be enqueued.
+    ///
+    /// # Errors
+    /// [`BusError::QueueFull`], [`BusError::TooLarge`], or the producer is broken; what came before in the
+    /// call is on its way all the same.
+    pub fn enqueue<'m, M: Message + 'm>(
+        &self,
+        topic: &TopicName<M>,
+        messages: impl IntoIterator<Item = &'m M>,
+    ) -> Result<Pending, BusError> {
+        self.enqueue_all(topic, messages.into_iter().map(|message| (message, None)))
+    }
+
+    /// Returns when nothing is on its way any more.
+    ///
+    /// # Errors
+    /// Something still is after the delivery timeout.
+    pub async fn flush(&self) -> Result<(), BusError> {
+        let producer = self.producer();
+        let timeout = self.0.options.delivery_timeout;
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(timeout)).await;
+        flushed.unwrap_or(Err(KafkaError::Canceled)).map_err(BusError::kafka("flush the producer"))
+    }
+
+    fn enqueue_all<'m, M: Message + 'm>(
+        &self,
+        topic: &TopicName<M>,
+        messages: impl IntoIterator<Item = (&'m M, Option<i32>)>,
+    ) -> Result<Pending, BusError> {
+        let producer = self.producer();
+        let acks = Arc::new(Acks::default());
+        let mut sent = 0;
+        for (message, partition) in messages {
+            send(&producer, topic.as_str(), &message.encode(), partition, &acks, sent)
+                .inspect_err(|_| self.replace_if_broken(&producer))?;
+            sent += 1;
+        }
+        let (notify, all_settled) = oneshot::channel();
+        acks.close(sent, notify);
+        metrics::counter!("millrace_bus_published_messages_total", "topic" => topic.as_str().to_owned())
+            .increment(sent as u64);
+        let topic = topic.as_str().to_owned();
+        Ok(Pending { publisher: self.clone(), producer, topic, acks, all_settled })
+    }
+
+    fn producer(&self) -> Arc<Producer> {
+        Arc::clone(&self.0.producer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A fatal error is for ever: the library refuses every further message of that producer.
+    fn replace_if_broken(&self, used: &Arc<Producer>) {
+        let Some((code, reason)) = used.client().fatal_error() else { return };
+        let mut current = self.0.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, used) {
+            return;
+        }
+        match make_producer(&self.0.settings, &self.0.options) {
+            Ok(new) => {
+                tracing::warn!(%code, reason, "the producer was broken and has been replaced");
+                metrics::counter!("millrace_bus_producers_replaced_total").increment(1);
+                *current = Arc::new(new);
+            }
+            Err(error) => tracing::error!(%error, "the broken producer cannot be replaced"),
+        }
+    }
+}
+
+/// Messages on their way.
+#[must_use = "a message counts only when it is acked"]
+pub struct Pending {
+    publisher: Publisher,
+    producer: Arc<Producer>,
+    topic: String,
+    acks: Arc<Acks>,
+    all_settled: oneshot::Receiver<()>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Pending {
+    /// Waits for all of them.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    pub async fn acked(self) -> Result<Acked, BusError> {
+        // The library looks for messages that are too old once a second: this bound is the exact one.
+        let waited = self.publisher.0.options.delivery_timeout;
+        let result = match tokio::time::timeout(waited, self.all_settled).await {
+            Ok(_) => self.acks.outcome(&self.topic),
+            Err(_) => Err(BusError::AckTimeout { topic: self.topic.clone(), waited }),
+        };
+        if result.is_err() {
+            metrics::counter!("millrace_bus_publish_errors_total", "topic" => self.topic).increment(1);
+            self.publisher.replace_if_broken(&self.producer);
+        }
+        result
+    }
+}
+
+/// The acknowledgements of one call: one counter, however many messages.
+#[derive(Default)]
+struct Acks(Mutex<Settled>);
+
+#[derive(Default)]
+struct Settled {
+    /// Where each message is, by its place in the call; grows as they are acked.
+    placed: Vec<Option<Placed>>,
+    settled: usize,
+    failed: usize,
+    first_failure: Option<KafkaError>,
+    /// Known when the last message is enqueued: how many there are, and who waits.
+    waiting: Option<(usize, oneshot::Sender<()>)>,
+}
+
+impl Acks {
+    fn settle(&self, index: usize, result: Result<Placed, KafkaError>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.settled += 1;
+        match result {
+            Ok(placed) => {
+                if state.placed.len() <= index {
+                    state.placed.resize(index + 1, None);
+                }
+                if let Some(slot) = state.placed.get_mut(index) {
+                    *slot = Some(placed);
+                }
+            }
+            Err(error) => {
+                state.failed += 1;
+                state.first_failure.get_or_insert(error);
+            }
+        }
+        state.notify_if_done();
+    }
+
+    fn close(&self, sent: usize, notify: oneshot::Sender<()>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting = Some((sent, notify));
+        state.notify_if_done();
+    }
+
+    fn outcome(&self, topic: &str) -> Result<Acked, BusError> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = state.first_failure.take() {
+            let topic = topic.to_owned();
+            return Err(BusError::NotAcked { topic, sent: state.settled, failed: state.failed, source });
+        }
+        Ok(Acked { placed: state.placed.drain(..).flatten().collect() })
+    }
+}
+
+impl Settled {
+    fn notify_if_done(&mut self) {
+        if self.waiting.as_ref().is_some_and(|(sent, _)| *sent == self.settled)
+            && let Some((_, notify)) = self.waiting.take()
+        {
+            // An error means that the caller has given up.
+            let _ = notify.send(());
+        }
+    }
+}
+
+/// Goes with a message through the library, and comes back with its delivery report.
+struct Ticket {
+    acks: Arc<Acks>,
+    index: usize,
+}
+
+struct Deliveries;
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        config::log(level, facility, message);
+    }
+
+    fn stats(&self, _statistics: Statistics) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", %error, reason, "producer error");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let result = match result {
+            Ok(message) => Ok(Placed { partition: message.partition(), offset: message.offset() }),
+            Err((error, _)) => Err(error.clone()),
+        };
+        ticket.acks.settle(ticket.index, result);
+    }
+}
+
+fn make_producer(settings: &KafkaSettings, options: &PublisherOptions) -> Result<Producer, BusError> {
+    config::producer(settings, options).create_with_context(Deliveries).map_err(BusError::InvalidSettings)
+}
+
+fn send(
+    producer: &Producer,
+    topic: &str,
+    record: &WireRecord,
+    partition: Option<i32>,
+    acks: &Arc<Acks>,
+    index: usize,
+) -> Result<(), BusError> {
+    let bytes = size(record);
+    if bytes > MAX_MESSAGE_BYTES {
+        return Err(BusError::TooLarge { topic: topic.to_owned(), bytes });
+    }
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    for (key, value) in &record.headers {
+        headers = headers.insert(Header { key, value: Some(value.as_ref()) });
+    }
+    let ticket = Box::new(Ticket { acks: Arc::clone(acks), index });
+    let mut base = BaseRecord::with_opaque_to(topic, ticket).headers(headers);
+    base.key = record.key.as_deref();
+    base.payload = record.value.as_deref();
+    base.partition = partition;
+    match producer.send(base) {
+        Ok(()) => Ok(()),
+        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(BusError::QueueFull),
+        Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+            Err(BusError::TooLarge { topic: topic.to_owned(), bytes })
+        }
+        Err((source, _)) => Err(BusError::Kafka { doing: format!("publish to {topic}"), source }),
+    }
+}
+
+fn size(record: &WireRecord) -> usize {
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    record.key.as_ref().map_or(0, |key| key.len())
+        + record.value.as_ref().map_or(0, |value| value.len())
+        + headers
+}
