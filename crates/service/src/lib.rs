@@ -11,6 +11,7 @@
 pub mod admin;
 mod clock;
 pub mod config;
+mod crash;
 mod health;
 mod schedule;
 mod secret;
@@ -19,6 +20,7 @@ mod tasks;
 pub mod telemetry;
 mod tls;
 
+pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use health::{Health, HealthHandle, Readiness};
 pub use schedule::{InvalidSchedule, Schedule};
