@@ -20,8 +20,8 @@ mod tasks;
 pub mod telemetry;
 mod tls;
 
-pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
 pub use health::{Health, HealthHandle, Readiness};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrecy;

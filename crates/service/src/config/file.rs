@@ -1,0 +1,261 @@
+//! The file as its author writes it. The doc comments are the reference page: `millrace schema` prints them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{KafkaConfig, Start};
+use crate::{Schedule, Secret};
+use millrace_event_model::{DestinationId, Lane, SourceId, SyncId, WarehouseId, Workspace};
+
+/// A Millrace installation.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "millrace.yaml")]
+pub(super) struct File {
+    /// The installation's name: the first part of every topic, group and state path.
+    #[schemars(required, with = "String")]
+    pub(super) workspace: Option<Workspace>,
+    /// Where Kafka is. Without it, `dev` and `demo` start the embedded broker.
+    #[serde(default)]
+    pub(super) kafka: Option<KafkaConfig>,
+    /// Where leases, snapshots and intents are kept: a folder.
+    #[serde(default = "default_state")]
+    pub(super) state: String,
+    /// HTTP in.
+    #[serde(default)]
+    pub(super) ingest: IngestConfig,
+    /// The process's own endpoints.
+    #[serde(default)]
+    pub(super) admin: AdminConfig,
+    /// Where events and records come from.
+    #[serde(default)]
+    pub(super) sources: Vec<SourceConfig>,
+    /// Where tables are.
+    #[serde(default)]
+    pub(super) warehouses: Vec<WarehouseConfig>,
+    /// Where events and changes are sent.
+    #[serde(default)]
+    pub(super) destinations: Vec<DestinationConfig>,
+    /// What flows from where to where.
+    #[serde(default)]
+    pub(super) connections: Vec<ConnectionEntry>,
+    /// Reverse ETL: what flows from a warehouse to a destination.
+    #[serde(default)]
+    pub(super) syncs: Vec<SyncEntry>,
+    /// Privacy policies by name, for `privacy:` of a source: `{ detect: all, action: mask }`, or an action
+    /// for each kind, such as `{ email: hash, card: redact, ip: truncate }`.
+    #[serde(default)]
+    pub(super) privacy: BTreeMap<String, Value>,
+}
+
+fn default_state() -> String {
+    "./data/state".to_owned()
+}
+
+/// HTTP in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestConfig {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: String,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self { listen: "0.0.0.0:8080".to_owned() }
+    }
+}
+
+/// `/metrics`, `/healthz`, `/readyz`, the admin API and the console.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: String,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8081".to_owned() }
+    }
+}
+
+/// A source of events (`kind: http`) or of records.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub id: SourceId,
+    /// `http` for the SDKs' protocol; else a kind of ELT source, such as `airbyte` or `singer`.
+    pub kind: String,
+    /// Whether it is on.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The topic it writes to; a lane of its own keeps a noisy source from delaying the others.
+    #[serde(default = "Lane::main")]
+    #[schemars(with = "String")]
+    pub lane: Lane,
+    /// For `http`: what the SDKs are set up with.
+    #[serde(default)]
+    pub write_key: Option<Secret>,
+    /// The name of a privacy policy. Without one nothing is masked.
+    #[serde(default)]
+    pub privacy: Option<String>,
+    /// For ELT: the program to run and its first arguments.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// For ELT: when to read. Without it, only when asked to.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+    /// What the kind asks for.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// A warehouse or lake.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WarehouseConfig {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub id: WarehouseId,
+    /// Such as `postgres` or `lake`.
+    pub kind: String,
+    /// What the kind asks for.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// A destination.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationConfig {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub id: DestinationId,
+    /// Such as `webhook`.
+    pub kind: String,
+    /// Whether it is on.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// What the kind asks for.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// From a source to a warehouse or a destination.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectionEntry {
+    /// The source.
+    #[schemars(with = "String")]
+    pub(super) from: SourceId,
+    /// The warehouse or destination.
+    pub(super) to: String,
+    /// For a warehouse: the schema of the tables. By default the source's name, with `_` for `-`.
+    #[serde(default)]
+    pub(super) schema: Option<String>,
+    /// For a warehouse: when to load. By default 2s in `dev` and for a local lake, 10m for a lake on an
+    /// object store, else 1m.
+    #[serde(default)]
+    pub(super) schedule: Option<Schedule>,
+    /// Where to begin when the connection is new: `earliest`, `latest`, or a time.
+    #[serde(default)]
+    pub(super) start: Start,
+    /// An expression; events for which it is false are filtered.
+    #[serde(default)]
+    pub(super) when: Option<String>,
+    /// A JavaScript file, relative to this one.
+    #[serde(default)]
+    pub(super) transform: Option<String>,
+    /// Kinds of sealed values that are opened for this connection.
+    #[serde(default)]
+    pub(super) unseal: Vec<String>,
+}
+
+/// A reverse ETL model with its mapping and schedule.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SyncEntry {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub(super) id: SyncId,
+    /// The warehouse.
+    pub(super) from: String,
+    /// The SQL whose rows are synced.
+    pub(super) model: String,
+    /// The columns that make a row's identity.
+    pub(super) key: Vec<String>,
+    /// The destination.
+    pub(super) to: String,
+    /// What is published: `upsert` new and changed rows; `insert` new ones only; `update` changed ones
+    /// only; `mirror` also deletes those that are gone; `full` all rows each time.
+    #[serde(default)]
+    pub(super) mode: SyncMode,
+    /// Target path to column. Without it a row goes out as it is.
+    #[serde(default)]
+    pub(super) map: BTreeMap<String, String>,
+    /// When to run; or give `after`. With neither, only when asked to.
+    #[serde(default)]
+    pub(super) schedule: Option<Schedule>,
+    /// A warehouse: run when the loader has committed to it.
+    #[serde(default)]
+    pub(super) after: Option<String>,
+}
+
+/// What a sync publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncMode {
+    /// New and changed rows.
+    #[default]
+    Upsert,
+    /// New rows only.
+    Insert,
+    /// Changed rows only.
+    Update,
+    /// New and changed rows, and deletes for those that are gone.
+    Mirror,
+    /// All rows in each run.
+    Full,
+}
+
+/// What a connector's kind asks for: any mapping. It may hold secrets, so `Debug` does not show it.
+#[derive(Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Settings(serde_json::Map<String, Value>);
+
+impl Settings {
+    /// The settings as a JSON object.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self(serde_json::Map::new())
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+fn yes() -> bool {
+    true
+}

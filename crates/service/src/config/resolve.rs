@@ -1,0 +1,381 @@
+//! What types cannot say about a file: names that lead nowhere, things named twice, keys that exclude
+//! each other. Defaults that depend on something else are filled in here too.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use millrace_event_model::ConnectionId;
+
+use super::de::closest;
+use super::error::ConfigError;
+use super::file::{ConnectionEntry, File, Settings, SourceConfig, SyncEntry, SyncMode, WarehouseConfig};
+use super::tree::{Node, Value};
+use super::{Config, ConnectionConfig, Document, Mode, SyncConfig, Target, Trigger};
+use crate::{Schedule, Secret};
+
+/// The kind of source that is HTTP in; all others are ELT.
+const HTTP: &str = "http";
+
+/// Judges a file and fills in what is left to defaults. `root` is the tree from which `file` was read:
+/// its lists have as many elements. The document still has what was taken out of it because of errors, so
+/// that a name which leads to something broken does not count as leading nowhere.
+pub(super) fn resolve(
+    file: File,
+    root: &Node,
+    document: Document,
+    mode: Mode,
+    errors: &mut Vec<ConfigError>,
+) -> Option<Config> {
+    let mut judge = Judge { root, names: Names::of(&document.root), errors };
+    judge.workspace(&document.root);
+    judge.listeners(&file);
+    judge.unique_names();
+    judge.sources(&file.sources);
+    judge.policies(&file.privacy);
+    let folder = Path::new(&document.name).parent().unwrap_or(Path::new("")).to_owned();
+    let connections = judge.connections(file.connections, &file.warehouses, &folder, mode);
+    let syncs = judge.syncs(file.syncs);
+    Some(Config {
+        workspace: file.workspace?,
+        kafka: file.kafka,
+        state: file.state,
+        ingest: file.ingest,
+        admin: file.admin,
+        sources: file.sources,
+        warehouses: file.warehouses,
+        destinations: file.destinations,
+        connections,
+        syncs,
+        privacy: file.privacy,
+        document,
+    })
+}
+
+/// The ids of each section, as written.
+struct Names {
+    sources: Vec<String>,
+    warehouses: Vec<String>,
+    destinations: Vec<String>,
+    policies: Vec<String>,
+}
+
+impl Names {
+    fn of(root: &Node) -> Self {
+        let ids = |section: &str| {
+            let id = |element: &Node| Some(element.get("id")?.text()?.text.clone());
+            root.get(section).map(|list| list.elements().filter_map(id).collect()).unwrap_or_default()
+        };
+        let policies = match root.get("privacy").map(|node| &node.value) {
+            Some(Value::Map(mapping)) => mapping.entries.iter().map(|(key, _)| key.name.clone()).collect(),
+            _ => Vec::new(),
+        };
+        Self {
+            sources: ids("sources"),
+            warehouses: ids("warehouses"),
+            destinations: ids("destinations"),
+            policies,
+        }
+    }
+
+    fn targets(&self) -> Vec<String> {
+        [self.warehouses.as_slice(), self.destinations.as_slice()].concat()
+    }
+}
+
+struct Judge<'a> {
+    root: &'a Node,
+    names: Names,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Judge<'_> {
+    /// The nodes of a section, in the order of the values that were read from them.
+    fn nodes(&self, section: &str) -> Vec<Node> {
+        self.root.get(section).map(|list| list.elements().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Reports an error about a key of a node, or about the node where it lacks the key.
+    fn report(&mut self, node: &Node, key: &str, message: impl Into<String>, help: Option<String>) {
+        let about = node.get(key).unwrap_or(node);
+        let mut error = ConfigError::new(about.span.clone(), about.as_written(&message.into()));
+        error.help = help;
+        self.errors.push(error);
+    }
+
+    fn workspace(&mut self, whole: &Node) {
+        let is_there = whole.get("workspace").is_some_and(|node| !matches!(node.value, Value::Null));
+        if !is_there {
+            let help = "it names the installation, such as acme: the first part of every topic and group";
+            self.errors.push(ConfigError::new(0..0, "\"workspace\" is missing").help(help));
+        }
+    }
+
+    fn listeners(&mut self, file: &File) {
+        for (section, address) in [("ingest", &file.ingest.listen), ("admin", &file.admin.listen)] {
+            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_)))
+                && let Some(node) = self.root.get(section).cloned()
+            {
+                let help = "write an address and a port, such as 127.0.0.1:8080".to_owned();
+                self.report(&node, "listen", "this is no address to listen on", Some(help));
+            }
+        }
+    }
+
+    /// Warehouses and destinations share their names: `to:` means either.
+    fn unique_names(&mut self) {
+        for group in [&["sources"][..], &["warehouses", "destinations"], &["syncs"]] {
+            let mut first = BTreeMap::new();
+            let nodes: Vec<Node> = group.iter().flat_map(|section| self.nodes(section)).collect();
+            for node in &nodes {
+                let Some(id) = node.get("id") else { continue };
+                let Some(text) = id.text() else { continue };
+                match first.get(&text.text) {
+                    None => {
+                        first.insert(text.text.clone(), id.span.clone());
+                    }
+                    Some(earlier) => {
+                        let message = id.as_written(&format!("the id {:?} is used twice", text.text));
+                        let error = ConfigError::new(id.span.clone(), message);
+                        self.errors.push(error.and(earlier.clone(), "first used here"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn sources(&mut self, sources: &[SourceConfig]) {
+        let nodes = self.nodes("sources");
+        let mut keys: Vec<(&str, &Node)> = Vec::new();
+        for (source, node) in sources.iter().zip(&nodes) {
+            self.source_kind(source, node);
+            if let Some(policy) = &source.privacy
+                && !self.names.policies.contains(policy)
+            {
+                let help = suggest(policy, &self.names.policies, "privacy policies");
+                self.report(node, "privacy", format!("there is no privacy policy {policy:?}"), help);
+            }
+            let key = source.write_key.as_ref().filter(|_| source.kind == HTTP);
+            let Some(key) = key.map(Secret::expose) else { continue };
+            if let Some((_, other)) = keys.iter().find(|(earlier, _)| *earlier == key) {
+                let here = node.get("write_key").unwrap_or(node).span.clone();
+                let there = other.get("write_key").unwrap_or(other).span.clone();
+                let error = ConfigError::new(here, "two sources have the same write_key");
+                self.errors.push(error.and(there, "the other"));
+            }
+            keys.push((key, node));
+        }
+    }
+
+    fn source_kind(&mut self, source: &SourceConfig, node: &Node) {
+        if source.kind != HTTP {
+            if source.write_key.is_some() {
+                let message = format!("a source of kind {:?} takes no write_key", source.kind);
+                self.report(node, "write_key", message, Some("only kind http does".to_owned()));
+            }
+            return;
+        }
+        let was_there =
+            matches!(&node.value, Value::Map(map) if map.reported.iter().any(|key| key == "write_key"));
+        if source.write_key.as_ref().is_none_or(|key| key.expose().is_empty()) && !was_there {
+            let help = "give it one, such as write_key: \"${WEB_WRITE_KEY}\"".to_owned();
+            let message = format!("the http source {:?} has no write_key", source.id.as_str());
+            self.report(node, "id", message, Some(help));
+        }
+        for key in ["command", "schedule"] {
+            if node.get(key).is_some() {
+                self.report(node, key, format!("a source of kind http takes no {key}"), None);
+            }
+        }
+        if source.settings != Settings::default() {
+            self.report(node, "settings", "a source of kind http takes no settings", None);
+        }
+    }
+
+    fn policies(&mut self, policies: &BTreeMap<String, serde_json::Value>) {
+        for (name, policy) in policies {
+            if !policy.is_object()
+                && let Some(node) = self.root.get("privacy").cloned()
+            {
+                let help =
+                    "such as { detect: all, action: mask }, or { email: hash, card: redact }".to_owned();
+                self.report(&node, name, format!("the privacy policy {name:?} is no mapping"), Some(help));
+            }
+        }
+    }
+
+    fn connections(
+        &mut self,
+        entries: Vec<ConnectionEntry>,
+        warehouses: &[WarehouseConfig],
+        folder: &Path,
+        mode: Mode,
+    ) -> Vec<ConnectionConfig> {
+        let nodes = self.nodes("connections");
+        let mut connections: Vec<ConnectionConfig> = Vec::new();
+        for (entry, node) in entries.into_iter().zip(&nodes) {
+            let from_exists = self.source_of(&entry, node);
+            let target = self.target_of(&entry, node, warehouses, mode);
+            let id = match ConnectionId::between(entry.from.as_str(), &entry.to) {
+                Ok(id) => id,
+                Err(error) => {
+                    // A target that does not exist has been reported, whatever is in its name.
+                    if target.is_some() {
+                        self.report(node, "to", error.to_string(), Some("use shorter names".to_owned()));
+                    }
+                    continue;
+                }
+            };
+            let Some(to) = target.filter(|_| from_exists) else { continue };
+            if connections.iter().any(|other| other.id == id) {
+                let message = format!("{:?} and {:?} are connected twice", entry.from.as_str(), entry.to);
+                self.report(node, "to", message, None);
+                continue;
+            }
+            connections.push(ConnectionConfig {
+                id,
+                from: entry.from,
+                to,
+                start: entry.start,
+                when: entry.when,
+                transform: entry.transform.map(|path| folder.join(path)),
+                unseal: entry.unseal,
+            });
+        }
+        connections
+    }
+
+    fn source_of(&mut self, entry: &ConnectionEntry, node: &Node) -> bool {
+        let from = entry.from.as_str();
+        if self.names.sources.iter().any(|name| name == from) {
+            return true;
+        }
+        let is_warehouse = self.names.warehouses.iter().any(|name| name == from);
+        let help = if is_warehouse {
+            Some("it is a warehouse: what goes out of a warehouse is a sync, under syncs".to_owned())
+        } else {
+            suggest(from, &self.names.sources, "sources")
+        };
+        self.report(node, "from", format!("there is no source {from:?}"), help);
+        false
+    }
+
+    fn target_of(
+        &mut self,
+        entry: &ConnectionEntry,
+        node: &Node,
+        warehouses: &[WarehouseConfig],
+        mode: Mode,
+    ) -> Option<Target> {
+        let to = entry.to.as_str();
+        if self.names.destinations.iter().any(|name| name == to) {
+            for key in ["schema", "schedule"] {
+                if node.get(key).is_some() {
+                    let help = format!("{to:?} is a destination, to which events go as they come");
+                    self.report(
+                        node,
+                        key,
+                        format!("only a connection to a warehouse has a {key}"),
+                        Some(help),
+                    );
+                }
+            }
+            return Some(Target::Destination { id: to.parse().ok()? });
+        }
+        if !self.names.warehouses.iter().any(|name| name == to) {
+            let targets = self.names.targets();
+            let help = suggest(to, &targets, "warehouses and destinations");
+            self.report(node, "to", format!("there is no warehouse or destination {to:?}"), help);
+            return None;
+        }
+        // None where the warehouse itself is broken, which has been reported.
+        let warehouse = warehouses.iter().find(|warehouse| warehouse.id.as_str() == to)?;
+        let schema = entry.schema.clone().unwrap_or_else(|| entry.from.as_str().replace('-', "_"));
+        let schedule = entry.schedule.clone().unwrap_or_else(|| default_schedule(warehouse, mode));
+        Some(Target::Warehouse { id: warehouse.id.clone(), schema, schedule })
+    }
+
+    fn syncs(&mut self, entries: Vec<SyncEntry>) -> Vec<SyncConfig> {
+        let nodes = self.nodes("syncs");
+        let pairs = entries.into_iter().zip(&nodes);
+        pairs.filter_map(|(entry, node)| self.sync(entry, node)).collect()
+    }
+
+    fn sync(&mut self, entry: SyncEntry, node: &Node) -> Option<SyncConfig> {
+        let found = [
+            self.must_exist(node, "from", "warehouse", &entry.from),
+            self.must_exist(node, "to", "destination", &entry.to),
+            entry.after.as_ref().is_none_or(|after| self.must_exist(node, "after", "warehouse", after)),
+        ];
+        if entry.schedule.is_some() && entry.after.is_some() {
+            let help = "schedule runs it by the clock, after when the loader has committed; choose one";
+            self.report(node, "after", "a sync has either schedule or after", Some(help.to_owned()));
+        }
+        if entry.model.trim().is_empty() {
+            self.report(node, "model", "the model is empty: write a SELECT", None);
+        }
+        if entry.key.is_empty() {
+            self.report(node, "key", "a sync needs at least one key column", None);
+        }
+        let is_mapped =
+            |column: &String| entry.map.is_empty() || entry.map.values().any(|from| from == column);
+        let unmapped = entry.key.iter().find(|column| !is_mapped(column));
+        if let (SyncMode::Mirror, Some(column)) = (entry.mode, unmapped) {
+            let message = format!("the key column {column:?} is not in map");
+            let help = "mode mirror deletes by the mapped key columns: map each of them".to_owned();
+            self.report(node, "key", message, Some(help));
+        }
+        if found.contains(&false) {
+            return None;
+        }
+        let trigger = match entry.after {
+            Some(after) => Trigger::After(after.parse().ok()?),
+            None => Trigger::Schedule(entry.schedule.unwrap_or(Schedule::Manual)),
+        };
+        Some(SyncConfig {
+            id: entry.id,
+            from: entry.from.parse().ok()?,
+            model: entry.model,
+            key: entry.key,
+            to: entry.to.parse().ok()?,
+            mode: entry.mode,
+            map: entry.map,
+            trigger,
+        })
+    }
+
+    fn must_exist(&mut self, node: &Node, key: &str, what: &str, name: &str) -> bool {
+        let known = if what == "warehouse" { &self.names.warehouses } else { &self.names.destinations };
+        if known.iter().any(|other| other == name) {
+            return true;
+        }
+        let help = suggest(name, known, &format!("{what}s"));
+        self.report(node, key, format!("there is no {what} {name:?}"), help);
+        false
+    }
+}
+
+/// Loading often makes many small files in a lake, and a commit on an object store costs more than one in
+/// a folder; a SQL server takes small batches well.
+fn default_schedule(warehouse: &WarehouseConfig, mode: Mode) -> Schedule {
+    let seconds = |seconds| Schedule::Every(std::time::Duration::from_secs(seconds));
+    let url = warehouse.settings.get("url").and_then(|url| url.as_str()).unwrap_or_default();
+    let is_local = !url.contains("://") || url.starts_with("file://");
+    match (mode, warehouse.kind.as_str()) {
+        (Mode::Dev, _) => seconds(2),
+        (Mode::Service, "lake") if is_local => seconds(2),
+        (Mode::Service, "lake") => seconds(600),
+        (Mode::Service, _) => seconds(60),
+    }
+}
+
+fn suggest(name: &str, known: &[String], what: &str) -> Option<String> {
+    let names: Vec<&str> = known.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Some(format!("the file has no {what}"));
+    }
+    match closest(name, &names) {
+        Some(meant) => Some(format!("did you mean {meant:?}?")),
+        None => Some(format!("the {what} are {}", names.join(", "))),
+    }
+}

@@ -1,0 +1,103 @@
+//! Secrets that stand in the file itself.
+//!
+//! A config file is committed, copied and mailed. Outside `dev` a secret therefore comes from the
+//! environment or a file, and a default inside a reference counts as standing in the file.
+
+use super::error::ConfigError;
+use super::interpolate::literal_part;
+use super::tree::{Node, Text, Value};
+
+/// Names whose values are secrets, and ends of such names (`hook_secret`, `sasl.password`), in lower case
+/// without `_`, `-` and `.`.
+const SECRET_NAMES: [&str; 11] = [
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "token",
+    "apikey",
+    "writekey",
+    "privatekey",
+    "accesskey",
+    "secretkey",
+    "authorization",
+];
+
+/// Reports each literal secret under the node.
+pub(super) fn find_literals(node: &Node, errors: &mut Vec<ConfigError>) {
+    match &node.value {
+        Value::List(elements) => {
+            for element in elements {
+                find_literals(element, errors);
+            }
+        }
+        Value::Map(mapping) => {
+            for (key, value) in &mapping.entries {
+                let literal = match &value.value {
+                    Value::Text(text) => is_secret(&key.name) && !literal_part(written(text)).is_empty(),
+                    Value::Int(_) | Value::Large(_) | Value::Float(_) => is_secret(&key.name),
+                    _ => false,
+                };
+                if literal {
+                    errors.push(refuse(value, &format!("{:?} is a secret and stands in the file", key.name)));
+                } else {
+                    find_literals(value, errors);
+                }
+            }
+        }
+        Value::Text(text) if has_password(&literal_part(written(text))) => {
+            errors.push(refuse(node, "a password stands in this URL"));
+        }
+        _ => {}
+    }
+}
+
+fn written(text: &Text) -> &str {
+    text.written.as_deref().unwrap_or(&text.text)
+}
+
+fn refuse(node: &Node, message: &str) -> ConfigError {
+    ConfigError::new(node.span.clone(), message).help(
+        "outside dev a secret comes from the environment or a file: ${NAME} or ${file:/run/secrets/name}",
+    )
+}
+
+fn is_secret(name: &str) -> bool {
+    let bare: String =
+        name.chars().filter(|c| !matches!(c, '_' | '-' | '.')).collect::<String>().to_lowercase();
+    SECRET_NAMES.iter().any(|secret| bare.ends_with(secret))
+}
+
+/// `scheme://user:password@host`.
+fn has_password(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else { return false };
+    user.split_once(':').is_some_and(|(_, password)| !password.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_ends_like_a_secret_is_one() {
+        for name in
+            ["secret", "write_key", "api-key", "apiKey", "client_secret", "sasl.password", "AUTH_TOKEN"]
+        {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["key", "primary_key", "url", "max_tokens", "secrets_folder", "user"] {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_found_and_a_reference_is_none() {
+        assert!(has_password(&literal_part("postgres://me:hunter2@db/x")));
+        assert!(has_password(&literal_part("postgres://me:${PW:-hunter2}@db/x")));
+        for fine in ["postgres://me:${PW}@db/x", "postgres://me@db/x", "http://h:80/a@b", "a:b@c", "${URL}"] {
+            assert!(!has_password(&literal_part(fine)), "{fine}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a file's author is told. Each snapshot is read as they would read it.
+
+use super::*;
+
+macro_rules! refused {
+    ($($name:ident: $text:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            insta::assert_snapshot!(errors(&$text));
+        })*
+    };
+}
+
+refused! {
+    yaml_that_cannot_be_parsed: "workspace: acme\nsources:\n  - { id: web, kind: http\n";
+    a_key_twice: "workspace: acme\nstate: ./a\nstate: ./b\n";
+    no_workspace: "state: ./data\n";
+    an_unknown_key_at_the_top: with_base("conections: []\n");
+    unknown_keys_at_several_places: r#"workspace: acme
+sources:
+  - { id: web, kind: http, writekey: "${KEY}", write_key: "${KEY}" }
+warehouses:
+  - { id: main, kind: postgres, setings: {}, colour: red }
+ingest: { lisen: "0.0.0.0:80" }
+"#;
+    wrong_types: r#"workspace: acme
+sources: { id: web }
+destinations:
+  - { id: hook, kind: 5, enabled: "yes", settings: [] }
+"#;
+    an_invalid_id: "workspace: acme\nwarehouses:\n  - { id: Main DB, kind: postgres }\n";
+    an_invalid_id_from_the_environment_is_not_shown:
+        "workspace: acme\nwarehouses:\n  - { id: \"${SHOUT}\", kind: postgres }\n";
+    a_missing_key: "workspace: acme\nwarehouses:\n  - { id: main }\n";
+    ids_used_twice: r#"workspace: acme
+sources:
+  - { id: web, kind: http, write_key: "${KEY}" }
+  - { id: web, kind: airbyte }
+warehouses:
+  - { id: main, kind: postgres }
+destinations:
+  - { id: main, kind: webhook }
+"#;
+    names_that_lead_nowhere: with_base(r#"connections:
+  - { from: wep, to: main }
+  - { from: web, to: hok }
+  - { from: main, to: hook }
+syncs:
+  - { id: s, from: web, model: SELECT 1 AS id, key: [id], to: main, after: elsewhere }
+"#);
+    a_name_that_leads_to_something_broken_is_not_reported_again: r#"workspace: acme
+warehouses:
+  - { id: main, kind: [postgres] }
+sources:
+  - { id: web, kind: http, write_key: "${KEY}" }
+connections:
+  - { from: web, to: main }
+"#;
+    an_unknown_mode: with_base(
+        "syncs:\n  - { id: s, from: main, model: SELECT 1 AS id, key: [id], to: hook, mode: miror }\n"
+    );
+    a_bad_schedule: with_base("connections:\n  - { from: web, to: main, schedule: every minute }\n");
+    a_bad_start: with_base("connections:\n  - { from: web, to: main, start: yesterday }\n");
+    both_schedule_and_after: with_base(
+        "syncs:\n  - { id: s, from: main, model: SELECT 1 AS id, key: [id], to: hook, schedule: 1m, after: main }\n"
+    );
+    a_sync_without_key_or_model: with_base(
+        "syncs:\n  - { id: s, from: main, model: \"\", key: [], to: hook }\n"
+    );
+    a_mirror_whose_key_is_not_mapped: with_base(r#"syncs:
+  - id: s
+    from: main
+    model: SELECT id, email FROM people
+    key: [id]
+    to: hook
+    mode: mirror
+    map: { email: email }
+"#);
+    an_http_source_without_write_key: r#"workspace: acme
+sources:
+  - { id: web, kind: http }
+  - { id: app, kind: http, write_key: "${NO_SUCH_KEY}" }
+  - { id: crm, kind: airbyte, write_key: "${KEY}" }
+  - { id: site, kind: http, write_key: "${KEY}", command: [x], schedule: 1m }
+"#;
+    two_sources_with_one_write_key: r#"workspace: acme
+sources:
+  - { id: web, kind: http, write_key: "${KEY}" }
+  - { id: app, kind: http, write_key: "${KEY}" }
+"#;
+    references_that_cannot_be_resolved: r#"workspace: "${WORKSPACE:?name the installation}"
+state: ${STATE
+destinations:
+  - { id: hook, kind: webhook, settings: { secret: "${HOOK_SECRET}", token: "${file:/run/secrets/x}" } }
+"#;
+    literal_secrets: r#"workspace: acme
+kafka: { brokers: "k:9092", sasl.password: hunter2 }
+sources:
+  - { id: web, kind: http, write_key: hunter2 }
+warehouses:
+  - { id: main, kind: postgres, settings: { url: "postgres://me:hunter2@db/x" } }
+destinations:
+  - { id: hook, kind: webhook, settings: { secret: "${KEY:-hunter2}", headers: { Authorization: Bearer x } } }
+"#;
+    a_missing_policy: r#"workspace: acme
+sources:
+  - { id: web, kind: http, write_key: "${KEY}", privacy: strikt }
+privacy:
+  strict: { detect: all, action: mask }
+  loose: mask
+"#;
+    a_schedule_to_a_destination: with_base("connections:\n  - { from: web, to: hook, schedule: 1m, schema: x }\n");
+    a_bad_address: with_base("ingest: { listen: localhost }\n");
+    kafka_without_brokers: "workspace: acme\nkafka: { linger.ms: 5 }\n";
+    a_connection_twice: with_base("connections:\n  - { from: web, to: main }\n  - { from: web, to: main }\n");
+}
+
+#[test]
+fn errors_as_text_have_a_line_each() {
+    let errors = parse_as("workspace: acme\nstat: x\ningest: { lisen: y }\n", Mode::Service).unwrap_err();
+    assert_eq!(
+        format!("{errors:?}"),
+        "conf/millrace.yaml has 2 errors\n\
+         conf/millrace.yaml:2:1: unknown key \"stat\"\n\
+         conf/millrace.yaml:3:11: unknown key \"lisen\""
+    );
+}
+
+#[test]
+fn no_error_shows_what_a_variable_holds() {
+    // Each key in turn gets a variable where it makes no sense.
+    for key in ["id", "kind", "enabled", "lane", "privacy", "command", "schedule", "settings"] {
+        let text = format!("workspace: acme\nsources:\n  - {{ id: a, kind: b, {key}: \"${{SHOUT}}\" }}\n");
+        if let Err(errors) = parse_as(&text, Mode::Service) {
+            assert!(!render(&errors).contains("NOT AN ID"), "{key}: {}", render(&errors));
+        }
+    }
+}
