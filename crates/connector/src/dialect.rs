@@ -1,6 +1,16 @@
 //! What differs between warehouses as data: names, limits and reserved words. One row per kind that
 //! `preview rows` knows, whether or not its connector is built in.
 
+mod athena;
+mod bigquery;
+mod databricks;
+mod postgres;
+mod redshift;
+mod snowflake;
+mod sqlserver;
+
+use millrace_event_model::FieldType;
+
 /// The facts of a warehouse kind (warehouse schema rules §4 and §5).
 #[derive(Debug)]
 pub struct Dialect {
@@ -16,9 +26,17 @@ pub struct Dialect {
     pub max_name_bytes: Option<usize>,
     /// A string of more than this many UTF-16 units is `text`; `None` knows no `text`.
     pub text_above: Option<usize>,
-    /// Columns of type `json` exist.
+    /// Columns of type `json` exist. Where they do not, JSON is a string.
     pub json_columns: bool,
-    /// It is a lake: `users` rows carry fewer columns, names are never cut.
+    /// The destination's config may name JSON paths; events may always name them.
+    pub json_paths_in_config: bool,
+    /// The type of the column `rudder_event`, which holds the whole event.
+    pub full_event: FieldType,
+    /// A property `violationErrors` (what a tracking plan found) is `json`.
+    pub violation_errors_as_json: bool,
+    /// Tables have a column `loaded_at` beside `uuid_ts` (BigQuery).
+    pub loaded_at: bool,
+    /// It is a lake of plain files: `users` rows carry fewer columns, names are never cut.
     pub data_lake: bool,
     /// Words that get a `_` before them, upper case, sorted.
     pub reserved: &'static [&'static str],
@@ -31,27 +49,108 @@ pub fn dialect(kind: &str) -> Option<&'static Dialect> {
 }
 
 /// All that are known now.
-const DIALECTS: &[Dialect] = &[
+pub const DIALECTS: &[Dialect] = &[
     Dialect {
         kind: "postgres",
         rudder_name: "POSTGRES",
-        upper_case: false,
         cut_before_reserved: Some(63),
-        max_name_bytes: Some(127),
-        text_above: None,
         json_columns: true,
-        data_lake: false,
-        reserved: &[],
+        json_paths_in_config: true,
+        full_event: FieldType::Json,
+        violation_errors_as_json: true,
+        reserved: postgres::RESERVED,
+        ..SQL
     },
     Dialect {
-        kind: "lake",
-        rudder_name: "DELTALAKE",
-        upper_case: false,
-        cut_before_reserved: None,
-        max_name_bytes: Some(127),
-        text_above: None,
-        json_columns: false,
-        data_lake: false,
-        reserved: &[],
+        kind: "redshift",
+        rudder_name: "RS",
+        text_above: Some(512),
+        json_columns: true,
+        json_paths_in_config: true,
+        full_event: FieldType::Text,
+        reserved: redshift::RESERVED,
+        ..SQL
     },
+    Dialect {
+        kind: "snowflake",
+        rudder_name: "SNOWFLAKE",
+        upper_case: true,
+        json_columns: true,
+        json_paths_in_config: true,
+        full_event: FieldType::Json,
+        violation_errors_as_json: true,
+        reserved: snowflake::RESERVED,
+        ..SQL
+    },
+    Dialect {
+        kind: "bigquery",
+        rudder_name: "BQ",
+        json_paths_in_config: true,
+        loaded_at: true,
+        reserved: bigquery::RESERVED,
+        ..SQL
+    },
+    Dialect { kind: "clickhouse", rudder_name: "CLICKHOUSE", ..SQL },
+    Dialect { kind: "databricks", rudder_name: "DELTALAKE", reserved: databricks::RESERVED, ..SQL },
+    Dialect { kind: "lake", rudder_name: "DELTALAKE", reserved: databricks::RESERVED, ..SQL },
+    Dialect {
+        kind: "mssql",
+        rudder_name: "MSSQL",
+        json_columns: true,
+        full_event: FieldType::Json,
+        reserved: sqlserver::RESERVED,
+        ..SQL
+    },
+    Dialect {
+        kind: "synapse",
+        rudder_name: "AZURE_SYNAPSE",
+        json_columns: true,
+        full_event: FieldType::Json,
+        reserved: sqlserver::RESERVED,
+        ..SQL
+    },
+    Dialect { kind: "s3_datalake", rudder_name: "S3_DATALAKE", reserved: athena::RESERVED, ..FILES },
+    Dialect { kind: "gcs_datalake", rudder_name: "GCS_DATALAKE", reserved: bigquery::RESERVED, ..FILES },
+    Dialect { kind: "azure_datalake", rudder_name: "AZURE_DATALAKE", reserved: sqlserver::RESERVED, ..FILES },
 ];
+
+/// What most SQL warehouses have in common.
+const SQL: Dialect = Dialect {
+    kind: "",
+    rudder_name: "",
+    upper_case: false,
+    cut_before_reserved: None,
+    max_name_bytes: Some(127),
+    text_above: None,
+    json_columns: false,
+    json_paths_in_config: false,
+    full_event: FieldType::String,
+    violation_errors_as_json: false,
+    loaded_at: false,
+    data_lake: false,
+    reserved: &[],
+};
+
+/// What lakes of plain files have in common.
+const FILES: Dialect = Dialect { max_name_bytes: None, data_lake: true, ..SQL };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_words_are_upper_case_sorted_and_unique() {
+        for dialect in DIALECTS {
+            let words = dialect.reserved;
+            assert!(words.windows(2).all(|pair| pair[0] < pair[1]), "{}", dialect.kind);
+            assert!(words.iter().all(|word| *word == word.to_uppercase()), "{}", dialect.kind);
+        }
+    }
+
+    #[test]
+    fn the_columns_of_every_event_are_reserved_words_of_no_database_but_those_that_refuse_them() {
+        let escaped = |kind| dialect(kind).is_some_and(|known| known.reserved.contains(&"TIMESTAMP"));
+        let kinds: Vec<_> = DIALECTS.iter().map(|known| known.kind).filter(|kind| escaped(kind)).collect();
+        assert_eq!(kinds, ["s3_datalake"]);
+    }
+}

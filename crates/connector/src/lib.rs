@@ -13,7 +13,7 @@ mod source;
 mod warehouse;
 
 pub use destination::{Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
-pub use dialect::{Dialect, dialect};
+pub use dialect::{DIALECTS, Dialect, dialect};
 pub use error::{ConnectorError, ErrorKind};
 pub use registry::{Context, DestinationEntry, Registry, SourceEntry, WarehouseEntry};
 pub use source::{ReadRequest, Source, SourceMessage};
