@@ -7,6 +7,7 @@ mod dedup;
 mod discards;
 mod plan;
 mod reduce;
+pub mod rows;
 
 pub use books::Books;
 pub use dedup::{Sighting, distinct_ids, judge, seen_id};

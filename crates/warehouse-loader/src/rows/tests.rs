@@ -1,0 +1,141 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use millrace_connector::dialect;
+use millrace_event_model::{MessageId, PartitionKey};
+use serde_json::json;
+
+use super::*;
+
+fn received_at() -> DateTime<Utc> {
+    "2024-05-01T12:00:10Z".parse().unwrap()
+}
+
+fn event(event_type: &str, body: &Value) -> Event {
+    Event {
+        event_type: event_type.to_owned(),
+        message_id: MessageId("m-1".to_owned()),
+        rudder_id: Uuid::nil(),
+        received_at: received_at(),
+        sent_at: None,
+        request_ip: Some("203.0.113.9".to_owned()),
+        source: "web".parse().unwrap(),
+        policy: None,
+        traceparent: None,
+        key: PartitionKey([0; 16]),
+        body: Bytes::from(body.to_string()),
+    }
+}
+
+fn rows(kind: &str, event_type: &str, body: &Value) -> Vec<MappedRow> {
+    rows_of_event(&event(event_type, body), &Mapping::new(dialect(kind).unwrap())).unwrap()
+}
+
+fn tables(rows: &[MappedRow]) -> Vec<&str> {
+    rows.iter().map(|row| row.table.as_str()).collect()
+}
+
+#[test]
+fn a_track_event_fills_tracks_and_a_table_of_its_own() {
+    let body = json!({"userId": "u1", "event": "Order Placed", "properties": {"total": 12.5, "items": 2}});
+    let rows = rows("postgres", "track", &body);
+    assert_eq!(tables(&rows), ["tracks", "order_placed"]);
+    let expected = json!({
+        "context_ip": "203.0.113.9", "context_request_ip": "203.0.113.9", "event": "order_placed",
+        "event_text": "Order Placed", "id": "m-1", "original_timestamp": "2024-05-01T12:00:10.000Z",
+        "received_at": "2024-05-01T12:00:10.000Z", "sent_at": "2024-05-01T12:00:10.000Z",
+        "timestamp": "2024-05-01T12:00:10.000Z", "user_id": "u1",
+    });
+    assert_eq!(Value::Object(rows[0].to_json()), expected);
+    assert_eq!(rows[1].cells.get("total"), Some(&Cell::Float(12.5)));
+    assert_eq!(rows[1].columns.get("items"), Some(&FieldType::Int));
+    assert_eq!(rows[1].columns.get("uuid_ts"), Some(&FieldType::DateTime));
+    assert_eq!(rows[1].cells.get("uuid_ts"), None);
+}
+
+#[test]
+fn an_identify_event_fills_identifies_and_merges_into_users() {
+    let body = json!({"userId": "u1", "anonymousId": "a1", "traits": {"plan": "pro"}});
+    let rows = rows("lake", "identify", &body);
+    assert_eq!(tables(&rows), ["identifies", "users"]);
+    assert_eq!(rows[0].write, WriteMode::Append);
+    let write = WriteMode::MergeLatest { key: "id".to_owned(), order: "received_at".to_owned() };
+    assert_eq!(rows[1].write, write);
+    assert_eq!(rows[1].cells.get("id"), Some(&Cell::String("u1".to_owned())));
+    assert_eq!(rows[1].cells.get("anonymous_id"), None);
+    assert_eq!(rows[1].cells.get("plan"), Some(&Cell::String("pro".to_owned())));
+}
+
+#[test]
+fn an_anonymous_identify_event_makes_no_user() {
+    assert_eq!(tables(&rows("lake", "identify", &json!({"anonymousId": "a1"}))), ["identifies"]);
+}
+
+#[test]
+fn every_other_type_fills_one_table() {
+    let body = json!({"anonymousId": "a1", "name": "Home", "groupId": "g1", "previousId": "p1"});
+    for (event_type, table, column) in [
+        ("page", "pages", "name"),
+        ("screen", "screens", "name"),
+        ("group", "groups", "group_id"),
+        ("alias", "aliases", "previous_id"),
+    ] {
+        let rows = rows("bigquery", event_type, &body);
+        let expected = if table == "groups" { "_groups" } else { table };
+        assert_eq!(tables(&rows), [expected]);
+        assert!(rows[0].cells.contains_key(column) && rows[0].columns.contains_key("loaded_at"));
+    }
+}
+
+#[test]
+fn the_servers_word_wins_over_the_bodys() {
+    let body =
+        json!({"type": "page", "messageId": "other", "receivedAt": "1999-01-01T00:00:00Z", "event": "E"});
+    let rows = rows("postgres", "track", &body);
+    assert_eq!(tables(&rows), ["tracks", "e"]);
+    assert_eq!(rows[0].cells.get("id"), Some(&Cell::String("m-1".to_owned())));
+    let micros = received_at().timestamp_micros();
+    assert_eq!(rows[0].cells.get("received_at"), Some(&Cell::DateTime(micros)));
+}
+
+#[test]
+fn an_event_cannot_fill_the_tables_of_others() {
+    let named = |name: &str| rows("postgres", "track", &json!({"event": name}))[1].table.clone();
+    assert_eq!(named("Users"), "_users");
+    assert_eq!(named("pages"), "_pages");
+    assert_eq!(named("select"), "_select");
+}
+
+#[test]
+fn an_event_without_a_name_fills_tracks_only() {
+    assert_eq!(tables(&rows("postgres", "track", &json!({"event": " "}))), ["tracks"]);
+}
+
+#[test]
+fn what_cannot_be_mapped_is_rejected_with_a_reason() {
+    let mapping = Mapping::new(dialect("postgres").unwrap());
+    let rejected = |event: &Event| rows_of_event(event, &mapping).unwrap_err().code;
+    assert_eq!(rejected(&event("wave", &json!({}))), "unknown_event_type");
+    assert_eq!(rejected(&event("track", &json!([]))), "invalid_json");
+    let properties: Map<_, _> = (0..1600).map(|n| (format!("p{n}"), n.into())).collect();
+    assert_eq!(rejected(&event("page", &json!({"properties": properties}))), "too_many_columns");
+}
+
+#[test]
+fn source_and_destination_are_columns_of_the_context() {
+    let mut mapping = Mapping::new(dialect("postgres").unwrap());
+    mapping.source.id = Some("web".to_owned());
+    mapping.destination_id = Some("main".to_owned());
+    let rows = rows_of_event(&event("page", &json!({"context": {"sourceId": "mine"}})), &mapping).unwrap();
+    assert_eq!(rows[0].cells.get("context_source_id"), Some(&Cell::String("web".to_owned())));
+    assert_eq!(rows[0].cells.get("context_destination_id"), Some(&Cell::String("main".to_owned())));
+}
+
+#[test]
+fn the_same_event_always_makes_the_same_rows() {
+    let mut without_id = event("track", &json!({"event": "E"}));
+    without_id.message_id = MessageId(String::new());
+    let mapping = Mapping::new(dialect("postgres").unwrap());
+    assert_eq!(rows_of_event(&without_id, &mapping), rows_of_event(&without_id, &mapping));
+}

@@ -1,0 +1,209 @@
+//! Times in events: which text is one, and which times an event has.
+
+use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveTime, Utc};
+use millrace_columnar::format_moment;
+use serde_json::{Map, Value};
+
+/// The longest text that is tried: the same bound as RudderStack's, so that the same texts are times.
+const MAX_LENGTH: usize = 40;
+
+/// The moment that a text names, in microseconds since 1970 UTC, to the millisecond; `None` for a text
+/// that is no moment between the years 1 and 9999.
+///
+/// The shapes of warehouse schema rules §5: a date, perhaps with a time after `T` or a blank, perhaps with
+/// `Z` or an offset. Without an offset it is UTC. A day that its month has not rolls over into the next,
+/// as in JavaScript, so that a slip of a client's date arithmetic is still a time.
+pub(super) fn parse_moment(text: &str) -> Option<i64> {
+    if text.len() > MAX_LENGTH || text.len() < 10 {
+        return None;
+    }
+    let mut rest = text.as_bytes();
+    let year = number(&mut rest, 4)?;
+    take(&mut rest, b"-")?;
+    let month = number(&mut rest, 2).filter(|month| (1..=12).contains(month))?;
+    take(&mut rest, b"-")?;
+    let day = number(&mut rest, 2).filter(|day| (1..=31).contains(day))?;
+    let first = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, 1)?;
+    let date = first + Duration::days(i64::from(day) - 1);
+    if rest.is_empty() {
+        return in_range(date.and_time(NaiveTime::MIN).and_utc());
+    }
+    take(&mut rest, b"Tt \t\n")?;
+    let time = time_of_day(&mut rest)?;
+    let offset = offset(&mut rest)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    in_range((date.and_time(time) - offset).and_utc())
+}
+
+fn in_range(at: DateTime<Utc>) -> Option<i64> {
+    (1..=9999).contains(&at.year()).then(|| at.timestamp_millis() * 1_000)
+}
+
+/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.fff…`; digits beyond milliseconds are dropped.
+fn time_of_day(rest: &mut &[u8]) -> Option<NaiveTime> {
+    let hour = number(rest, 2).filter(|hour| *hour < 24)?;
+    take(rest, b":")?;
+    let minute = number(rest, 2).filter(|minute| *minute < 60)?;
+    if take(rest, b":").is_none() {
+        return NaiveTime::from_hms_opt(hour, minute, 0);
+    }
+    let second = number(rest, 2).filter(|second| *second < 60)?;
+    let mut millis = 0;
+    if take(rest, b".").is_some() {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (fraction, after) = rest.split_at_checked(digits).filter(|(fraction, _)| !fraction.is_empty())?;
+        let value = |place: usize| fraction.get(place).map_or(0, |digit| u32::from(digit - b'0'));
+        millis = value(0) * 100 + value(1) * 10 + value(2);
+        *rest = after;
+    }
+    NaiveTime::from_hms_milli_opt(hour, minute, second, millis)
+}
+
+/// Nothing, `Z`, `+HH`, `+HHMM`, `+HH:MM`.
+fn offset(rest: &mut &[u8]) -> Option<Duration> {
+    if rest.is_empty() || take(rest, b"Zz").is_some() {
+        return Some(Duration::zero());
+    }
+    let sign = if take(rest, b"+-")? == b'+' { 1 } else { -1 };
+    let hours = number(rest, 2).filter(|hours| *hours < 24)?;
+    take(rest, b":");
+    let minutes = if rest.is_empty() { 0 } else { number(rest, 2).filter(|minutes| *minutes < 60)? };
+    Some(Duration::minutes(sign * i64::from(hours * 60 + minutes)))
+}
+
+fn take(rest: &mut &[u8], any_of: &[u8]) -> Option<u8> {
+    let (first, after) = rest.split_first()?;
+    any_of.contains(first).then(|| *rest = after)?;
+    Some(*first)
+}
+
+fn number(rest: &mut &[u8], length: usize) -> Option<u32> {
+    let (digits, after) = rest.split_at_checked(length)?;
+    let mut value = 0;
+    for digit in digits {
+        value = value * 10 + char::from(*digit).to_digit(10)?;
+    }
+    *rest = after;
+    Some(value)
+}
+
+/// Gives an event its times, where they are missing or no times, in milliseconds of UTC:
+///
+/// - `originalTimestamp`: when the client says it happened, else when the server had it;
+/// - `sentAt`: when the client says it sent it (`batch_sent_at` for a whole batch), else the same;
+/// - `timestamp`: as given, else received − (sent − original): the original time by the server's clock,
+///   whatever the client's clock shows.
+pub(super) fn complete_times(
+    message: &mut Map<String, Value>,
+    received_at: DateTime<Utc>,
+    batch_sent_at: Option<&str>,
+) {
+    let received = received_at.timestamp_millis() * 1_000;
+    let given = |name: &str| message.get(name).and_then(Value::as_str).and_then(parse_moment);
+    let original = given("originalTimestamp").unwrap_or(received);
+    let sent = given("sentAt").or_else(|| batch_sent_at.and_then(parse_moment)).unwrap_or(received);
+    let happened = given("timestamp").unwrap_or(received - (sent - original));
+    let times = [
+        ("originalTimestamp", original),
+        ("sentAt", sent),
+        ("timestamp", happened),
+        ("receivedAt", received),
+    ];
+    for (name, micros) in times {
+        message.insert(name.to_owned(), Value::String(format_moment(micros)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn normal(text: &str) -> Option<String> {
+        parse_moment(text).map(format_moment)
+    }
+
+    #[test]
+    fn dates_and_times_of_iso_8601_are_moments() {
+        let same = |text, expected: &str| assert_eq!(normal(text).as_deref(), Some(expected), "{text}");
+        same("2023-06-14", "2023-06-14T00:00:00.000Z");
+        same("2023-06-14T05:23", "2023-06-14T05:23:00.000Z");
+        same("2023-06-14 05:23:59", "2023-06-14T05:23:59.000Z");
+        same("2023-06-14T05:23:59.1239Z", "2023-06-14T05:23:59.123Z");
+        same("2023-06-14T05:23:59.1+02", "2023-06-14T03:23:59.100Z");
+        same("2023-06-14T05:23:59-0530", "2023-06-14T10:53:59.000Z");
+        same("2023-06-14T05:23:59+05:30", "2023-06-13T23:53:59.000Z");
+        same("2023-04-31", "2023-05-01T00:00:00.000Z");
+        same("0001-01-01", "0001-01-01T00:00:00.000Z");
+        same("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn what_only_looks_like_a_moment_is_text() {
+        for text in [
+            "",
+            "2023",
+            "2023-06",
+            "2023-6-14",
+            "2023-13-01",
+            "2023-00-10",
+            "2023-06-32",
+            "05:23:59Z",
+            "+2023-06-14",
+            "-2023-06-14T00:00:00Z",
+            "2023-06-14T",
+            "2023-06-14T24:00",
+            "2023-06-14T05",
+            "2023-06-14T05:23:61",
+            "2023-06-14T05:23:59.",
+            "2023-06-14T05:23:59Zulu",
+            "2023-06-14Z05:23",
+            "0000-12-31",
+            "9999-12-31T23:59:59-01",
+            "2023-06-14T05:23:59.0000000000000000000000000001Z",
+        ] {
+            assert_eq!(normal(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_is_corrected_by_when_it_sent() {
+        let received = "2024-05-01T12:00:10Z".parse().unwrap();
+        let mut message = json!({
+            "originalTimestamp": "2030-01-01T00:00:00Z",
+            "sentAt": "2030-01-01T00:00:03Z",
+        });
+        complete_times(message.as_object_mut().unwrap(), received, None);
+        assert_eq!(message["timestamp"], "2024-05-01T12:00:07.000Z");
+        assert_eq!(message["receivedAt"], "2024-05-01T12:00:10.000Z");
+    }
+
+    #[test]
+    fn a_given_time_stands_and_missing_times_are_the_servers() {
+        let received = "2024-05-01T12:00:10Z".parse().unwrap();
+        let mut message = json!({"timestamp": "2024-04-30T10:00:00+02:00", "originalTimestamp": "soon"});
+        complete_times(message.as_object_mut().unwrap(), received, Some("2024-05-01T12:00:09Z"));
+        assert_eq!(message["timestamp"], "2024-04-30T08:00:00.000Z");
+        assert_eq!(message["sentAt"], "2024-05-01T12:00:09.000Z");
+        assert_eq!(message["originalTimestamp"], "2024-05-01T12:00:10.000Z");
+    }
+
+    proptest! {
+        #[test]
+        fn a_moment_is_the_same_when_it_is_read_again(
+            millis in -62_135_596_800_000_i64..=253_402_300_799_999,
+        ) {
+            prop_assert_eq!(parse_moment(&format_moment(millis * 1_000)), Some(millis * 1_000));
+        }
+
+        #[test]
+        fn parse_moment_never_panics(text in "[0-9T: .Z+-]{0,45}|\\PC{0,45}") {
+            parse_moment(&text);
+        }
+    }
+}
