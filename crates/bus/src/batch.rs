@@ -27,7 +27,7 @@ pub enum Start {
 /// where a batch's ranges were stored; so nobody can commit what nobody has read.
 ///
 /// The ranges of successive batches touch: where compaction left a gap, the range covers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Range {
     /// The partition.
@@ -36,6 +36,14 @@ pub struct Range {
     pub start: i64,
     /// One more than the last offset.
     pub end: i64,
+}
+
+impl Range {
+    /// A range that a store has kept, in its own terms: offsets that were read before.
+    #[must_use]
+    pub fn stored(partition: i32, start: i64, end: i64) -> Self {
+        Self { partition, start, end }
+    }
 }
 
 /// A message as it was read. One that cannot be decoded is here too, with its raw record, so that it can

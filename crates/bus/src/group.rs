@@ -90,11 +90,12 @@ impl Assignment {
         &self.partitions
     }
 
-    /// Begins reading: at the given positions, and at `start` in partitions that have none.
+    /// Begins reading: at the given positions, and at `start` in partitions that have none. Returns where
+    /// each partition really begins: with `Start::Latest` that is worth storing before anything is read.
     ///
     /// # Errors
     /// [`BusError::OffsetGone`] or [`BusError::OffsetAhead`]; it may be called again with other positions.
-    pub async fn begin(&self, from: &Positions, start: Start) -> Result<(), BusError> {
+    pub async fn begin(&self, from: &Positions, start: Start) -> Result<Positions, BusError> {
         let watermarks = self.bus.watermarks(&self.topic).await?;
         let by_time = match start {
             Start::At(at) => self.bus.offsets_at(&self.topic, at).await?,
@@ -113,8 +114,8 @@ impl Assignment {
             positions.insert(*partition, position);
         }
         // An error means that the member was closed meanwhile, or that this came too late.
-        let _ = self.answer.try_send(positions);
-        Ok(())
+        let _ = self.answer.try_send(positions.clone());
+        Ok(positions)
     }
 }
 

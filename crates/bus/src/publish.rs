@@ -40,7 +40,7 @@ impl Default for PublisherOptions {
 }
 
 /// Where a message is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Placed {
     /// Its partition.
     pub partition: i32,
