@@ -1,0 +1,286 @@
+//! The intent log of a connection: which load is under way, which is the last that is whole, and who may
+//! write the next.
+//!
+//! Two sequences of generations share one numbering. `loads/<N>` holds what was *begun*: an intent (the
+//! exact offset ranges of load N), or a fence (a loader with a higher epoch has taken over). `seals/<N>`
+//! says that load N is whole, with the positions after it. Since a fence takes the next number of the
+//! very sequence in which intents are written, a loader that was fenced off loses the race for its next
+//! intent: there is no moment between "am I still the one?" and the write.
+//!
+//! From this follows all the rest. An intent is only written when the one before it is sealed, so at most
+//! one is not, and that is the one to do again. Positions are carried forward in each seal, so that
+//! resuming reads the last seal and the last few entries, however long the log is.
+
+use std::collections::BTreeMap;
+
+use millrace_connector::{ConnectorError, KafkaIdentity, OffsetRange, Positions};
+use millrace_state::{Generations, StateError, Store};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{self, Result};
+
+/// How often taking over is tried again when other loaders write entries meanwhile.
+const FENCE_ATTEMPTS: usize = 16;
+
+/// Entries and seals that are kept below the last seal, to look at. Pruned once in as many loads, so that
+/// listing the log stays cheap.
+const KEPT: u64 = 64;
+
+/// What `loads/<N>` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// Made with the first entry of a log. It is part of the app id, so that a log that a person deleted
+    /// and that began anew never takes the marks of the old one in the tables for its own.
+    log: Uuid,
+    epoch: u64,
+    kafka: KafkaIdentity,
+    begins: Begins,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Begins {
+    /// A loader took over.
+    Fence,
+    /// A load of these ranges.
+    Load(Vec<OffsetRange>),
+}
+
+/// What `seals/<N>` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Seal {
+    kafka: KafkaIdentity,
+    positions: Positions,
+}
+
+/// What a loader knows between two loads. It is only valid as long as nobody else has written an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) epoch: u64,
+    pub(crate) positions: Positions,
+    /// The load that began and was not sealed.
+    pub(crate) redo: Option<Intent>,
+    log: Uuid,
+    kafka: KafkaIdentity,
+    next: u64,
+}
+
+/// A load that has been announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Intent {
+    pub(crate) number: u64,
+    pub(crate) ranges: Vec<OffsetRange>,
+}
+
+impl Cursor {
+    /// The first part of the app id under which tables remember load numbers.
+    pub(crate) fn log_id(&self) -> Uuid {
+        self.log
+    }
+
+    /// Loads below this number are whole.
+    pub(crate) fn whole_below(&self) -> u64 {
+        self.redo.as_ref().map_or(self.next, |intent| intent.number)
+    }
+}
+
+/// The log of one connection.
+pub(crate) struct IntentLog {
+    loads: Generations<Entry>,
+    seals: Generations<Seal>,
+    connection: String,
+    /// For people, in the text of an error.
+    url: String,
+}
+
+impl IntentLog {
+    /// `store`: the folder of the connection.
+    pub(crate) fn new(store: &Store, connection: &str) -> Self {
+        Self {
+            loads: Generations::new(store.child("loads")),
+            seals: Generations::new(store.child("seals")),
+            connection: connection.to_owned(),
+            url: store.url(),
+        }
+    }
+
+    /// Whether nothing was ever written.
+    pub(crate) async fn is_new(&self) -> Result<bool> {
+        Ok(self.loads.latest().await.map_err(unreadable)?.is_none())
+    }
+
+    /// Raises the fence to `epoch` and says where to go on. A new log begins after `numbers_used`: the
+    /// highest number that an older log, deleted since, may have left behind in file names.
+    pub(crate) async fn resume(
+        &self,
+        epoch: u64,
+        kafka: &KafkaIdentity,
+        numbers_used: u64,
+    ) -> Result<Cursor> {
+        let (log, last) = self.fence(epoch, kafka, numbers_used).await?;
+        // Only now: before the fence, another loader could still have sealed one load and begun another.
+        let seal = self.seals.latest().await.map_err(unreadable)?;
+        let sealed = seal.as_ref().map_or(0, |seal| seal.number);
+        let redo = self.unsealed(last, sealed).await?;
+        let positions = seal.map(|seal| seal.value.positions).unwrap_or_default();
+        let next = last.max(sealed) + 1;
+        Ok(Cursor { epoch, positions, redo, log, kafka: kafka.clone(), next })
+    }
+
+    /// Makes sure that the last entry is of this epoch, and returns the id of the log and its number.
+    async fn fence(&self, epoch: u64, kafka: &KafkaIdentity, numbers_used: u64) -> Result<(Uuid, u64)> {
+        for _ in 0..FENCE_ATTEMPTS {
+            let latest = self.loads.latest().await.map_err(unreadable)?;
+            self.check_kafka(latest.as_ref().map(|entry| (entry.number, &entry.value)), kafka).await?;
+            let (log, number) = match latest {
+                None => {
+                    let seal = self.seals.latest().await.map_err(unreadable)?;
+                    let sealed = seal.map_or(0, |seal| seal.number);
+                    (Uuid::new_v4(), sealed.max(numbers_used) + 1)
+                }
+                Some(entry) if entry.value.epoch > epoch => {
+                    return Err(self.fenced_off(epoch, entry.value.epoch));
+                }
+                Some(entry) if entry.value.epoch == epoch && entry.value.kafka == *kafka => {
+                    return Ok((entry.value.log, entry.number));
+                }
+                Some(entry) => (entry.value.log, entry.number + 1),
+            };
+            let fence = Entry { log, epoch, kafka: kafka.clone(), begins: Begins::Fence };
+            match self.loads.append(number, &fence).await {
+                Ok(()) => return Ok((log, number)),
+                Err(StateError::Lost { .. }) => {}
+                Err(error) => return Err(error::state("cannot write a fence to the intent log", error)),
+            }
+        }
+        let text = format!("other loaders of connection {} keep taking over", self.connection);
+        Err(ConnectorError::retry("fence", text))
+    }
+
+    /// Offsets mean nothing in another cluster or topic. All entries of a log have one identity, so the
+    /// latest speaks for them; before the first load there are no offsets, and any identity will do.
+    async fn check_kafka(&self, latest: Option<(u64, &Entry)>, kafka: &KafkaIdentity) -> Result<()> {
+        let seal = self.seals.latest().await.map_err(unreadable)?;
+        let known = match (&seal, latest) {
+            (Some(seal), _) => &seal.value.kafka,
+            (None, Some((number, entry))) if self.unsealed(number, 0).await?.is_some() => &entry.kafka,
+            _ => return Ok(()),
+        };
+        if known == kafka {
+            return Ok(());
+        }
+        let text = format!(
+            "the offsets of connection {} belong to topic {:?} (id {}) of Kafka cluster {:?}, but this is topic \
+             {:?} (id {}) of cluster {:?}; point the connection at that cluster again, or, to read this topic \
+             from its start, move {url}/loads and {url}/seals away: rows that were loaded stay",
+            self.connection,
+            known.topic,
+            known.topic_id,
+            known.cluster,
+            kafka.topic,
+            kafka.topic_id,
+            kafka.cluster,
+            url = self.url,
+        );
+        Err(ConnectorError::pause("kafka_identity", text))
+    }
+
+    /// The latest intent above the last seal, if there is one.
+    async fn unsealed(&self, last: u64, sealed: u64) -> Result<Option<Intent>> {
+        for number in (sealed + 1..=last).rev() {
+            match self.loads.get(number).await.map_err(unreadable)? {
+                Some(Entry { begins: Begins::Load(ranges), .. }) => {
+                    return Ok(Some(Intent { number, ranges }));
+                }
+                Some(Entry { begins: Begins::Fence, .. }) => {}
+                // Where a log begins above 1 there is nothing further down.
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Announces a load. When this returns, exactly these ranges will become load N, whoever does it.
+    pub(crate) async fn begin(&self, cursor: &Cursor, ranges: &[OffsetRange]) -> Result<Intent> {
+        let intent = Intent { number: cursor.next, ranges: ranges.to_vec() };
+        let entry = Entry {
+            log: cursor.log,
+            epoch: cursor.epoch,
+            kafka: cursor.kafka.clone(),
+            begins: Begins::Load(intent.ranges.clone()),
+        };
+        match self.loads.append(intent.number, &entry).await {
+            Ok(()) => Ok(intent),
+            Err(StateError::Lost { .. }) => {
+                let latest = self.loads.latest().await.map_err(unreadable)?;
+                let found = latest.map_or(cursor.epoch, |entry| entry.value.epoch);
+                Err(self.fenced_off(cursor.epoch, found))
+            }
+            Err(error) => Err(error::state("cannot write an intent", error)),
+        }
+    }
+
+    /// Declares a load whole and moves the cursor past it. That somebody else, who did the same load
+    /// again, was first is as good.
+    pub(crate) async fn seal(&self, cursor: &mut Cursor, intent: &Intent) -> Result<()> {
+        let positions = positions_after(&cursor.positions, &intent.ranges);
+        let seal = Seal { kafka: cursor.kafka.clone(), positions };
+        match self.seals.append(intent.number, &seal).await {
+            Ok(()) => {}
+            Err(StateError::Lost { .. }) => {
+                let found = self.seals.get(intent.number).await.map_err(unreadable)?;
+                if found.as_ref() != Some(&seal) {
+                    return Err(self.fenced_off(cursor.epoch, cursor.epoch));
+                }
+            }
+            Err(error) => return Err(error::state("cannot seal a load", error)),
+        }
+        cursor.positions = seal.positions;
+        cursor.redo = None;
+        cursor.next = cursor.next.max(intent.number + 1);
+        Ok(())
+    }
+
+    /// Deletes old entries and seals now and then. Never the last seal nor anything after it.
+    pub(crate) async fn prune(&self, sealed: u64) -> Result<()> {
+        if !sealed.is_multiple_of(KEPT) {
+            return Ok(());
+        }
+        let keep_from = sealed.saturating_sub(KEPT);
+        let failed = |error| error::state("cannot prune the intent log", error);
+        self.loads.prune(keep_from).await.map_err(failed)?;
+        self.seals.prune(keep_from).await.map_err(failed)
+    }
+
+    pub(crate) fn fenced_off(&self, epoch: u64, newer: u64) -> ConnectorError {
+        let text = format!(
+            "another loader of connection {} has taken over (its epoch is {newer}, this one's {epoch}); if \
+             there is no other, the state folder was lost and its epochs began anew: the lake's are in {}/loads",
+            self.connection, self.url
+        );
+        ConnectorError::pause("fenced_off", text)
+    }
+}
+
+fn unreadable(error: StateError) -> ConnectorError {
+    error::state("cannot read the intent log", error)
+}
+
+/// Whether each range begins where the last load ended. A partition that was never read may begin anywhere.
+pub(crate) fn unexpected_range<'a>(
+    positions: &Positions,
+    ranges: &'a [OffsetRange],
+) -> Option<&'a OffsetRange> {
+    ranges.iter().find(|range| {
+        range.end < range.start
+            || positions.get(&range.partition).is_some_and(|&position| position != range.start)
+    })
+}
+
+fn positions_after(before: &Positions, ranges: &[OffsetRange]) -> Positions {
+    let after: BTreeMap<i32, i64> = ranges.iter().map(|range| (range.partition, range.end)).collect();
+    let mut positions = before.clone();
+    positions.extend(after);
+    positions
+}

@@ -1,0 +1,144 @@
+//! The process dies between any two steps of a load, and the next one makes it whole.
+//!
+//! The victim is this very test binary, started again with the name of a crash point in its environment:
+//! it loads until it aborts, as a loader that is killed does.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use millrace_columnar::Cell;
+use millrace_connector::{Load, Warehouse, WriteMode};
+use millrace_event_model::FieldType::{self, DateTime, Int, String as Text};
+use millrace_lake::Lake;
+use millrace_service::arm_crash_point;
+
+use crate::rig::{Rig, SCHEMA, With, at, connection, kafka, load, open, query, rows, schema, text};
+
+const FOLDER: &str = "MILLRACE_LAKE_TEST_FOLDER";
+const POINT: &str = "MILLRACE_LAKE_TEST_POINT";
+
+const COLUMNS: [(&str, FieldType); 3] = [("id", Text), ("n", Int), ("received_at", DateTime)];
+const TABLES: [&str; 4] = ["tracks", "users", "items", "full"];
+
+/// Four loads, of which each writes tables in every way; offsets are tens.
+fn loads() -> Vec<Load> {
+    let load_of = |n: i64| {
+        let batch = |prefix: &str| {
+            let row =
+                |k: i64| [text(&format!("{prefix}{}", k % 3)), Cell::Int(10 * n + k), Cell::DateTime(n)];
+            rows(COLUMNS, (0..3).map(row).collect())
+        };
+        let upsert = WriteMode::Upsert { key: vec!["id".to_owned()] };
+        let latest = WriteMode::MergeLatest { key: "id".to_owned(), order: "received_at".to_owned() };
+        let whole = load(10 * n, 10 * n + 10)
+            .rows("tracks", batch("t"), WriteMode::Append)
+            .rows("users", batch("u"), latest)
+            .rows("items", batch("i"), upsert)
+            .rows("full", batch("f"), WriteMode::Stage { generation: 1 + n as u64 / 2 })
+            .seen(&[n as u128 + 1])
+            .counted(3);
+        // Every second load completes a generation.
+        if n % 2 == 1 { whole.swap("full", 1 + n as u64 / 2) } else { whole }
+    };
+    (0..4).map(load_of).collect()
+}
+
+/// What a loader does: resume, do again what began, go on.
+async fn run(lake: &Lake, epoch: u64) {
+    let columns = schema(&COLUMNS);
+    for table in TABLES {
+        let change = millrace_connector::SchemaChange::CreateTable {
+            table: table.to_owned(),
+            columns: columns.clone(),
+        };
+        lake.apply(SCHEMA, &[change]).await.unwrap();
+    }
+    let resumed = lake.resume(&connection(), epoch, &kafka()).await.unwrap();
+    let next = resumed.positions.get(&0).copied().unwrap_or(0);
+    if let Some(redo) = &resumed.redo {
+        assert_eq!((redo.len(), redo[0].start, redo[0].end), (1, next, next + 10));
+    }
+    for load in loads().into_iter().filter(|load| load.ranges[0].start >= next) {
+        let ids: Vec<u128> = load.seen.iter().map(|seen| seen.id).collect();
+        let known = lake.seen(&connection(), &ids, at("2026-11-24T12:30:00Z")).await.unwrap();
+        assert!(known.iter().all(Option::is_none), "no id of a load that is not whole is a duplicate");
+        lake.load(load.epoch(epoch)).await.unwrap();
+    }
+}
+
+/// Everything that a lake holds.
+async fn contents(lake: &Lake) -> Vec<String> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        all.push(table.to_owned());
+        all.extend(query(lake, &format!("SELECT * FROM web.{table} ORDER BY id, n")).await.unwrap());
+    }
+    all.push("counts".to_owned());
+    all.extend(query(lake, "SELECT sum(items) AS n, count(*) AS c FROM _millrace.counts").await.unwrap());
+    let seen = lake.seen(&connection(), &[1, 2, 3, 4, 5], at("2026-11-24T12:30:00Z")).await.unwrap();
+    all.push(format!("{seen:?}"));
+    let positions = lake.resume(&connection(), 100, &kafka()).await.unwrap();
+    all.push(format!("{positions:?}"));
+    all
+}
+
+/// Not a test of its own: the victim of the tests below.
+#[tokio::test(flavor = "multi_thread")]
+async fn victim() {
+    let (Ok(folder), Ok(point)) = (std::env::var(FOLDER), std::env::var(POINT)) else { return };
+    arm_crash_point(point.parse().unwrap());
+    run(&open(Path::new(&folder)), 1).await;
+}
+
+fn run_victim(folder: &Path, point: &str) {
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::victim"])
+        .env(FOLDER, folder)
+        .env(POINT, point)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success(), "{point}: the victim was to die");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_at_any_step_the_tables_are_those_of_an_undisturbed_run() {
+    let undisturbed = Rig::new().await;
+    run(&undisturbed.lake, 1).await;
+    let expected = contents(&undisturbed.lake).await;
+    // The fourth table is the counts, the fifth of a load that swaps; the pass counts over all loads.
+    let points = [
+        "before-intent:2",
+        "after-intent:1",
+        "after-intent:4",
+        "between-tables:1",
+        "between-tables:8",
+        "between-tables:18",
+        "before-seal:1",
+        "before-seal:4",
+        "after-seal:2",
+    ];
+    for point in points {
+        let folder = tempfile::tempdir().unwrap();
+        run_victim(folder.path(), point);
+        let lake = open(folder.path());
+        run(&lake, 2).await;
+        assert_eq!(contents(&lake).await, expected, "{point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_that_dies_again_and_again_still_gets_there() {
+    let undisturbed = Rig::new().await;
+    run(&undisturbed.lake, 1).await;
+    let expected = contents(&undisturbed.lake).await;
+    let folder = tempfile::tempdir().unwrap();
+    for point in ["between-tables:2", "between-tables:3", "before-seal:1", "after-seal:1", "between-tables:4"]
+    {
+        run_victim(folder.path(), point);
+    }
+    let lake = open(folder.path());
+    run(&lake, 2).await;
+    assert_eq!(contents(&lake).await, expected);
+}

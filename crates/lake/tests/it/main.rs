@@ -1,0 +1,11 @@
+//! The lake as its users meet it: real Delta tables in a folder of the test's own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod crash;
+mod protocol;
+mod query;
+mod rig;
+mod schema;
+mod seen;
+mod speed;
+mod writes;
