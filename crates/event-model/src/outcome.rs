@@ -258,8 +258,10 @@ pub struct Progress {
     pub cluster: String,
     /// Everything below this offset is done.
     pub low: i64,
-    /// Offsets at or above `low` that are done too, ascending. Bounded by the window in flight.
-    pub done: Vec<i64>,
+    /// What above `low` is done too: ascending ranges of offsets, the first inclusive, the last exclusive.
+    /// There is at most one range for each item that is not done, so a key that fails for hours holds back
+    /// `low` but neither the other keys nor this record's size.
+    pub done: Vec<(i64, i64)>,
 }
 
 impl Progress {
