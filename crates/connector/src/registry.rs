@@ -17,6 +17,13 @@ pub struct Context {
     pub work_dir: PathBuf,
 }
 
+/// Makes a source of its settings and the config's `command`.
+pub type BuildSource = fn(&Value, &[String], &Context) -> Result<Arc<dyn Source>, ConnectorError>;
+/// Makes a destination of its settings.
+pub type BuildDestination = fn(&Value, &Context) -> Result<Arc<dyn Destination>, ConnectorError>;
+/// Makes a warehouse of its settings.
+pub type BuildWarehouse = fn(&Value, &Context) -> Result<Arc<dyn Warehouse>, ConnectorError>;
+
 /// A source kind.
 #[derive(Clone, Copy)]
 pub struct SourceEntry {
@@ -27,11 +34,7 @@ pub struct SourceEntry {
     /// JSON Schema of the settings.
     pub schema: fn() -> Value,
     /// Makes an instance. `command` is the config's list; empty for sources that are not programs.
-    pub build: fn(
-        settings: &Value,
-        command: &[String],
-        context: &Context,
-    ) -> Result<Arc<dyn Source>, ConnectorError>,
+    pub build: BuildSource,
 }
 
 /// A destination kind.
@@ -44,7 +47,7 @@ pub struct DestinationEntry {
     /// JSON Schema of the settings.
     pub schema: fn() -> Value,
     /// Makes an instance.
-    pub build: fn(settings: &Value, context: &Context) -> Result<Arc<dyn Destination>, ConnectorError>,
+    pub build: BuildDestination,
 }
 
 /// A warehouse kind.
@@ -57,7 +60,7 @@ pub struct WarehouseEntry {
     /// JSON Schema of the settings.
     pub schema: fn() -> Value,
     /// Makes an instance. It connects when it is first used, so a server that is late is no error here.
-    pub build: fn(settings: &Value, context: &Context) -> Result<Arc<dyn Warehouse>, ConnectorError>,
+    pub build: BuildWarehouse,
 }
 
 /// All connectors of this binary.

@@ -60,7 +60,7 @@ impl Attempt {
         let result = self.read_all().await;
         let released = self.lease.release(self.clock.now()).await;
         let report = result?;
-        released.map_err(|error| Error::State { source_id: self.options.id, error })?;
+        released.map_err(|error| Error::State { source_id: self.options.id, error: Box::new(error) })?;
         Ok(report)
     }
 
@@ -371,18 +371,18 @@ impl Attempt {
     }
 
     fn source_error(&self, error: ConnectorError) -> Error {
-        Error::Source { source_id: self.options.id.clone(), error }
+        Error::Source { source_id: self.options.id.clone(), error: Box::new(error) }
     }
 
     fn bus_error(&self, error: BusError) -> Error {
-        Error::Bus { source_id: self.options.id.clone(), error }
+        Error::Bus { source_id: self.options.id.clone(), error: Box::new(error) }
     }
 
     fn state_error(&self, error: StateError) -> Error {
         let source_id = self.options.id.clone();
         match error {
             StateError::Lost { .. } => Error::TakenOver { source_id },
-            error => Error::State { source_id, error },
+            error => Error::State { source_id, error: Box::new(error) },
         }
     }
 }

@@ -14,7 +14,7 @@ pub enum Error {
         /// Which.
         source_id: SourceId,
         /// Why.
-        error: ConnectorError,
+        error: Box<ConnectorError>,
     },
     /// Kafka did not take a record or a barrier.
     #[error("rows of source {source_id:?} could not be published: {error}")]
@@ -23,7 +23,7 @@ pub enum Error {
         source_id: SourceId,
         /// Why.
         #[source]
-        error: BusError,
+        error: Box<BusError>,
     },
     /// State cannot be read or written.
     #[error("the state of source {source_id:?} could not be kept: {error}")]
@@ -32,7 +32,7 @@ pub enum Error {
         source_id: SourceId,
         /// Why.
         #[source]
-        error: StateError,
+        error: Box<StateError>,
     },
     /// Another process reads the source now.
     #[error("source {source_id:?} is being read by {holder}: wait for it, or stop it")]

@@ -80,7 +80,7 @@ impl Service {
         let service = Arc::new(self);
         for source in service.options.sources.clone() {
             let (service, stop) = (Arc::clone(&service), stop.clone());
-            tasks.spawn(&format!("extract {}", source.id.clone()), async move {
+            tasks.spawn(format!("extract {}", source.id), async move {
                 service.keep_reading(&source, &stop).await;
                 Ok::<(), Error>(())
             });
@@ -164,7 +164,9 @@ impl Service {
         let now = self.clock.now();
         let asked =
             Lease::try_acquire(&self.store, &name, &self.options.holder, self.options.lease_ttl, now).await;
-        let lease = match asked.map_err(|error| Error::State { source_id: source.id.clone(), error })? {
+        let lease = match asked
+            .map_err(|error| Error::State { source_id: source.id.clone(), error: Box::new(error) })?
+        {
             LeaseAttempt::Acquired(lease) => lease,
             LeaseAttempt::Held { holder, .. } => {
                 return Err(Error::Held { source_id: source.id.clone(), holder });
