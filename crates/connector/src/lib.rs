@@ -15,7 +15,10 @@ mod warehouse;
 pub use destination::{Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
 pub use dialect::{DIALECTS, Dialect, dialect};
 pub use error::{ConnectorError, ErrorKind};
-pub use registry::{Context, DestinationEntry, Registry, SourceEntry, WarehouseEntry};
+pub use registry::{
+    BuildDestination, BuildSource, BuildWarehouse, Context, DestinationEntry, Registry, SourceEntry,
+    WarehouseEntry,
+};
 pub use source::{ReadRequest, Source, SourceMessage};
 pub use warehouse::{
     Count, KafkaIdentity, Load, OffsetRange, Positions, QueryStream, Resume, SchemaChange, SeenId, Swap,
