@@ -1,4 +1,11 @@
-//! One folder per connector. A connector knows its own protocol and the traits of the `connector` crate;
-//! it never knows a stage, and no stage knows it.
+//! One folder per connector, and the list of them: [`registry()`]. A connector knows its own protocol and
+//! the traits of the `connector` crate; it never knows a stage, and no stage knows it.
+//!
+//! To add one, fork the nearest folder, add its line to `registry.rs`, and call the conformance kit from
+//! its tests.
 
 pub mod destinations;
+mod registry;
+mod warehouses;
+
+pub use registry::registry;

@@ -1,0 +1,17 @@
+//! The list: a connector is one line here and nothing else outside its folder.
+
+use millrace_connector::{DestinationEntry, Registry, SourceEntry, WarehouseEntry};
+
+use crate::{destinations, warehouses};
+
+const SOURCES: &[SourceEntry] = &[];
+
+const DESTINATIONS: &[DestinationEntry] = &[destinations::webhook::ENTRY];
+
+const WAREHOUSES: &[WarehouseEntry] = &[warehouses::postgres::ENTRY];
+
+/// All connectors that are built in.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry { sources: SOURCES, destinations: DESTINATIONS, warehouses: WAREHOUSES }
+}

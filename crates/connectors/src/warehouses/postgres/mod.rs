@@ -1,0 +1,208 @@
+//! PostgreSQL as a warehouse.
+//!
+//! Everything a batch changes is one transaction: rows by binary COPY, seen ids, counts and positions,
+//! behind a fence that only the newest loader passes ([`positions`]). Schema changes come first, in a
+//! transaction of their own ([`ddl`]). Our own tables stand in a schema of their own, `_millrace`:
+//!
+//! | table | a row for each |
+//! |---|---|
+//! | `connections` | connection: the epoch of its loader, and the Kafka its positions mean |
+//! | `positions` | partition of a connection: the next offset to read |
+//! | `counts` | connection, source, hour and disposition: how many items |
+//! | `seen` | message loaded in the last 28 days; partitioned by day |
+//! | `generations`, `staged_<n>` | full refresh under way, and its rows |
+//!
+//! The loader's tables have no keys and no indexes, and their columns have the types RudderStack gives
+//! them. Floating-point numbers are `numeric`, written as the shortest decimal that reads back as the same
+//! double. What PostgreSQL cannot hold is changed as [`text`] says.
+
+mod client;
+mod config;
+mod copy;
+mod ddl;
+mod error;
+mod load;
+mod numeric;
+mod positions;
+mod query;
+mod rows;
+mod seen;
+mod text;
+mod tls;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use millrace_connector::{
+    ConnectorError, Context, Dialect, KafkaIdentity, Load, QueryStream, Resume, SchemaChange, TableSchemas,
+    Warehouse, WarehouseEntry, dialect,
+};
+use millrace_event_model::ConnectionId;
+use serde_json::Value;
+
+use self::client::Sessions;
+use self::config::{PostgresSettings, Settings};
+use self::error::{During, Failure, classify};
+use self::positions::OwnTables;
+use self::seen::MadeDays;
+
+const KIND: &str = "postgres";
+
+/// The oldest server: partitioned tables and their indexes as we use them.
+const OLDEST_VERSION: i32 = 120_000;
+
+/// See the module's text.
+pub(crate) const ENTRY: WarehouseEntry = WarehouseEntry {
+    kind: KIND,
+    summary: "PostgreSQL 12 or newer: rows and positions in one transaction",
+    schema: || schemars::schema_for!(PostgresSettings).to_value(),
+    build,
+};
+
+fn build(settings: &Value, context: &Context) -> Result<Arc<dyn Warehouse>, ConnectorError> {
+    Ok(Arc::new(Postgres::new(settings, context)?))
+}
+
+/// One configured server.
+struct Postgres {
+    sessions: Sessions,
+    own: OwnTables,
+    internal_schema: String,
+    made_days: MadeDays,
+    dialect: &'static Dialect,
+}
+
+impl Postgres {
+    fn new(settings: &Value, context: &Context) -> Result<Self, ConnectorError> {
+        let settings = Settings::parse(settings, context)?;
+        let dialect =
+            dialect(KIND).ok_or_else(|| ConnectorError::pause("dialect", "no dialect for postgres"))?;
+        Ok(Self {
+            sessions: Sessions::new(&settings, &context.id)?,
+            own: OwnTables::new(&settings.internal_schema)?,
+            internal_schema: settings.internal_schema,
+            made_days: MadeDays::default(),
+            dialect,
+        })
+    }
+
+    fn load_error(&self, error: tokio_postgres::Error, what: &str) -> ConnectorError {
+        classify(error, During::Load, &self.sessions.doing(what))
+    }
+}
+
+const CHECK: &str = "SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(),
+    has_database_privilege(current_database(), 'CREATE'), current_setting('is_superuser') = 'on'";
+
+#[async_trait]
+impl Warehouse for Postgres {
+    fn dialect(&self) -> &'static Dialect {
+        self.dialect
+    }
+
+    async fn check(&self) -> Result<(), ConnectorError> {
+        let what = "check of";
+        let session = self.sessions.get().await?;
+        let row = session.client.query_one(CHECK, &[]).await.map_err(|error| self.load_error(error, what))?;
+        let get = || -> Result<(i32, bool, bool, bool), tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+        };
+        let (version, standby, may_create, superuser) =
+            get().map_err(|error| self.load_error(error, what))?;
+        session.release();
+        let doing = self.sessions.doing(what);
+        if version < OLDEST_VERSION {
+            return Err(ConnectorError::pause(
+                "version",
+                format!("{doing}: the server's version {version} is older than {OLDEST_VERSION}"),
+            ));
+        }
+        if standby {
+            return Err(ConnectorError::retry("standby", format!("{doing}: the server is a standby")));
+        }
+        if !may_create {
+            return Err(ConnectorError::pause(
+                "permission",
+                format!("{doing}: the role may not make schemas; grant it CREATE on the database"),
+            ));
+        }
+        if superuser {
+            tracing::warn!("{doing}: the role is a superuser, and a sync's query may do whatever it may");
+        }
+        Ok(())
+    }
+
+    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
+        let session = self.sessions.get().await?;
+        let tables = ddl::describe(&session.client, schema).await;
+        let tables = tables.map_err(|error| self.load_error(error, "description of"))?;
+        session.release();
+        Ok(tables)
+    }
+
+    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
+        let statements = ddl::statements(schema, changes)?;
+        let mut session = self.sessions.get().await?;
+        let done = ddl::run(&mut session.client, schema, &statements).await;
+        done.map_err(|error| self.load_error(error, "schema change of"))?;
+        session.release();
+        Ok(())
+    }
+
+    async fn resume(
+        &self,
+        connection: &ConnectionId,
+        epoch: u64,
+        kafka: &KafkaIdentity,
+    ) -> Result<Resume, ConnectorError> {
+        let mut session = self.sessions.get().await?;
+        let client = &mut session.client;
+        let resumed = async {
+            ddl::run(client, &self.internal_schema, &self.own.statements()).await?;
+            let transaction = client.transaction().await?;
+            let resume = positions::resume(&transaction, &self.own, connection, epoch, kafka).await?;
+            transaction.commit().await?;
+            Ok::<_, Failure>(resume)
+        };
+        let resume = resumed
+            .await
+            .map_err(|failure| failure.classify(During::Load, &self.sessions.doing("resumption from")))?;
+        session.release();
+        Ok(resume)
+    }
+
+    async fn seen(
+        &self,
+        connection: &ConnectionId,
+        ids: &[u128],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Option<u64>>, ConnectorError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let session = self.sessions.get().await?;
+        let known = seen::lookup(&session.client, &self.own, connection, ids, now).await;
+        let known = known.map_err(|error| self.load_error(error, "look-up of seen ids in"))?;
+        session.release();
+        Ok(known)
+    }
+
+    async fn load(&self, load: Load) -> Result<(), ConnectorError> {
+        let mut session = self.sessions.get().await?;
+        if let Err(failure) = load::run(&mut session.client, &self.own, &self.made_days, &load).await {
+            self.made_days.forget();
+            return Err(failure.classify(During::Load, &self.sessions.doing("load into")));
+        }
+        session.release();
+        Ok(())
+    }
+
+    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
+        query::run(&self.sessions, sql).await
+    }
+}

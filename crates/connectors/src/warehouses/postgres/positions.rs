@@ -1,0 +1,255 @@
+//! Our own tables in the warehouse: the fence, the positions and the counts.
+//!
+//! A load and a resume of one connection lock its row in `connections` to the end of their transaction, so
+//! they come one after the other, and whichever loader has the lower epoch learns it there. Positions move
+//! only from what the loader expects, in the transaction of the rows: a batch is in the tables if and only
+//! if its positions are stored.
+
+use millrace_connector::{ConnectorError, Count, KafkaIdentity, OffsetRange, Positions, Resume};
+use millrace_event_model::ConnectionId;
+use tokio_postgres::{Error, Transaction};
+
+use super::ddl::quote;
+use super::error::Failure;
+
+/// Where our own tables are.
+#[derive(Debug, Clone)]
+pub(super) struct OwnTables {
+    schema: String,
+}
+
+impl OwnTables {
+    /// # Errors
+    /// `Reject`: the schema's name is no name.
+    pub(super) fn new(schema: &str) -> Result<Self, ConnectorError> {
+        Ok(Self { schema: quote(schema)? })
+    }
+
+    /// One of our tables, quoted. `name` is a constant of ours.
+    pub(super) fn table(&self, name: &str) -> String {
+        format!("{}.{name}", self.schema)
+    }
+
+    /// The hidden table with the rows of a generation.
+    pub(super) fn staged(&self, number: i64) -> String {
+        self.table(&format!("staged_{number}"))
+    }
+
+    /// Makes them. May run twice.
+    pub(super) fn statements(&self) -> Vec<String> {
+        let schema = &self.schema;
+        let create = |name: &str, columns: &str| {
+            format!("CREATE TABLE IF NOT EXISTS {} ({columns})", self.table(name))
+        };
+        vec![
+            format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
+            // The number stands for the name in `seen`, which has a row for each message.
+            create(
+                "connections",
+                "connection text PRIMARY KEY, number integer NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
+                 epoch bigint NOT NULL, cluster text NOT NULL, topic text NOT NULL, topic_id text NOT NULL",
+            ),
+            create(
+                "positions",
+                "connection text NOT NULL, partition integer NOT NULL, next bigint NOT NULL,
+                 PRIMARY KEY (connection, partition)",
+            ),
+            create(
+                "counts",
+                "connection text NOT NULL, source text NOT NULL, hour timestamptz NOT NULL,
+                 disposition text NOT NULL, items bigint NOT NULL, conflicts bigint NOT NULL,
+                 PRIMARY KEY (connection, source, hour, disposition)",
+            ),
+            create(
+                "generations",
+                "schema_name text NOT NULL, table_name text NOT NULL, generation bigint NOT NULL,
+                 staged bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+                 PRIMARY KEY (schema_name, table_name, generation)",
+            ),
+            format!(
+                "CREATE TABLE IF NOT EXISTS {} (connection integer NOT NULL, id uuid NOT NULL,
+                 content bigint NOT NULL, day date NOT NULL) PARTITION BY RANGE (day)",
+                self.table("seen")
+            ),
+            format!("CREATE INDEX IF NOT EXISTS seen_by_id ON {} (connection, id)", self.table("seen")),
+        ]
+    }
+}
+
+/// A connection's row, locked.
+struct Fence {
+    number: i32,
+    epoch: i64,
+    kafka: KafkaIdentity,
+}
+
+async fn lock_fence(
+    transaction: &Transaction<'_>,
+    own: &OwnTables,
+    connection: &ConnectionId,
+) -> Result<Option<Fence>, Error> {
+    let select = format!(
+        "SELECT number, epoch, cluster, topic, topic_id FROM {} WHERE connection = $1 FOR UPDATE",
+        own.table("connections")
+    );
+    let Some(row) = transaction.query_opt(&select, &[&connection.as_str()]).await? else {
+        return Ok(None);
+    };
+    let kafka = KafkaIdentity { cluster: row.try_get(2)?, topic: row.try_get(3)?, topic_id: row.try_get(4)? };
+    Ok(Some(Fence { number: row.try_get(0)?, epoch: row.try_get(1)?, kafka }))
+}
+
+/// Raises the fence to `epoch` and reads how far the connection got.
+pub(super) async fn resume(
+    transaction: &Transaction<'_>,
+    own: &OwnTables,
+    connection: &ConnectionId,
+    epoch: u64,
+    kafka: &KafkaIdentity,
+) -> Result<Resume, Failure> {
+    let name = connection.as_str();
+    let connections = own.table("connections");
+    let mine = epoch.cast_signed();
+    let insert = format!(
+        "INSERT INTO {connections} (connection, epoch, cluster, topic, topic_id) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (connection) DO NOTHING"
+    );
+    transaction.execute(&insert, &[&name, &mine, &kafka.cluster, &kafka.topic, &kafka.topic_id]).await?;
+    if let Some(fence) = lock_fence(transaction, own, connection).await? {
+        if fence.kafka != *kafka {
+            return Err(Failure::Known(other_kafka(own, connection, &fence.kafka, kafka)));
+        }
+        if fence.epoch > mine {
+            return Err(Failure::Known(stale(connection, epoch, fence.epoch)));
+        }
+    }
+    let raise = format!("UPDATE {connections} SET epoch = $2 WHERE connection = $1");
+    transaction.execute(&raise, &[&name, &mine]).await?;
+    let select = format!("SELECT partition, next FROM {} WHERE connection = $1", own.table("positions"));
+    let mut positions = Positions::new();
+    for row in transaction.query(&select, &[&name]).await? {
+        positions.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    Ok(Resume { positions, redo: None })
+}
+
+/// Passes the fence, or not, and returns the connection's number.
+pub(super) async fn pass_fence(
+    transaction: &Transaction<'_>,
+    own: &OwnTables,
+    connection: &ConnectionId,
+    epoch: u64,
+) -> Result<i32, Failure> {
+    let Some(fence) = lock_fence(transaction, own, connection).await? else {
+        return Err(Failure::Known(ConnectorError::pause(
+            "not_resumed",
+            format!("connection {connection} loads before it has resumed"),
+        )));
+    };
+    if fence.epoch != epoch.cast_signed() {
+        return Err(Failure::Known(stale(connection, epoch, fence.epoch)));
+    }
+    Ok(fence.number)
+}
+
+/// Moves the positions from what is expected to what comes next. Under the fence's lock.
+pub(super) async fn advance(
+    transaction: &Transaction<'_>,
+    own: &OwnTables,
+    connection: &ConnectionId,
+    ranges: &[OffsetRange],
+) -> Result<(), Failure> {
+    let positions = own.table("positions");
+    let partitions: Vec<i32> = ranges.iter().map(|range| range.partition).collect();
+    let starts: Vec<i64> = ranges.iter().map(|range| range.start).collect();
+    let ends: Vec<i64> = ranges.iter().map(|range| range.end).collect();
+    // Those never read before are not there yet: for them any start is the expected one. They come
+    // after the update, which must not see them.
+    let update = format!(
+        "UPDATE {positions} p SET next = r.finish
+         FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS r (partition, start, finish)
+         WHERE p.connection = $1 AND p.partition = r.partition AND p.next = r.start"
+    );
+    let insert = format!(
+        "INSERT INTO {positions} (connection, partition, next) SELECT $1, r.partition, r.finish
+         FROM unnest($2::integer[], $3::bigint[]) AS r (partition, finish)
+         ON CONFLICT (connection, partition) DO NOTHING"
+    );
+    let name = connection.as_str();
+    let moved = transaction.execute(&update, &[&name, &partitions, &starts, &ends]).await?;
+    let first = transaction.execute(&insert, &[&name, &partitions, &ends]).await?;
+    if moved + first == ranges.len() as u64 {
+        return Ok(());
+    }
+    Err(Failure::Known(ConnectorError::pause(
+        "position_moved",
+        format!(
+            "connection {connection}: the stored positions are not those that this batch starts at; \
+             another loader has taken over, or the batch was loaded before"
+        ),
+    )))
+}
+
+/// Adds to the books.
+pub(super) async fn add_counts(
+    transaction: &Transaction<'_>,
+    own: &OwnTables,
+    connection: &ConnectionId,
+    counts: &[Count],
+) -> Result<(), Error> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let sources: Vec<&str> = counts.iter().map(|count| count.source.as_str()).collect();
+    let hours: Vec<_> = counts.iter().map(|count| count.hour).collect();
+    let dispositions: Vec<&str> = counts.iter().map(|count| count.disposition.as_str()).collect();
+    let items: Vec<i64> = counts.iter().map(|count| count.items.cast_signed()).collect();
+    let conflicts: Vec<i64> = counts.iter().map(|count| count.conflicts.cast_signed()).collect();
+    // Summed first: an upsert may not touch a row twice.
+    let upsert = format!(
+        "INSERT INTO {} AS c (connection, source, hour, disposition, items, conflicts)
+         SELECT $1, source, hour, disposition, sum(items)::bigint, sum(conflicts)::bigint
+         FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[])
+             AS n (source, hour, disposition, items, conflicts)
+         GROUP BY source, hour, disposition
+         ON CONFLICT (connection, source, hour, disposition)
+         DO UPDATE SET items = c.items + excluded.items, conflicts = c.conflicts + excluded.conflicts",
+        own.table("counts")
+    );
+    transaction
+        .execute(&upsert, &[&connection.as_str(), &sources, &hours, &dispositions, &items, &conflicts])
+        .await?;
+    Ok(())
+}
+
+fn stale(connection: &ConnectionId, mine: u64, stored: i64) -> ConnectorError {
+    ConnectorError::pause(
+        "stale_epoch",
+        format!(
+            "connection {connection}: a loader with epoch {stored} has taken over from this one with epoch {mine}"
+        ),
+    )
+}
+
+fn other_kafka(
+    own: &OwnTables,
+    connection: &ConnectionId,
+    stored: &KafkaIdentity,
+    now: &KafkaIdentity,
+) -> ConnectorError {
+    let describe = |kafka: &KafkaIdentity| {
+        format!("topic {} (id {}) of cluster {}", kafka.topic, kafka.topic_id, kafka.cluster)
+    };
+    ConnectorError::pause(
+        "other_kafka",
+        format!(
+            "connection {connection}: the stored positions belong to {}, but this is {}: offsets of one mean \
+             nothing in the other. Point Millrace at the first again; or, to begin anew in the second, \
+             delete the connection's rows from {} and {}",
+            describe(stored),
+            describe(now),
+            own.table("connections"),
+            own.table("positions"),
+        ),
+    )
+}
