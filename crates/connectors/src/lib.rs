@@ -6,6 +6,7 @@
 
 pub mod destinations;
 mod registry;
+mod sources;
 mod warehouses;
 
 pub use registry::registry;

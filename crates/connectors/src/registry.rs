@@ -2,9 +2,9 @@
 
 use millrace_connector::{DestinationEntry, Registry, SourceEntry, WarehouseEntry};
 
-use crate::{destinations, warehouses};
+use crate::{destinations, sources, warehouses};
 
-const SOURCES: &[SourceEntry] = &[];
+const SOURCES: &[SourceEntry] = &[sources::airbyte::ENTRY];
 
 const DESTINATIONS: &[DestinationEntry] = &[destinations::webhook::ENTRY];
 

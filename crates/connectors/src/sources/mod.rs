@@ -1,0 +1,3 @@
+//! Where ELT reads from.
+
+pub(crate) mod airbyte;
