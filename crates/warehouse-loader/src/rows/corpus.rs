@@ -64,11 +64,9 @@ fn difference(case: &Value, kind: &str) -> Option<String> {
     let name = case["case"].as_str().unwrap();
     let input = &case["input"];
     let expected = case["expected"].as_array().cloned().unwrap_or_default();
-    let mut options = MappingOptions::from_rudder_config(&input["destination"]["Config"]);
+    let mut mapping = Mapping::of_transformer_input(input, dialect(kind).unwrap());
     let limit = case["env"]["WH_MAX_COLUMNS_IN_EVENT"].as_u64().unwrap_or(MAX_COLUMNS_OF_JS);
-    options.max_columns = usize::try_from(limit).unwrap();
-    let mut mapping = Mapping { options, ..Mapping::new(dialect(kind).unwrap()) };
-    mapping.source.category = input["metadata"]["sourceCategory"].as_str().map(str::to_owned);
+    mapping.options.max_columns = usize::try_from(limit).unwrap();
     // Ids and times that were made up are taken from the answer, which leaves nothing to a wildcard.
     let first = expected.first().cloned().unwrap_or_default();
     let made_up = ["id", "ID"].iter().find_map(|id| first["data"][id].as_str()?.strip_prefix("auto-"));
@@ -96,7 +94,7 @@ fn difference(case: &Value, kind: &str) -> Option<String> {
     rows.iter().zip(&expected).find_map(|(row, expected)| {
         let types = serde_json::to_value(&row.columns).unwrap();
         let of_types = first_difference(&types, &expected["metadata"]["columns"]);
-        let of_values = || first_difference(&Value::Object(row.to_json()), &expected["data"]);
+        let of_values = || first_difference(&Value::Object(row.values()), &expected["data"]);
         of_types.or_else(of_values).map(|what| format!("{name}: {}: {what}", row.table))
     })
 }

@@ -6,13 +6,15 @@
 //!
 //! - `events`: the rows of each type of event; `rules`: the columns a row has by rule;
 //! - `flatten`: nested properties to columns; `datatype`, `time`: a value's type;
-//! - `names`, `words`: names that a warehouse takes; `options`: what changes all this.
+//! - `names`, `words`: names that a warehouse takes; `options`: what changes all this;
+//! - `preview`: rows as JSON, and RudderStack's transformer input.
 
 mod datatype;
 mod events;
 mod flatten;
 mod names;
 mod options;
+mod preview;
 mod rules;
 mod time;
 mod words;
@@ -23,14 +25,15 @@ mod corpus;
 mod tests;
 
 use chrono::{DateTime, Utc};
-use millrace_columnar::{Cell, Row, TableSchema, format_moment};
+use millrace_columnar::{Row, TableSchema};
 use millrace_connector::{Dialect, WriteMode};
-use millrace_event_model::{Event, FieldType, Reason};
+use millrace_event_model::{Event, Reason};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub(crate) use names::{stream_column, stream_table};
 pub use options::MappingOptions;
+pub use preview::rows_of_transformer_input;
 
 /// What rows depend on besides the event.
 #[derive(Debug, Clone)]
@@ -92,7 +95,7 @@ pub struct MappedRow {
     pub table: String,
     /// The row's columns, and those that are set at load (`uuid_ts`) and have no cell here.
     pub columns: TableSchema,
-    /// The values. A list in a column of text is a [`Cell::Json`].
+    /// The values. A list in a column of text is a JSON cell.
     pub cells: Row,
     /// `Append`, but `MergeLatest` for `users`.
     pub write: WriteMode,
@@ -135,27 +138,4 @@ pub fn rows_of_message(
     mapping: &Mapping<'_>,
 ) -> Result<Vec<MappedRow>, Reason> {
     events::EventRows::new(message, metadata, mapping).rows()
-}
-
-impl MappedRow {
-    /// The values as JSON, as RudderStack's transformer answers: times to the millisecond, a list as a
-    /// list, a JSON column as its text.
-    #[must_use]
-    pub fn to_json(&self) -> Map<String, Value> {
-        self.cells.iter().map(|(name, cell)| (name.clone(), self.json_of(name, cell))).collect()
-    }
-
-    fn json_of(&self, name: &str, cell: &Cell) -> Value {
-        match cell {
-            Cell::Null => Value::Null,
-            Cell::Int(value) => Value::from(*value),
-            Cell::Float(value) => Value::from(*value),
-            Cell::Boolean(value) => Value::from(*value),
-            Cell::DateTime(micros) => Value::from(format_moment(*micros)),
-            Cell::Json(text) if self.columns.get(name) != Some(&FieldType::Json) => {
-                serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()))
-            }
-            Cell::String(text) | Cell::Json(text) => Value::from(text.as_str()),
-        }
-    }
 }
