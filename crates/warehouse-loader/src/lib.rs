@@ -1,14 +1,49 @@
-//! Events and records from Kafka into warehouses and lakes, exactly once.
+//! Events and records from Kafka into warehouses and lakes, each item once.
 //!
-//! `plan` is the heart: what a batch asks of a warehouse, decided without touching it.
+//! ```text
+//!  lease ─▶ resume ─▶ ┌ poll ─▶ rows ─▶ leave out what was seen ─▶ plan ─▶ load ┐
+//!                     └──────────────────────────────────────────────────────────┘
+//! ```
+//! A connection is loaded by one process at a time: [`Service`] holds its lease and acts under its epoch.
+//! Positions, seen ids and counts are made durable by the warehouse together with the rows, so the loader
+//! itself remembers nothing: whatever a crash leaves, `resume` says where to go on.
+//!
+//! The decisions are pure and stand in files of their own: [`rows`] (an event to rows), `records` (which
+//! rows of an ELT source are real, and what they are), [`plan()`] (what a batch asks of the warehouse, the
+//! heart), `dedup` (which messages were seen), [`Books`] (how each item ended). `session` has the steps in
+//! their order, `connection` the life around them.
+//!
+//! Invariants: no item is skipped without a count. The same ranges give the same rows. Nothing here knows
+//! a warehouse by its kind.
 
 mod books;
+mod connection;
+mod dead_letters;
 mod dedup;
 mod discards;
+mod error;
+mod events;
+mod keeper;
+mod metrics;
+mod options;
 mod plan;
+mod position;
+mod preview;
+mod records;
 mod reduce;
 pub mod rows;
+mod service;
+mod session;
+mod start;
 
 pub use books::Books;
+pub use connection::Report;
 pub use dedup::{Sighting, distinct_ids, judge, seen_id};
+pub use error::{Error, NextStep};
+pub use millrace_bus::Start;
+pub use millrace_transform::Filter;
+pub use options::{ConnectionOptions, Kind, LoadLimits, Options};
 pub use plan::{Plan, PlanError, RowsByTable, Stamp, TableRows, plan};
+pub use position::Gap;
+pub use preview::preview_rows;
+pub use service::{Run, Service};

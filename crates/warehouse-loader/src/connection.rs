@@ -1,0 +1,281 @@
+//! One connection's life: get the lease, load under its epoch, and after an error decide what next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use chrono::{DateTime, Utc};
+use millrace_bus::BatchLimits;
+use millrace_connector::Positions;
+use millrace_event_model::topics::{EVENTS, RECORDS};
+use millrace_event_model::{ConnectionId, Disposition};
+use millrace_service::{HealthHandle, Schedule, Stop};
+use millrace_state::{Lease, LeaseAttempt, Store};
+
+use crate::error::NextStep;
+use crate::events::EventLoader;
+use crate::keeper::Keeper;
+use crate::options::{Kind, LoadLimits};
+use crate::records::RecordLoader;
+use crate::session::{Session, Surroundings, Totals};
+use crate::{ConnectionOptions, Error, metrics};
+
+/// First and longest pause after an error that passes by itself.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// How long a connection stands back before it tries for its lease again.
+const STAND_BACK: Duration = Duration::from_secs(15);
+
+/// How long a load that has a target waits for more before it takes what there is.
+const TARGETED_WAIT: Duration = Duration::from_millis(500);
+
+/// Errors in a row after which `load --once` gives up.
+const ONCE_ATTEMPTS: usize = 5;
+
+/// What a connection loaded in one run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Which.
+    pub connection: ConnectionId,
+    /// Items whose rows are in the warehouse.
+    pub loaded: u64,
+    /// Items that were there already.
+    pub duplicates: u64,
+    /// Items in the dead letters.
+    pub rejected: u64,
+    /// Items that the connection's `when` left out.
+    pub filtered: u64,
+    /// Rows of attempts that a newer one replaced.
+    pub superseded: u64,
+    /// Items that retention took.
+    pub expired: u64,
+    /// Loads that were committed.
+    pub batches: u64,
+    /// Rows by table.
+    pub tables: BTreeMap<String, u64>,
+}
+
+impl Report {
+    fn of(connection: &ConnectionId, totals: &Totals) -> Self {
+        let total = |disposition| totals.books.total(disposition);
+        Self {
+            connection: connection.clone(),
+            loaded: total(Disposition::Loaded),
+            duplicates: total(Disposition::Duplicate),
+            rejected: total(Disposition::Rejected),
+            filtered: total(Disposition::Filtered),
+            superseded: total(Disposition::Superseded),
+            expired: total(Disposition::Expired),
+            batches: totals.batches,
+            tables: totals.rows.clone(),
+        }
+    }
+}
+
+/// A connection with what it needs around it.
+pub(crate) struct Connection {
+    options: Arc<ConnectionOptions>,
+    surroundings: Surroundings,
+    /// Rooted at the connection's own folder.
+    state: Store,
+    holder: String,
+    lease_ttl: Duration,
+    limits: LoadLimits,
+    health: HealthHandle,
+    session: Session,
+    /// The last error that was logged: each is, once.
+    logged: Option<String>,
+}
+
+/// How long to load.
+enum Until {
+    /// On schedule, until the stop.
+    Stopped,
+    /// What is there now.
+    Now,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        options: Arc<ConnectionOptions>,
+        surroundings: Surroundings,
+        state: &Store,
+        holder: String,
+        lease_ttl: Duration,
+        limits: LoadLimits,
+        health: HealthHandle,
+    ) -> Self {
+        let state = state.child("connections").child(options.id.as_str());
+        let workspace = surroundings.bus.workspace();
+        let topic = match options.kind {
+            Kind::Events => EVENTS.lane(workspace, &options.lane).as_str().to_owned(),
+            Kind::Records => RECORDS.lane(workspace, &options.lane).as_str().to_owned(),
+        };
+        let session = Session::new(Arc::clone(&options), topic, &surroundings, state.clone(), health.clone());
+        Self { options, surroundings, state, holder, lease_ttl, limits, health, session, logged: None }
+    }
+
+    /// Loads on schedule until `stop`. Never gives up: what a person has to mend shows in the health.
+    pub(crate) async fn serve(mut self, stop: Stop) {
+        while !stop.is_requested() {
+            let wait = match self.acquire().await {
+                Ok(LeaseAttempt::Acquired(lease)) => self.hold(lease, &stop).await,
+                Ok(LeaseAttempt::Held { holder, until }) => {
+                    tracing::debug!(connection = %self.options.id, holder, "standing by");
+                    self.health.ready();
+                    self.time_until(until).min(self.lease_ttl)
+                }
+                Err(error) => {
+                    self.note(&error);
+                    STAND_BACK
+                }
+            };
+            pause(wait, &stop).await;
+        }
+    }
+
+    /// Loads what is there now.
+    pub(crate) async fn load_once(mut self, stop: Stop) -> Result<Report, Error> {
+        let lease = match self.acquire().await? {
+            LeaseAttempt::Acquired(lease) => lease,
+            LeaseAttempt::Held { holder, .. } => {
+                return Err(Error::Held { connection: self.options.id.clone(), holder });
+            }
+        };
+        self.session.begin(lease.epoch());
+        let keeper = Keeper::start(lease, self.lease_ttl, &self.session, &stop);
+        let loaded = self.load_with_retries(&keeper.stop()).await;
+        keeper.finish().await;
+        loaded.map(|()| Report::of(&self.options.id, self.session.totals()))
+    }
+
+    async fn load_with_retries(&mut self, stop: &Stop) -> Result<(), Error> {
+        let mut backoff = backoff();
+        for _ in 1..ONCE_ATTEMPTS {
+            let Err(error) = self.load(&Until::Now, stop).await else { return Ok(()) };
+            let NextStep::Retry { after } = error.next_step() else { return Err(error) };
+            self.note(&error);
+            pause(after.or_else(|| backoff.next()).unwrap_or(RETRY_MAX), stop).await;
+        }
+        self.load(&Until::Now, stop).await
+    }
+
+    async fn acquire(&self) -> Result<LeaseAttempt, Error> {
+        let now = self.surroundings.clock.now();
+        Ok(Lease::try_acquire(&self.state, "lease", &self.holder, self.lease_ttl, now).await?)
+    }
+
+    /// Loads under one epoch until it ends; returns how long to wait before the next attempt.
+    async fn hold(&mut self, lease: Lease, stop: &Stop) -> Duration {
+        self.session.begin(lease.epoch());
+        let keeper = Keeper::start(lease, self.lease_ttl, &self.session, stop);
+        let held = keeper.stop();
+        let mut backoff = backoff();
+        let mut batches = self.session.totals().batches;
+        let wait = loop {
+            let Err(error) = self.load(&Until::Stopped, &held).await else { break Duration::ZERO };
+            if self.session.totals().batches > batches {
+                batches = self.session.totals().batches;
+                backoff = self::backoff();
+                self.logged = None;
+            }
+            self.note(&error);
+            match error.next_step() {
+                NextStep::Retry { after } => {
+                    pause(after.or_else(|| backoff.next()).unwrap_or(RETRY_MAX), &held).await;
+                }
+                NextStep::StandBack => break STAND_BACK,
+            }
+            if held.is_requested() {
+                break Duration::ZERO;
+            }
+        };
+        keeper.finish().await;
+        wait
+    }
+
+    async fn load(&mut self, until: &Until, stop: &Stop) -> Result<(), Error> {
+        match (until, &self.options.schedule) {
+            (Until::Now, _) => self.load_to_now(stop).await,
+            (Until::Stopped, Schedule::Every(interval)) => {
+                let interval = *interval;
+                self.load_batches(interval, None, stop).await
+            }
+            (Until::Stopped, Schedule::Cron(_) | Schedule::Manual) => self.load_at_times(stop).await,
+        }
+    }
+
+    async fn load_at_times(&mut self, stop: &Stop) -> Result<(), Error> {
+        loop {
+            self.health.ready();
+            match self.options.schedule.next_after(self.surroundings.clock.now()) {
+                Some(next) => pause(self.time_until(next), stop).await,
+                None => stop.requested().await,
+            }
+            if stop.is_requested() {
+                return Ok(());
+            }
+            self.load_to_now(stop).await?;
+        }
+    }
+
+    async fn load_to_now(&mut self, stop: &Stop) -> Result<(), Error> {
+        let watermarks = self.surroundings.bus.watermarks(&self.session.topic).await?;
+        let target = watermarks.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
+        self.load_batches(TARGETED_WAIT, Some(target), stop).await
+    }
+
+    async fn load_batches(
+        &mut self,
+        max_wait: Duration,
+        until: Option<Positions>,
+        stop: &Stop,
+    ) -> Result<(), Error> {
+        let LoadLimits { max_records, max_bytes } = self.limits;
+        let limits = BatchLimits { max_records, max_bytes, max_wait };
+        let (workspace, lane) = (self.surroundings.bus.workspace().clone(), &self.options.lane);
+        match self.options.kind {
+            Kind::Events => {
+                let topic = EVENTS.lane(&workspace, lane);
+                EventLoader::run(&mut self.session, topic, limits, until, stop).await
+            }
+            Kind::Records => {
+                let topic = RECORDS.lane(&workspace, lane);
+                RecordLoader::run(&mut self.session, topic, limits, until, stop).await
+            }
+        }
+    }
+
+    /// Says what went wrong: in the health each time, in the log when it is something else than before.
+    fn note(&mut self, error: &Error) {
+        let text = error.to_string();
+        metrics::failed(&self.options.id, error);
+        self.health.not_ready(format!("connection {}: {text}", self.options.id));
+        if self.logged.as_ref() != Some(&text) {
+            tracing::warn!(connection = %self.options.id, class = error.class(), error = text, "cannot load");
+            self.logged = Some(text);
+        }
+    }
+
+    fn time_until(&self, at: DateTime<Utc>) -> Duration {
+        (at - self.surroundings.clock.now()).to_std().unwrap_or(Duration::ZERO)
+    }
+}
+
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(RETRY_MIN)
+        .with_max_delay(RETRY_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+async fn pause(wait: Duration, stop: &Stop) {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        () = stop.requested() => {}
+    }
+}

@@ -1,0 +1,121 @@
+//! What can go wrong with a connection, and what it does then.
+
+use std::time::Duration;
+
+use millrace_bus::BusError;
+use millrace_columnar::BatchError;
+use millrace_connector::{ConnectorError, ErrorKind};
+use millrace_event_model::ConnectionId;
+use millrace_state::StateError;
+
+use crate::PlanError;
+use crate::position::Gap;
+
+/// What went wrong; [`Error::next_step`] says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Kafka.
+    #[error("kafka: {0}")]
+    Bus(#[from] BusError),
+    /// The warehouse.
+    #[error("warehouse: {}", .0.full())]
+    Warehouse(#[from] ConnectorError),
+    /// The state store.
+    #[error("state: {0}")]
+    State(#[from] StateError),
+    /// The batch cannot be loaded as the tables are.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The planned rows are not what their columns say: a mistake in the program.
+    #[error("cannot make a batch for table {table:?}: {source}")]
+    Batch {
+        /// The table.
+        table: String,
+        /// Why.
+        source: BatchError,
+    },
+    /// Retention overtook the connection.
+    #[error("{0}; to go on behind it and count the rest as expired, set accept_gap on the connection")]
+    Gap(Gap),
+    /// Someone else changed the tables between plan and load.
+    #[error("the tables of schema {schema:?} changed while a load was planned")]
+    TablesChanged {
+        /// The schema.
+        schema: String,
+    },
+    /// A load has to be done again, but the barriers that decided its rows are not there yet: the broker
+    /// has not recovered all its log.
+    #[error("the log behind an unfinished load is not there yet")]
+    NotYetDecided,
+    /// A task that makes rows ended by itself: a mistake in the program, or the process is ending.
+    #[error("a task of the loader ended: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// `load --once` found another process at work.
+    #[error("connection {connection} is being loaded by {holder}; wait for it or stop it")]
+    Held {
+        /// Which connection.
+        connection: ConnectionId,
+        /// By whom.
+        holder: String,
+    },
+    /// `load --once` named a connection that the config does not have.
+    #[error("there is no connection {0} to a warehouse")]
+    UnknownConnection(ConnectionId),
+}
+
+/// What a connection does after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextStep {
+    /// Resume after this long, or with backoff: it passes by itself.
+    Retry {
+        /// What the other side asked for.
+        after: Option<Duration>,
+    },
+    /// Give back the lease, say why, and try for it again later: another loader has taken over, or a
+    /// person has to act.
+    StandBack,
+}
+
+impl Error {
+    /// What to do.
+    #[must_use]
+    pub fn next_step(&self) -> NextStep {
+        let retry = NextStep::Retry { after: None };
+        match self {
+            Self::Bus(error) if error.is_retryable() => retry,
+            Self::Warehouse(error) => match error.kind {
+                ErrorKind::Retry { after } => NextStep::Retry { after },
+                // A warehouse that will never take a load needs a person as much as one without access.
+                ErrorKind::Reject | ErrorKind::Pause => NextStep::StandBack,
+            },
+            Self::State(error) if error.is_retryable() => retry,
+            Self::TablesChanged { .. } | Self::NotYetDecided => retry,
+            Self::Bus(_)
+            | Self::State(_)
+            | Self::Plan(_)
+            | Self::Batch { .. }
+            | Self::Gap(_)
+            | Self::Task(_)
+            | Self::Held { .. }
+            | Self::UnknownConnection(_) => NextStep::StandBack,
+        }
+    }
+
+    /// A short name to count by.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Bus(_) => "kafka",
+            Self::Warehouse(_) => "warehouse",
+            Self::State(_) => "state",
+            Self::Plan(_) => "plan",
+            Self::Batch { .. } | Self::Task(_) => "internal",
+            Self::Gap(_) => "gap",
+            Self::TablesChanged { .. } => "tables_changed",
+            Self::NotYetDecided => "not_yet_decided",
+            Self::Held { .. } => "held",
+            Self::UnknownConnection(_) => "unknown_connection",
+        }
+    }
+}

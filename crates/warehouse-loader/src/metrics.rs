@@ -1,0 +1,89 @@
+//! What the loader counts. Labels are connection ids and fixed words, never names of events or users.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use metrics::{counter, gauge};
+use millrace_connector::Load;
+use millrace_event_model::{ConnectionId, Disposition};
+
+use crate::{Books, Error};
+
+const ROLE: &str = "warehouse-loader";
+
+/// A load is durable.
+pub(crate) fn loaded(load: &LoadSize, books: &Books, now: DateTime<Utc>) {
+    let connection = load.connection.to_string();
+    counter!("millrace_loader_batches_total", "connection" => connection.clone()).increment(1);
+    counter!("millrace_loader_rows_total", "connection" => connection.clone())
+        .increment(load.rows.values().sum());
+    counter!("millrace_component_sent_events_total", "role" => ROLE, "component" => connection.clone())
+        .increment(books.total(Disposition::Loaded));
+    let discarded = [
+        (Disposition::Filtered, "true"),
+        (Disposition::Duplicate, "true"),
+        (Disposition::Superseded, "true"),
+        (Disposition::Rejected, "false"),
+        (Disposition::Expired, "false"),
+    ];
+    for (disposition, intentional) in discarded {
+        let items = books.total(disposition);
+        if items > 0 {
+            counter!(
+                "millrace_component_discarded_events_total",
+                "role" => ROLE, "component" => connection.clone(),
+                "reason" => disposition.as_str(), "intentional" => intentional
+            )
+            .increment(items);
+        }
+    }
+    gauge!("millrace_sync_last_success_timestamp_seconds", "connection" => connection)
+        .set(now.timestamp() as f64);
+}
+
+/// What is kept of a load for counting, once it is given away.
+pub(crate) struct LoadSize {
+    pub(crate) connection: ConnectionId,
+    /// By table.
+    pub(crate) rows: BTreeMap<String, u64>,
+}
+
+impl LoadSize {
+    pub(crate) fn of(load: &Load) -> Self {
+        let rows = load.tables.iter().map(|table| (table.name.table.clone(), table.rows.num_rows() as u64));
+        let rows = rows.collect();
+        Self { connection: load.connection.clone(), rows }
+    }
+}
+
+/// Items came in.
+pub(crate) fn received(connection: &ConnectionId, items: usize) {
+    counter!(
+        "millrace_component_received_events_total",
+        "role" => ROLE, "component" => connection.to_string()
+    )
+    .increment(items as u64);
+}
+
+/// Something went wrong.
+pub(crate) fn failed(connection: &ConnectionId, error: &Error) {
+    counter!(
+        "millrace_component_errors_total",
+        "role" => ROLE, "component" => connection.to_string(), "error_class" => error.class()
+    )
+    .increment(1);
+}
+
+/// How far the connection is behind its topic.
+pub(crate) fn lag(connection: &ConnectionId, topic: &str, messages: i64) {
+    gauge!(
+        "millrace_consumer_lag_messages",
+        "group" => connection.to_string(), "topic" => topic.to_owned()
+    )
+    .set(messages as f64);
+}
+
+/// How long the oldest item that is not loaded has been waiting.
+pub(crate) fn oldest(connection: &ConnectionId, seconds: f64) {
+    gauge!("millrace_oldest_unprocessed_age_seconds", "connection" => connection.to_string()).set(seconds);
+}

@@ -1,0 +1,77 @@
+//! What the service is told at start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_bus::Start;
+use millrace_connector::Warehouse;
+use millrace_event_model::{ConnectionId, Lane, SourceId};
+use millrace_service::Schedule;
+use millrace_transform::Filter;
+
+use crate::rows::Mapping;
+
+/// Settings of the loader.
+pub struct Options {
+    /// The connections to load.
+    pub connections: Vec<ConnectionOptions>,
+    /// Names this process in leases: the same after a restart, another in another process.
+    pub holder: String,
+    /// How long a dead process keeps others from loading its connections.
+    pub lease_ttl: Duration,
+    /// How large a load may be.
+    pub limits: LoadLimits,
+}
+
+/// How large a load may be: what a batch of events or records holds in memory at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadLimits {
+    /// Items.
+    pub max_records: usize,
+    /// Bytes on the wire. The rows made of them take about ten times as much.
+    pub max_bytes: usize,
+}
+
+impl Default for LoadLimits {
+    /// 20,000 items, as RudderStack batches, and 32 MiB: a connection stays under 500 MB.
+    fn default() -> Self {
+        Self { max_records: 20_000, max_bytes: 32 * 1024 * 1024 }
+    }
+}
+
+/// What a connection's source makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Events of users, from the lane's `events` topic.
+    Events,
+    /// Rows of ELT streams, from the lane's `records` topic.
+    Records,
+}
+
+/// One connection to a warehouse.
+pub struct ConnectionOptions {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Whose items it loads; others of the lane are passed over.
+    pub source: SourceId,
+    /// The source's lane.
+    pub lane: Lane,
+    /// What the source makes.
+    pub kind: Kind,
+    /// The warehouse's schema that gets the tables.
+    pub schema: String,
+    /// When to load. An interval gathers for so long, or until a load is full.
+    pub schedule: Schedule,
+    /// Where to begin, the first time. It is resolved once and kept in the state: a later change of it
+    /// changes nothing.
+    pub start: Start,
+    /// Which events go over the connection; all where there is none. Not for records.
+    pub when: Option<Filter>,
+    /// Where to.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// How events become rows. Its dialect is the warehouse's.
+    pub mapping: Mapping<'static>,
+    /// Go on behind a gap that retention has made, and count what is gone as expired. Without it the
+    /// connection stops at a gap and says so.
+    pub accept_gap: bool,
+}

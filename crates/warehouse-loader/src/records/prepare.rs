@@ -1,0 +1,161 @@
+//! Records with their verdicts to rows by table. Pure.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use millrace_bus::Received;
+use millrace_columnar::widen;
+use millrace_connector::{Dialect, OffsetRange};
+use millrace_event_model::{Disposition, Reason, Record, RecordBody, SourceId, StreamSpec};
+
+use super::row::cells_of;
+use super::scan::{Scan, Verdict};
+use super::table::StreamTable;
+use crate::dead_letters::dead_letter;
+use crate::session::Prepared;
+use crate::{ConnectionOptions, TableRows};
+
+/// A record of the source, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    record: Received<Record>,
+    fate: Fate,
+}
+
+#[derive(Debug)]
+enum Fate {
+    /// A barrier or a beginning: no row.
+    NoRow,
+    /// A row to load, as the stream at this index says.
+    Real(Arc<[StreamSpec]>, usize),
+    /// A newer attempt took its place.
+    Void,
+    Rejected(Reason),
+}
+
+impl Judged {
+    /// Looks the verdict up. The loader never reads a row that is still pending.
+    pub(crate) fn new(record: Received<Record>, scan: &Scan) -> Self {
+        let fate = match &record.message {
+            Err(error) => Fate::Rejected(Reason::new("undecodable", error.to_string())),
+            Ok(message) => match &message.body {
+                RecordBody::Begin | RecordBody::Barrier(_) => Fate::NoRow,
+                RecordBody::Row { stream, namespace, .. } => {
+                    fate_of_row(stream, namespace.as_deref(), scan.verdict(record.partition, record.offset))
+                }
+            },
+        };
+        Self { record, fate }
+    }
+}
+
+fn fate_of_row(stream: &str, namespace: Option<&str>, verdict: Verdict<'_>) -> Fate {
+    let Verdict::Real(streams) = verdict else { return Fate::Void };
+    let is_it = |spec: &StreamSpec| spec.name == stream && spec.namespace.as_deref() == namespace;
+    match streams.iter().position(is_it) {
+        Some(index) => Fate::Real(Arc::clone(streams), index),
+        None => Fate::Rejected(Reason::new(
+            "unknown_stream",
+            format!("the barrier after the row does not know its stream {stream:?}"),
+        )),
+    }
+}
+
+/// Whether the record is of the source; one that does not say is taken in, as with events.
+pub(crate) fn is_of(record: &Received<Record>, source: &SourceId) -> bool {
+    match &record.message {
+        Ok(message) => message.source == *source,
+        Err(_) => match record.raw.text("source") {
+            Ok(Some(of)) => of == source.as_str(),
+            _ => true,
+        },
+    }
+}
+
+/// Sorts the rows by table and counts every one of them. Hours are those of the broker's append time: a
+/// source's own clock is a client's.
+pub(crate) fn prepare(
+    records: Vec<Judged>,
+    swaps: Vec<StreamSpec>,
+    ranges: Vec<OffsetRange>,
+    connection: &ConnectionOptions,
+    topic: &str,
+    now: DateTime<Utc>,
+) -> Prepared {
+    let mut prepared = Prepared { ranges, ..Prepared::default() };
+    let mut tables = Tables { dialect: connection.warehouse.dialect(), known: Vec::new() };
+    for Judged { record, fate } in records {
+        let at = record.appended_at;
+        let loaded = match fate {
+            Fate::NoRow => continue,
+            Fate::Void => {
+                prepared.books.count(&connection.source, at, Disposition::Superseded);
+                continue;
+            }
+            Fate::Rejected(reason) => Err(reason),
+            Fate::Real(streams, index) => tables.add(&streams, index, &record, &mut prepared),
+        };
+        match loaded {
+            Ok(()) => prepared.books.count(&connection.source, at, Disposition::Loaded),
+            Err(reason) => {
+                prepared.books.count(&connection.source, at, Disposition::Rejected);
+                prepared.dead_letters.push(dead_letter(connection, topic, now, record, reason));
+            }
+        }
+    }
+    for spec in swaps {
+        // A stream whose name makes no table has had every row rejected: there is nothing to swap.
+        let Ok(table) = StreamTable::of(&spec, tables.dialect) else { continue };
+        prepared.swaps.push((table.name.clone(), spec.generation));
+        // The table is made even where the refresh had no rows.
+        let none = TableRows::none(table.columns, table.write);
+        prepared.rows.entry(table.name).or_insert(none);
+    }
+    prepared
+}
+
+/// The tables of the streams of one batch, by the barriers that told of them.
+struct Tables<'d> {
+    dialect: &'d Dialect,
+    /// Barriers that say the same share their streams, so these are few.
+    known: Vec<Known>,
+}
+
+struct Known {
+    streams: Arc<[StreamSpec]>,
+    /// In the order of the streams; a stream whose name makes no table has its rows rejected.
+    tables: Vec<Result<StreamTable, Reason>>,
+}
+
+impl Tables<'_> {
+    fn add(
+        &mut self,
+        streams: &Arc<[StreamSpec]>,
+        index: usize,
+        record: &Received<Record>,
+        prepared: &mut Prepared,
+    ) -> Result<(), Reason> {
+        let Ok(message) = &record.message else { return Ok(()) };
+        let RecordBody::Row { json, .. } = &message.body else { return Ok(()) };
+        let dialect = self.dialect;
+        let Some(table) = self.of(streams).get(index) else { return Ok(()) };
+        let table = table.as_ref().map_err(Reason::clone)?;
+        let (cells, undeclared) = cells_of(table, json, message.emitted_at, dialect)?;
+        let empty = || TableRows::none(table.columns.clone(), table.write.clone());
+        let rows = prepared.rows.entry(table.name.clone()).or_insert_with(empty);
+        widen::extend(&mut rows.columns, &table.columns);
+        widen::extend(&mut rows.columns, &undeclared);
+        rows.rows.push(cells);
+        Ok(())
+    }
+
+    fn of(&mut self, streams: &Arc<[StreamSpec]>) -> &[Result<StreamTable, Reason>] {
+        let known = self.known.iter().position(|known| Arc::ptr_eq(&known.streams, streams));
+        let index = known.unwrap_or_else(|| {
+            let tables = streams.iter().map(|spec| StreamTable::of(spec, self.dialect)).collect();
+            self.known.push(Known { streams: Arc::clone(streams), tables });
+            self.known.len() - 1
+        });
+        self.known.get(index).map_or(&[], |known| known.tables.as_slice())
+    }
+}

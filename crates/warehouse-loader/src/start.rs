@@ -1,0 +1,52 @@
+//! Where a connection begins, the first time.
+
+use millrace_bus::{Bus, Start};
+use millrace_connector::{KafkaIdentity, Positions};
+use millrace_state::{Generations, StateError, Store};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The one generation: where a connection begins is decided once.
+const ONLY: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Began {
+    positions: Positions,
+}
+
+/// The offsets at which the connection began in this topic, resolved from `start` the first time and kept.
+///
+/// Without keeping them, `latest` would mean another offset after each restart until the first load, and
+/// what came in between would be skipped in silence; and what retention takes before the first load
+/// would not be noticed.
+pub(crate) async fn first_positions(
+    state: &Store,
+    bus: &Bus,
+    kafka: &KafkaIdentity,
+    start: Start,
+) -> Result<Positions, Error> {
+    let kept = Generations::<Began>::new(state.child("start").child(&kafka.cluster).child(&kafka.topic));
+    if let Some(began) = kept.latest().await? {
+        return Ok(began.value.positions);
+    }
+    let positions = resolve(bus, &kafka.topic, start).await?;
+    let began = Began { positions };
+    match kept.append(ONLY, &began).await {
+        Ok(()) => Ok(began.positions),
+        // A former self was faster, or its write was not answered.
+        Err(StateError::Lost { .. }) => {
+            Ok(kept.latest().await?.map_or(began.positions, |first| first.value.positions))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn resolve(bus: &Bus, topic: &str, start: Start) -> Result<Positions, Error> {
+    if let Start::At(at) = start {
+        return Ok(bus.offsets_at(topic, at).await?);
+    }
+    let watermarks = bus.watermarks(topic).await?;
+    let first = |(low, high): (i64, i64)| if start == Start::Latest { high } else { low };
+    Ok(watermarks.into_iter().map(|(partition, marks)| (partition, first(marks))).collect())
+}
