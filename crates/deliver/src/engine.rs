@@ -1,0 +1,449 @@
+//! The edge: feeds the [`Flow`] with what is read and sent, and stores what it says.
+//!
+//! One engine serves one destination, as one member of its consumer group. The order of storing is the
+//! delivery guarantee:
+//!
+//! ```text
+//! sent ──► answered ──► outcomes and dead letters acked ──► progress acked ──► group's offset
+//!      (1)          (2)                                 (3)                (4)
+//! ```
+//!
+//! A crash at (1) or (2) repeats the items in flight, under the same idempotency keys. A crash at (3)
+//! repeats them and their outcomes, which count by offset and so count once. A crash at (4) repeats
+//! nothing: nobody resumes from the group's offset. `a_crash_repeats_at_most_the_window` is the test.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use millrace_bus::{Assignment, Bus, BusError, GroupOptions, Positions, Publisher, Revocation, Start};
+use millrace_connector::{Destination, Limits};
+use millrace_event_model::topics::{DEAD_LETTERS, OUTCOMES, PROGRESS};
+use millrace_event_model::{Control, DestinationId};
+use millrace_service::{HealthHandle, SharedClock, Stop, crash_point};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::DeliverError;
+use crate::flow::Flow;
+use crate::intake::{Heard, Intake, Topic, next_of};
+use crate::ledger::{Place, Statement};
+use crate::progress::{self, Position};
+use crate::sends::Sends;
+
+/// A statement is stored before its time when so many items have ended: it is all in memory.
+const MAX_STATEMENT: usize = 5_000;
+
+/// Between two commits of the group's offsets, which only serve tools that show the lag.
+const COMMIT_EVERY: Duration = Duration::from_secs(10);
+
+/// What is not committed within this is committed the next time.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Beyond a request's own timeout, a revocation waits so long for it to be stored.
+const DRAIN_MARGIN: Duration = Duration::from_secs(15);
+
+/// How long an operator's error waits for a word before it is tried again.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The last word of the operators on each destination.
+pub(crate) type Controls = Arc<BTreeMap<DestinationId, Control>>;
+
+/// One destination, being served.
+pub(crate) struct Engine {
+    pub(crate) id: DestinationId,
+    pub(crate) destination: Arc<dyn Destination>,
+    pub(crate) topics: Vec<(Topic, Start)>,
+    pub(crate) instance: Option<String>,
+    pub(crate) store_every: Duration,
+    pub(crate) drain: Duration,
+    pub(crate) bus: Bus,
+    pub(crate) publisher: Publisher,
+    pub(crate) clock: SharedClock,
+    pub(crate) health: HealthHandle,
+    pub(crate) controls: watch::Receiver<Controls>,
+    pub(crate) flow: Flow,
+    /// An operator has said to go on past what retention took.
+    pub(crate) accept_expired: bool,
+    /// The last word that was acted on.
+    pub(crate) told: Option<Control>,
+    /// What health was told last.
+    pub(crate) trouble: Option<String>,
+}
+
+/// One membership.
+struct Member {
+    intakes: Vec<Intake>,
+    names: Vec<String>,
+    cluster: String,
+    sends: Sends,
+    leaving: Vec<Leaving>,
+    /// The positions that were stored last.
+    lows: BTreeMap<Place, i64>,
+    stored_at: Instant,
+    committed_at: Instant,
+    turn: usize,
+}
+
+/// Partitions that wait for what is in flight.
+struct Leaving {
+    revocation: Revocation,
+    places: Vec<Place>,
+    until: Instant,
+}
+
+impl Engine {
+    /// Serves the destination until the stop. What goes wrong is logged, shown by health and tried again.
+    pub(crate) async fn run(mut self, stop: Stop) {
+        let mut pauses = retry_pauses();
+        loop {
+            let joined_at = Instant::now();
+            let Err(error) = self.member(&stop).await else { return };
+            self.health.not_ready(error.full());
+            self.trouble = Some(error.full());
+            self.accept_expired = false;
+            if joined_at.elapsed() > OPERATOR_PATIENCE {
+                pauses = retry_pauses();
+            }
+            if error.is_retryable() {
+                tracing::warn!(destination = %self.id, error = error.full(), "the membership ended; joining again");
+                tokio::select! {
+                    () = tokio::time::sleep(pauses.next().unwrap_or(OPERATOR_PATIENCE)) => {}
+                    () = stop.requested() => return,
+                }
+                continue;
+            }
+            tracing::error!(destination = %self.id, error = error.full(), "the destination waits for an operator");
+            tokio::select! {
+                () = self.told_to_resume() => self.accept_expired = true,
+                () = tokio::time::sleep(OPERATOR_PATIENCE) => {}
+                () = stop.requested() => return,
+            }
+        }
+    }
+
+    /// One membership, from joining to leaving.
+    async fn member(&mut self, stop: &Stop) -> Result<(), DeliverError> {
+        self.listen();
+        let mut member = self.join().await?;
+        self.report();
+        let served = self.serve(&mut member, stop).await;
+        // Whatever ended it: what is in flight may land, so that less is repeated.
+        let drained = tokio::time::timeout(self.drain, async {
+            while let Some(answers) = member.sends.next().await {
+                self.landed(answers);
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(destination = %self.id, calls = member.sends.len(), "not all calls came back in time");
+        }
+        if served.is_ok() {
+            // After an error the partitions may be another's, and so is the word on them.
+            self.store(&mut member, stop).await?;
+            self.commit(&mut member).await;
+        }
+        self.flow.give_up_all();
+        for intake in member.intakes {
+            intake.close().await;
+        }
+        served
+    }
+
+    async fn join(&mut self) -> Result<Member, DeliverError> {
+        let names = self.topics.iter().map(|(topic, _)| topic.name(&self.bus)).collect::<Vec<_>>();
+        let identity = self.bus.identity(names.first().map_or("", String::as_str)).await;
+        let cluster = identity.map_err(|source| self.failed(source))?.cluster;
+        let Limits { timeout, .. } = self.destination.limits();
+        let mut intakes = Vec::with_capacity(names.len());
+        for ((topic, _), name) in self.topics.iter().zip(&names) {
+            let mut options = GroupOptions::new(format!("deliver.{}", self.id));
+            options.instance = self.instance.as_ref().map(|instance| format!("{instance}.{name}"));
+            // Request timeout < drain < the longest pause between two polls.
+            options.drain_timeout = timeout + DRAIN_MARGIN;
+            options.max_poll_interval = options.max_poll_interval.max(options.drain_timeout * 2);
+            intakes.push(topic.join(&self.bus, options).map_err(|source| self.failed(source))?);
+        }
+        let now = Instant::now();
+        Ok(Member {
+            intakes,
+            names,
+            cluster,
+            sends: Sends::default(),
+            leaving: Vec::new(),
+            lows: BTreeMap::new(),
+            stored_at: now,
+            committed_at: now,
+            turn: 0,
+        })
+    }
+
+    async fn serve(&mut self, member: &mut Member, stop: &Stop) -> Result<(), DeliverError> {
+        loop {
+            self.send(member);
+            self.let_go(member, stop).await?;
+            if self.flow.ended() >= MAX_STATEMENT || member.stored_at.elapsed() >= self.store_every {
+                self.store(member, stop).await?;
+            }
+            if member.committed_at.elapsed() >= COMMIT_EVERY {
+                self.commit(member).await;
+            }
+            self.report();
+            let wait = self.wait(member);
+            member.turn = member.turn.wrapping_add(1);
+            tokio::select! {
+                () = stop.requested() => return Ok(()),
+                (topic, heard) = next_of(&mut member.intakes, self.flow.room(), member.turn) => {
+                    let heard = heard.map_err(|source| self.failed(source))?;
+                    self.heard(member, topic, heard, stop).await?;
+                }
+                Some(answers) = member.sends.next(), if member.sends.len() > 0 => self.landed(answers),
+                changed = self.controls.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.listen();
+        }
+    }
+
+    /// Sends what may be sent, up to the destination's concurrency.
+    fn send(&mut self, member: &mut Member) {
+        let Limits { max_items, concurrency, timeout } = self.destination.limits();
+        while member.sends.len() < concurrency {
+            let batch = self.flow.next_batch(self.destination.as_ref(), max_items, self.clock.now());
+            if batch.is_empty() {
+                return;
+            }
+            member.sends.start(Arc::clone(&self.destination), batch, timeout);
+        }
+    }
+
+    fn landed(&mut self, answers: Vec<(crate::flow::Ticket, millrace_connector::ItemOutcome)>) {
+        let now = self.clock.now();
+        for (ticket, outcome) in answers {
+            self.flow.sent(ticket, outcome, now);
+        }
+    }
+
+    async fn heard(
+        &mut self,
+        member: &mut Member,
+        topic: usize,
+        heard: Heard,
+        stop: &Stop,
+    ) -> Result<(), DeliverError> {
+        match heard {
+            Heard::Read(records) => {
+                let now = self.clock.now();
+                for read in records {
+                    self.flow.read(topic, read, now);
+                }
+            }
+            Heard::Assigned(assignment) => self.take_over(member, topic, &assignment, stop).await?,
+            Heard::Revoked(revocation) => {
+                let place = |partition: &i32| Place { topic, partition: *partition };
+                let places = revocation.partitions().iter().map(place).collect::<Vec<_>>();
+                for place in &places {
+                    self.flow.leave(*place);
+                }
+                let until = Instant::now() + self.destination.limits().timeout;
+                member.leaving.push(Leaving { revocation, places, until });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads how far the last owner got, and goes on there.
+    async fn take_over(
+        &mut self,
+        member: &mut Member,
+        topic: usize,
+        assignment: &Assignment,
+        stop: &Stop,
+    ) -> Result<(), DeliverError> {
+        let name = member.names.get(topic).map_or("", String::as_str);
+        let mut known = progress::load(&self.bus, &self.id, (topic, name), &member.cluster).await?;
+        let start = self.topics.get(topic).map_or(Start::Earliest, |(_, start)| *start);
+        let begun = loop {
+            let from = known.iter().map(|(partition, position)| (*partition, position.low)).collect();
+            match assignment.begin(&from, start).await {
+                Ok(positions) => break positions,
+                Err(BusError::OffsetGone { partition, low, .. }) if self.accept_expired => {
+                    let Some(position) = known.get_mut(&partition) else { continue };
+                    for range in position.advance(low) {
+                        self.flow.expired(position.place, range, self.clock.now());
+                    }
+                }
+                Err(source) => return Err(self.failed(source)),
+            }
+        };
+        for (partition, low) in begun {
+            let place = Place { topic, partition };
+            let done = known.remove(&partition).map(|position| position.done).unwrap_or_default();
+            self.flow.own(&Position { place, low, done });
+        }
+        // Where reading began for the first time is a position too: a start at the latest must not jump
+        // ahead with a restart.
+        self.store(member, stop).await
+    }
+
+    /// Gives up the partitions of which nothing is in flight any more, or must not be waited for.
+    async fn let_go(&mut self, member: &mut Member, stop: &Stop) -> Result<(), DeliverError> {
+        for leaving in std::mem::take(&mut member.leaving) {
+            let in_flight: usize = leaving.places.iter().map(|place| self.flow.in_flight(*place)).sum();
+            let lost = leaving.revocation.is_lost();
+            if in_flight > 0 && !lost && Instant::now() < leaving.until {
+                member.leaving.push(leaving);
+                continue;
+            }
+            if !lost {
+                self.store(member, stop).await?;
+            }
+            for place in &leaving.places {
+                self.flow.give_up(*place);
+                member.lows.remove(place);
+            }
+            leaving.revocation.finish();
+        }
+        Ok(())
+    }
+
+    /// Stores what has ended: outcomes and dead letters first, then the positions that cover them.
+    /// Keeps trying while Kafka is away; meanwhile nothing new is sent.
+    async fn store(&mut self, member: &mut Member, stop: &Stop) -> Result<(), DeliverError> {
+        member.stored_at = Instant::now();
+        let (statement, positions) = self.flow.state(self.clock.now());
+        let lows = positions.iter().map(|position| (position.place, position.low)).collect::<Vec<_>>();
+        let records = positions.into_iter().map(|position| {
+            let topic = member.names.get(position.place.topic).map_or("", String::as_str);
+            progress::record(&self.id, topic, &member.cluster, position)
+        });
+        let records = records.collect::<Vec<_>>();
+        let workspace = self.bus.workspace();
+        let store = async || {
+            let Statement { outcomes, dead_letters } = &statement;
+            publish(&self.publisher, &DEAD_LETTERS.of(workspace), dead_letters).await?;
+            publish(&self.publisher, &OUTCOMES.of(workspace), outcomes).await?;
+            crash_point("deliver-before-progress");
+            publish(&self.publisher, &PROGRESS.of(workspace), &records).await
+        };
+        crash_point("deliver-before-outcomes");
+        let patience = ExponentialBuilder::new().with_jitter().without_max_times();
+        let stored = store.retry(patience).when(BusError::is_retryable).notify(|error, _| {
+            let text = format!("outcomes cannot be stored, so nothing is sent: {error}");
+            tracing::warn!(destination = %self.id, %error, "outcomes cannot be stored; trying again");
+            self.health.not_ready(text);
+        });
+        let stored = tokio::select! {
+            stored = stored => stored,
+            // The statement is lost with the process; its items are repeated.
+            () = stopped_for(stop, self.drain) => return Ok(()),
+        };
+        stored.map_err(|source| self.failed(source))?;
+        member.lows.extend(lows);
+        Ok(())
+    }
+
+    /// Lets the group's offsets follow.
+    async fn commit(&mut self, member: &mut Member) {
+        member.committed_at = Instant::now();
+        for (topic, intake) in member.intakes.iter().enumerate() {
+            let of_topic = member.lows.iter().filter(|(place, _)| place.topic == topic);
+            let positions = of_topic.map(|(place, low)| (place.partition, *low)).collect::<Positions>();
+            if positions.is_empty() {
+                continue;
+            }
+            match tokio::time::timeout(COMMIT_TIMEOUT, intake.commit(&positions)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(destination = %self.id, %error, "offsets are not committed")
+                }
+                Err(_) => tracing::debug!(destination = %self.id, "offsets are not committed in time"),
+            }
+        }
+    }
+
+    /// Until something is due, or the next statement.
+    fn wait(&self, member: &Member) -> Duration {
+        let next_store = self.store_every.saturating_sub(member.stored_at.elapsed());
+        let due = self.flow.next_due().map(|due| (due - self.clock.now()).to_std().unwrap_or_default());
+        // Not before a moment has passed: one that is due already may wait for a free call.
+        due.map_or(next_store, |due| due.max(Duration::from_millis(10)).min(next_store))
+    }
+
+    /// Acts on the operators' last word, if it is a new one.
+    fn listen(&mut self) {
+        let word = self.controls.borrow_and_update().get(&self.id).cloned();
+        if word == self.told {
+            return;
+        }
+        if let Some(word) = &word {
+            tracing::info!(destination = %self.id, ?word, "told by an operator");
+            self.flow.told(word);
+        }
+        self.told = word;
+    }
+
+    async fn told_to_resume(&mut self) {
+        loop {
+            // Without operators there is nobody to wait for.
+            if self.controls.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let before = self.told.clone();
+            self.listen();
+            if self.told != before && matches!(self.told, Some(Control::Resume { .. })) {
+                return;
+            }
+        }
+    }
+
+    /// Tells health and the log how the destination is, when that has changed.
+    fn report(&mut self) {
+        let trouble = self.flow.trouble();
+        match &trouble {
+            Some(why) => self.health.not_ready(why.as_str()),
+            None => self.health.ready(),
+        }
+        if trouble == self.trouble {
+            return;
+        }
+        match &trouble {
+            Some(why) => tracing::warn!(destination = %self.id, why, "the destination is not well"),
+            None => tracing::info!(destination = %self.id, "the destination is well"),
+        }
+        self.trouble = trouble;
+    }
+
+    fn failed(&self, source: BusError) -> DeliverError {
+        progress::failed(&self.id, source)
+    }
+}
+
+/// Publishes nothing where there is nothing.
+async fn publish<M: millrace_event_model::wire::Message>(
+    publisher: &Publisher,
+    topic: &millrace_event_model::topics::TopicName<M>,
+    messages: &[M],
+) -> Result<(), BusError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let _acked = publisher.publish(topic, messages).await?;
+    Ok(())
+}
+
+/// Returns a while after the stop.
+async fn stopped_for(stop: &Stop, drain: Duration) {
+    stop.requested().await;
+    tokio::time::sleep(drain).await;
+}
+
+/// Between two memberships.
+fn retry_pauses() -> impl Iterator<Item = Duration> {
+    use backon::BackoffBuilder as _;
+    ExponentialBuilder::new().with_jitter().without_max_times().build()
+}

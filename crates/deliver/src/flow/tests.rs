@@ -1,0 +1,322 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_connector::{ConnectorError, HttpRequest, Item, Limits, Payload, RequestBody};
+use millrace_event_model::wire::WireRecord;
+use millrace_event_model::{Change, ChangeOp, Disposition, Event, MessageId, Origin, Outcome, SourceId};
+use millrace_transform::Filter;
+
+use super::*;
+
+/// A destination that makes a request of everything but `nothing` and `invalid`.
+struct Pure;
+
+#[async_trait]
+impl Destination for Pure {
+    async fn check(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_items: 1, concurrency: 1, timeout: Duration::from_secs(1) }
+    }
+
+    fn transform(&self, item: &Item) -> Result<Vec<HttpRequest>, Reason> {
+        if let Payload::Event(event) = &item.payload {
+            match &event.body[..] {
+                b"nothing" => return Ok(Vec::new()),
+                b"invalid" => return Err(Reason::new("invalid", "it is invalid")),
+                _ => {}
+            }
+        }
+        Ok(vec![HttpRequest {
+            method: "POST".to_owned(),
+            url: "http://receiver/".to_owned(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            body: RequestBody::None,
+        }])
+    }
+
+    async fn deliver(&self, _: Vec<Prepared>) -> Vec<ItemOutcome> {
+        Vec::new()
+    }
+}
+
+const PLACE: Place = Place { topic: 0, partition: 0 };
+const BOUNDS: Bounds = Bounds { active: 8, parked: 3, bytes: 1_000 };
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + chrono::Duration::seconds(seconds)
+}
+
+fn retry() -> RetryPolicy {
+    RetryPolicy { min_attempts: 2, give_up_after: Duration::ZERO, ..RetryPolicy::default() }
+}
+
+/// A destination with a connection from `web` that takes tracks only, and from `app` that takes all; it owns
+/// partition 0 of the lane and of the changes.
+fn flow() -> Flow {
+    let source = |name: &str| name.parse::<SourceId>().unwrap();
+    let filter = Filter::compile("type == 'track'").unwrap();
+    let connections = HashMap::from([((0, source("web")), Some(filter)), ((0, source("app")), None)]);
+    let routes = Routes { destination: "hook".parse().unwrap(), connections };
+    let topics = vec!["acme.events.main".to_owned(), "acme.changes".to_owned()];
+    let mut flow = Flow::new(routes, topics, retry(), BOUNDS, Duration::from_secs(60));
+    for topic in 0..2 {
+        flow.own(&Position { place: Place { topic, partition: 0 }, low: 0, done: Vec::new() });
+    }
+    flow.state(at(0));
+    flow
+}
+
+struct NewEvent {
+    source: &'static str,
+    event_type: &'static str,
+    id: String,
+    key: u8,
+    body: &'static str,
+}
+
+fn event(offset: i64, key: u8) -> NewEvent {
+    NewEvent { source: "app", event_type: "track", id: format!("m-{offset}"), key, body: "{}" }
+}
+
+fn read(flow: &mut Flow, offset: i64, new: NewEvent) {
+    let event = Event {
+        event_type: new.event_type.to_owned(),
+        message_id: MessageId(new.id),
+        rudder_id: uuid::Uuid::nil(),
+        received_at: at(0),
+        sent_at: None,
+        request_ip: None,
+        source: new.source.parse().unwrap(),
+        policy: None,
+        traceparent: None,
+        key: PartitionKey([new.key; 16]),
+        body: Bytes::from_static(new.body.as_bytes()),
+    };
+    let message = Ok(Payload::Event(event));
+    flow.read(0, Read { partition: 0, offset, raw: WireRecord::default(), message }, at(0));
+}
+
+fn read_change(flow: &mut Flow, offset: i64, run: u64, destination: &str) {
+    let change = Change {
+        sync: "spenders".parse().unwrap(),
+        run,
+        destination: destination.parse().unwrap(),
+        op: ChangeOp::Upsert,
+        key: PartitionKey([9; 16]),
+        row_hash: PartitionKey([run as u8; 16]),
+        published_at: at(0),
+        body: Bytes::from_static(b"{}"),
+    };
+    let message = Ok(Payload::Change(change));
+    flow.read(1, Read { partition: 0, offset, raw: WireRecord::default(), message }, at(0));
+}
+
+/// All that may be sent now.
+fn send(flow: &mut Flow, now: i64) -> Vec<Ticket> {
+    flow.next_batch(&Pure, 100, at(now)).into_iter().map(|(ticket, _)| ticket).collect()
+}
+
+fn offsets(tickets: &[Ticket]) -> Vec<i64> {
+    tickets.iter().map(|ticket| ticket.offset).collect()
+}
+
+fn retry_outcome() -> ItemOutcome {
+    ItemOutcome::Retry { after: None, reason: Reason::new("http_500", "broken") }
+}
+
+fn outcomes(flow: &mut Flow) -> Vec<Outcome> {
+    flow.state(at(0)).0.outcomes
+}
+
+fn told(flow: &mut Flow) -> Vec<(Disposition, i64)> {
+    let place = |outcome: &Outcome| match &outcome.origin {
+        Origin::Events { first, .. } => *first,
+        Origin::Event { offset, .. } => *offset,
+        Origin::Change { run, .. } => *run as i64,
+    };
+    outcomes(flow).iter().map(|outcome| (outcome.disposition, place(outcome))).collect()
+}
+
+#[test]
+fn one_item_of_each_key_is_sent_at_a_time() {
+    let mut flow = flow();
+    for (offset, key) in [(0, 1), (1, 1), (2, 2)] {
+        read(&mut flow, offset, event(offset, key));
+    }
+    let first = send(&mut flow, 0);
+    assert_eq!(offsets(&first), [0, 2]);
+    flow.sent(first[0], ItemOutcome::Delivered, at(0));
+    assert_eq!(offsets(&send(&mut flow, 0)), [1]);
+}
+
+#[test]
+fn only_what_a_connection_lets_through_is_sent() {
+    let mut flow = flow();
+    read(&mut flow, 0, NewEvent { source: "other", ..event(0, 1) });
+    read(&mut flow, 1, NewEvent { source: "web", event_type: "page", ..event(1, 2) });
+    read(&mut flow, 2, NewEvent { source: "web", ..event(2, 3) });
+    read(&mut flow, 3, NewEvent { body: "nothing", ..event(3, 4) });
+    assert_eq!(offsets(&send(&mut flow, 0)), [2]);
+    let filtered = [(Disposition::Filtered, 1), (Disposition::Filtered, 3)];
+    assert_eq!(told(&mut flow), filtered, "what is of no connection has no outcome");
+}
+
+#[test]
+fn a_record_that_is_no_message_goes_to_the_dead_letters() {
+    let mut flow = flow();
+    let message = Err(millrace_event_model::wire::DecodeError::MalformedKey);
+    flow.read(0, Read { partition: 0, offset: 0, raw: WireRecord::default(), message }, at(0));
+    read(&mut flow, 1, NewEvent { body: "invalid", ..event(1, 1) });
+    assert_eq!(send(&mut flow, 0), []);
+    let (statement, positions) = flow.state(at(0));
+    let codes = statement.dead_letters.iter().map(|letter| letter.reason.code.as_str()).collect::<Vec<_>>();
+    assert_eq!(codes, ["malformed_record", "invalid"]);
+    assert_eq!(positions[0].low, 2, "they hold up nothing");
+}
+
+#[test]
+fn a_clients_retry_is_dropped_but_not_the_same_record_read_again() {
+    let mut flow = flow();
+    read(&mut flow, 0, event(0, 1));
+    read(&mut flow, 1, NewEvent { id: "m-0".to_owned(), ..event(1, 1) });
+    read(&mut flow, 2, NewEvent { id: "m-0".to_owned(), source: "web", ..event(2, 1) });
+    assert_eq!(told(&mut flow), [(Disposition::Duplicate, 1)], "ids are of a source");
+
+    // The partition goes and comes back: the first is read again, not having ended.
+    flow.own(&Position { place: PLACE, low: 0, done: vec![(1, 2)] });
+    read(&mut flow, 0, event(0, 1));
+    assert_eq!(offsets(&send(&mut flow, 0)), [0]);
+}
+
+#[test]
+fn a_failed_item_is_tried_again_and_given_up_with_its_reason() {
+    let mut flow = flow();
+    read(&mut flow, 0, event(0, 1));
+    let first = send(&mut flow, 0);
+    flow.sent(first[0], retry_outcome(), at(0));
+    assert_eq!(send(&mut flow, 0), []);
+    let due = (flow.next_due().unwrap() - at(0)).num_seconds() + 1;
+    let second = send(&mut flow, due);
+    assert_eq!(offsets(&second), [0]);
+    flow.sent(second[0], retry_outcome(), at(due));
+    let (statement, _) = flow.state(at(due));
+    let [outcome] = &statement.outcomes[..] else { panic!("{statement:?}") };
+    assert_eq!((outcome.disposition, outcome.attempts), (Disposition::Rejected, 2));
+    assert_eq!(outcome.reason.as_ref().unwrap().code, "http_500");
+    assert_eq!(statement.dead_letters.len(), 1);
+    assert_eq!(flow.unfinished(), 0);
+}
+
+#[test]
+fn parked_items_leave_room_for_others_until_there_are_too_many() {
+    let mut flow = flow();
+    for (offset, key) in [(0, 1), (1, 1)] {
+        read(&mut flow, offset, event(offset, key));
+    }
+    assert_eq!(flow.room(), 6);
+    let sent = send(&mut flow, 0);
+    flow.sent(sent[0], retry_outcome(), at(0));
+    assert_eq!((flow.room(), flow.trouble()), (8, None), "what is parked takes no room of the others");
+    read(&mut flow, 2, event(2, 1));
+    assert_eq!(flow.room(), 0);
+    assert!(flow.trouble().unwrap().contains("3 items wait for keys that fail"));
+}
+
+#[test]
+fn bodies_are_bounded_by_their_bytes() {
+    let mut flow = flow();
+    let long: &'static str = "x".repeat(1_000).leak();
+    read(&mut flow, 0, NewEvent { body: long, ..event(0, 1) });
+    assert_eq!(flow.room(), 0);
+    let sent = send(&mut flow, 0);
+    flow.sent(sent[0], ItemOutcome::Delivered, at(0));
+    assert_eq!(flow.room(), 8);
+}
+
+#[test]
+fn a_destination_that_needs_a_person_keeps_its_items() {
+    let mut flow = flow();
+    for offset in 0..3 {
+        read(&mut flow, offset, event(offset, offset as u8));
+    }
+    let sent = send(&mut flow, 0);
+    flow.sent(sent[0], ItemOutcome::Pause(Reason::new("http_401", "who are you")), at(0));
+    flow.sent(sent[1], ItemOutcome::Delivered, at(0));
+    flow.sent(sent[2], ItemOutcome::Pause(Reason::new("http_401", "who are you")), at(0));
+    assert_eq!(send(&mut flow, 59), []);
+    assert!(flow.trouble().unwrap().contains("http_401"));
+    assert_eq!(flow.next_due(), Some(at(60)));
+    let probe = send(&mut flow, 60);
+    assert_eq!(offsets(&probe), [0], "one item, to see");
+    flow.sent(probe[0], ItemOutcome::Delivered, at(60));
+    assert_eq!(offsets(&send(&mut flow, 60)), [2]);
+    assert_eq!(flow.trouble(), None);
+}
+
+#[test]
+fn a_change_takes_the_place_of_an_older_one_of_its_row() {
+    let mut flow = flow();
+    read_change(&mut flow, 0, 5, "hook");
+    let sent = send(&mut flow, 0);
+    flow.sent(sent[0], retry_outcome(), at(0));
+    read_change(&mut flow, 1, 6, "hook");
+    read_change(&mut flow, 2, 7, "elsewhere");
+    read_change(&mut flow, 3, 4, "hook");
+    assert_eq!(told(&mut flow), [(Disposition::Superseded, 5), (Disposition::Superseded, 4)]);
+    let sent = send(&mut flow, 0);
+    assert_eq!(offsets(&sent), [1]);
+    flow.sent(sent[0], ItemOutcome::Delivered, at(0));
+    assert_eq!(told(&mut flow), [(Disposition::Delivered, 6)]);
+}
+
+#[test]
+fn a_change_in_flight_is_awaited_and_not_overtaken() {
+    let mut flow = flow();
+    read_change(&mut flow, 0, 5, "hook");
+    let older = send(&mut flow, 0);
+    read_change(&mut flow, 1, 6, "hook");
+    assert_eq!(send(&mut flow, 0), []);
+    flow.sent(older[0], ItemOutcome::Delivered, at(0));
+    assert_eq!(offsets(&send(&mut flow, 0)), [1]);
+}
+
+#[test]
+fn what_comes_back_after_the_partition_went_is_void() {
+    let mut flow = flow();
+    read(&mut flow, 0, event(0, 1));
+    let sent = send(&mut flow, 0);
+    flow.leave(PLACE);
+    assert_eq!(flow.in_flight(PLACE), 1);
+    read(&mut flow, 1, event(1, 2));
+    assert_eq!(send(&mut flow, 0), [], "nothing more is sent of a partition that is leaving");
+    flow.give_up(PLACE);
+    flow.own(&Position { place: PLACE, low: 0, done: Vec::new() });
+    read(&mut flow, 0, event(0, 1));
+    let again = send(&mut flow, 0);
+    flow.sent(sent[0], retry_outcome(), at(0));
+    assert_eq!(flow.in_flight(PLACE), 1, "the answer is of another ownership");
+    flow.sent(again[0], ItemOutcome::Delivered, at(0));
+    assert_eq!(flow.unfinished(), 0);
+}
+
+#[test]
+fn a_position_covers_only_what_has_ended() {
+    let mut flow = flow();
+    for offset in 0..4 {
+        read(&mut flow, offset, event(offset, offset as u8));
+    }
+    let sent = send(&mut flow, 0);
+    flow.sent(sent[0], ItemOutcome::Delivered, at(0));
+    flow.sent(sent[2], ItemOutcome::Delivered, at(0));
+    let (statement, positions) = flow.state(at(0));
+    assert_eq!(statement.outcomes.len(), 2);
+    assert_eq!(positions, [Position { place: PLACE, low: 1, done: vec![(2, 3)] }]);
+    assert_eq!(flow.state(at(0)).1, [], "nothing has changed since");
+}

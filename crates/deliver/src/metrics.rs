@@ -1,0 +1,72 @@
+//! The stage's metrics, one set for each destination. Never labelled by user, event name or message id.
+
+use chrono::TimeDelta;
+use metrics::{Gauge, Histogram, counter, gauge, histogram};
+use millrace_event_model::{DestinationId, Reason};
+
+use crate::ledger::{End, Filtered};
+
+pub(crate) struct Metrics {
+    destination: String,
+    latency: Histogram,
+    unfinished: Gauge,
+    parked: Gauge,
+    paused: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn of(destination: &DestinationId) -> Self {
+        let destination = destination.to_string();
+        Self {
+            latency: histogram!("millrace_delivery_latency_seconds", "destination" => destination.clone()),
+            unfinished: gauge!("millrace_deliver_unfinished_items", "destination" => destination.clone()),
+            parked: gauge!("millrace_deliver_parked_items", "destination" => destination.clone()),
+            paused: gauge!("millrace_destination_paused", "destination" => destination.clone()),
+            destination,
+        }
+    }
+
+    /// From the door to the destination's yes.
+    pub(crate) fn delivered(&self, latency: TimeDelta) {
+        self.latency.record(latency.to_std().unwrap_or_default().as_secs_f64());
+    }
+
+    /// An attempt failed; the code is one of a connector's few.
+    pub(crate) fn failed(&self, reason: &Reason) {
+        counter!(
+            "millrace_component_errors_total", "role" => "deliver",
+            "component" => self.destination.clone(), "error_class" => reason.code.clone()
+        )
+        .increment(1);
+    }
+
+    /// An item has ended.
+    pub(crate) fn ended(&self, end: &End) {
+        let (reason, intentional) = match end {
+            End::Delivered => {
+                counter!(
+                    "millrace_component_sent_events_total", "role" => "deliver",
+                    "component" => self.destination.clone()
+                )
+                .increment(1);
+                return;
+            }
+            End::Filtered(Filtered::ByConnection) => ("filtered", "true"),
+            End::Filtered(Filtered::ByDestination) => ("nothing_to_send", "true"),
+            End::Duplicate => ("duplicate", "true"),
+            End::Superseded => ("superseded", "true"),
+            End::Rejected(..) => ("rejected", "false"),
+        };
+        counter!(
+            "millrace_component_discarded_events_total", "role" => "deliver",
+            "component" => self.destination.clone(), "reason" => reason, "intentional" => intentional
+        )
+        .increment(1);
+    }
+
+    pub(crate) fn standing(&self, unfinished: usize, parked: usize, paused: bool) {
+        self.unfinished.set(unfinished as f64);
+        self.parked.set(parked as f64);
+        self.paused.set(f64::from(u8::from(paused)));
+    }
+}

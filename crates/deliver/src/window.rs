@@ -1,0 +1,255 @@
+//! What of one partition may be sent now, and what is done: pure.
+//!
+//! A partition is read in order, but its items end out of order: each key is a queue of its own, of which
+//! only the head may be in flight, and one that fails waits while the others go on. So "how far" is not one
+//! offset. A window holds the items that were read and have not ended; everything else below [`Window::next`]
+//! is done, which makes the resume state small: a low offset and the gaps between the unfinished.
+//!
+//! The laws: *no two items of a key are in flight*; *a key's items are sent in order*; *low only grows*;
+//! *nothing is skipped and every offset ends exactly once*; *resuming skips what was done and nothing
+//! else*. The property test `the_laws_hold` holds them against any order of events, crashes included.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use millrace_event_model::PartitionKey;
+
+/// The unfinished items of one partition.
+#[derive(Debug)]
+pub(crate) struct Window<T> {
+    /// One past the last offset that was read.
+    next: i64,
+    /// From the resume state: ranges at or above `next` that are done already.
+    done_ahead: VecDeque<(i64, i64)>,
+    pending: BTreeMap<i64, Entry<T>>,
+    keys: HashMap<PartitionKey, Queue>,
+    ready: BTreeSet<i64>,
+    waiting: BTreeSet<(DateTime<Utc>, i64)>,
+    parked: usize,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    key: PartitionKey,
+    state: State,
+    item: T,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Behind another of its key.
+    Queued,
+    Ready,
+    InFlight,
+    Waiting(DateTime<Utc>),
+}
+
+/// The items of one key, the head first.
+#[derive(Debug, Default)]
+struct Queue {
+    offsets: VecDeque<i64>,
+    /// The head has failed: it and all behind it are parked.
+    failing: bool,
+}
+
+impl<T> Window<T> {
+    /// A window that goes on from a resume state: `low`, and the ranges above it that are done.
+    pub(crate) fn resume(low: i64, done: &[(i64, i64)]) -> Self {
+        let mut window = Self {
+            next: low,
+            done_ahead: done.iter().copied().filter(|(start, end)| start < end && *end > low).collect(),
+            pending: BTreeMap::new(),
+            keys: HashMap::new(),
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            parked: 0,
+            in_flight: 0,
+        };
+        window.skip_done();
+        window
+    }
+
+    /// Whether an offset that was read has ended already, so that it must not be taken in again.
+    pub(crate) fn is_done(&self, offset: i64) -> bool {
+        let after = self.done_ahead.partition_point(|(_, end)| *end <= offset);
+        offset < self.next || self.done_ahead.get(after).is_some_and(|(start, _)| *start <= offset)
+    }
+
+    /// Takes in what was read at `offset`; whatever lies between it and the last one is not there in Kafka.
+    /// `None` is an item that has ended already: filtered, or not for this destination.
+    pub(crate) fn offer(&mut self, offset: i64, item: Option<(PartitionKey, T)>) {
+        if self.is_done(offset) {
+            return;
+        }
+        self.next = offset + 1;
+        self.skip_done();
+        let Some((key, item)) = item else { return };
+        let queue = self.keys.entry(key).or_default();
+        queue.offsets.push_back(offset);
+        self.parked += usize::from(queue.failing);
+        let state = if queue.offsets.len() == 1 { State::Ready } else { State::Queued };
+        self.pending.insert(offset, Entry { key, state, item });
+        if state == State::Ready {
+            self.ready.insert(offset);
+        }
+    }
+
+    /// The oldest item that may be sent now; from here on it is in flight.
+    pub(crate) fn take(&mut self, now: DateTime<Utc>) -> Option<i64> {
+        while let Some((due, offset)) = self.waiting.first().copied()
+            && due <= now
+        {
+            self.waiting.pop_first();
+            self.ready.insert(offset);
+        }
+        let offset = self.ready.pop_first()?;
+        let entry = self.pending.get_mut(&offset)?;
+        entry.state = State::InFlight;
+        self.in_flight += 1;
+        Some(offset)
+    }
+
+    /// An item has ended, however it did; the next of its key may be sent. `None`: it is not in this
+    /// window.
+    pub(crate) fn finish(&mut self, offset: i64) -> Option<T> {
+        let entry = self.pending.remove(&offset)?;
+        self.forget_state(offset, entry.state);
+        let Some(queue) = self.keys.get_mut(&entry.key) else { return Some(entry.item) };
+        self.parked -= usize::from(queue.failing);
+        if queue.offsets.front() != Some(&offset) {
+            queue.offsets.retain(|other| *other != offset);
+            return Some(entry.item);
+        }
+        queue.offsets.pop_front();
+        if std::mem::take(&mut queue.failing) {
+            self.parked -= queue.offsets.len();
+        }
+        match queue.offsets.front() {
+            Some(next) => {
+                self.ready.insert(*next);
+                if let Some(next) = self.pending.get_mut(next) {
+                    next.state = State::Ready;
+                }
+            }
+            None => drop(self.keys.remove(&entry.key)),
+        }
+        Some(entry.item)
+    }
+
+    /// An item in flight did not make it: it and all later ones of its key are parked until then.
+    pub(crate) fn postpone(&mut self, offset: i64, until: DateTime<Utc>) {
+        let Some(entry) = self.pending.get_mut(&offset) else { return };
+        entry.state = State::Waiting(until);
+        self.in_flight -= 1;
+        self.waiting.insert((until, offset));
+        if let Some(queue) = self.keys.get_mut(&entry.key)
+            && !std::mem::replace(&mut queue.failing, true)
+        {
+            self.parked += queue.offsets.len();
+        }
+    }
+
+    /// An item in flight was not sent after all: it may be sent at once.
+    pub(crate) fn put_back(&mut self, offset: i64) {
+        if let Some(entry) = self.pending.get_mut(&offset) {
+            entry.state = State::Ready;
+            self.in_flight -= 1;
+            self.ready.insert(offset);
+        }
+    }
+
+    /// Unfinished items of a key that are not in flight, the oldest first.
+    pub(crate) fn of_key(&self, key: PartitionKey) -> impl Iterator<Item = (i64, &T)> {
+        let offsets = self.keys.get(&key).into_iter().flat_map(|queue| queue.offsets.iter().copied());
+        offsets.filter_map(|offset| {
+            let entry = self.pending.get(&offset)?;
+            (entry.state != State::InFlight).then_some((offset, &entry.item))
+        })
+    }
+
+    /// Takes out any unfinished item; for a window that is given up.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        self.pending.pop_first().map(|(_, entry)| entry.item)
+    }
+
+    /// An unfinished item.
+    pub(crate) fn get_mut(&mut self, offset: i64) -> Option<&mut T> {
+        self.pending.get_mut(&offset).map(|entry| &mut entry.item)
+    }
+
+    /// One past the last offset that was read.
+    #[cfg(test)]
+    pub(crate) fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// Everything below it is done.
+    pub(crate) fn low(&self) -> i64 {
+        self.pending.first_key_value().map_or(self.next, |(offset, _)| *offset)
+    }
+
+    /// What above [`Self::low`] is done too: at most one range for each unfinished item, and what is left
+    /// of the resume state.
+    pub(crate) fn done(&self) -> Vec<(i64, i64)> {
+        let mut ranges = Vec::new();
+        let mut start = self.low();
+        for offset in self.pending.keys() {
+            if start < *offset {
+                ranges.push((start, *offset));
+            }
+            start = offset + 1;
+        }
+        if start < self.next {
+            ranges.push((start, self.next));
+        }
+        ranges.extend(self.done_ahead.iter().copied());
+        ranges
+    }
+
+    /// How many items have not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many of them are of keys that fail.
+    pub(crate) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// How many of them are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// When the next parked item is due.
+    pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
+        self.waiting.first().map(|(due, _)| *due)
+    }
+
+    fn forget_state(&mut self, offset: i64, state: State) {
+        match state {
+            State::Ready => drop(self.ready.remove(&offset)),
+            // One that became due stands among the ready ones, still in this state.
+            State::Waiting(due) => {
+                self.waiting.remove(&(due, offset));
+                self.ready.remove(&offset);
+            }
+            State::InFlight => self.in_flight -= 1,
+            State::Queued => {}
+        }
+    }
+
+    /// Moves `next` past what the resume state says is done.
+    fn skip_done(&mut self) {
+        while let Some((start, end)) = self.done_ahead.front().copied()
+            && start <= self.next
+        {
+            self.next = self.next.max(end);
+            self.done_ahead.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
