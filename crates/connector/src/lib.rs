@@ -5,6 +5,8 @@
 //! belong to the stages, never to a connector: a connector says what happened and an [`ErrorKind`] says
 //! what to do next. Stages know these traits alone, never a connector; connectors never know a stage.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod destination;
 mod dialect;
 mod error;

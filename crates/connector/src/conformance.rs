@@ -1,0 +1,38 @@
+//! The behaviour that every warehouse owes the loader, as tests that its crate calls.
+//!
+//! A warehouse's tests call [`warehouse()`] once, with a way to open the same, empty warehouse as often as
+//! another process would. Each promise of the [`Warehouse`] trait is one function below; a failure panics
+//! with what was promised. What only one kind of warehouse promises (a server that restarts, files that
+//! others read) is tested where that warehouse is.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a kit for tests")]
+
+mod protocol;
+mod rig;
+mod writes;
+
+use std::sync::Arc;
+
+use crate::Warehouse;
+
+use self::rig::Rig;
+
+/// Runs every promise, one after the other, each with a connection and tables of its own.
+///
+/// # Panics
+/// A promise is not kept.
+pub async fn warehouse(open: impl Fn() -> Arc<dyn Warehouse>) {
+    open().check().await.unwrap_or_else(|error| panic!("check: {}", error.full()));
+    let rig = |name: &'static str| Rig::new(&open, name);
+    writes::rows_are_appended_and_tables_grow(rig("append").await).await;
+    writes::every_type_comes_back_as_it_went_in(rig("types").await).await;
+    writes::an_upsert_replaces_the_whole_row(rig("upsert").await).await;
+    writes::the_newer_value_wins_and_null_never_erases(rig("merge").await).await;
+    writes::a_generation_replaces_the_table_when_it_is_complete(rig("swap").await).await;
+    writes::tables_of_one_load_may_be_written_in_different_ways(rig("mixed").await).await;
+    protocol::positions_move_with_the_rows(rig("positions").await).await;
+    protocol::a_batch_is_never_loaded_twice(rig("twice").await).await;
+    protocol::the_older_of_two_loaders_is_refused(rig("fence").await).await;
+    protocol::positions_of_another_kafka_are_refused(rig("kafka").await).await;
+    protocol::ids_are_known_for_28_days(rig("seen").await).await;
+    protocol::a_load_that_fails_is_done_again_once(rig("redo").await).await;
+}
