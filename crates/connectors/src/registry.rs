@@ -8,7 +8,7 @@ const SOURCES: &[SourceEntry] = &[sources::airbyte::ENTRY];
 
 const DESTINATIONS: &[DestinationEntry] = &[destinations::webhook::ENTRY];
 
-const WAREHOUSES: &[WarehouseEntry] = &[warehouses::postgres::ENTRY];
+const WAREHOUSES: &[WarehouseEntry] = &[millrace_lake::ENTRY, warehouses::postgres::ENTRY];
 
 /// All connectors that are built in.
 #[must_use]

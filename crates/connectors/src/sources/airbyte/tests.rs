@@ -380,3 +380,32 @@ async fn the_recorded_output_of_real_sources_is_understood() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_real_source_is_read_from_start_to_end() {
+    let Ok(program) = std::env::var("MILLRACE_TEST_AIRBYTE_FAKER") else {
+        eprintln!("SKIPPED: MILLRACE_TEST_AIRBYTE_FAKER does not name airbyte-source-faker's executable");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let context = Context { id: "crm".to_owned(), work_dir: folder.path().to_owned() };
+    let settings = json!({"count": 1000, "seed": 1, "records_per_slice": 300});
+    let config = Config::parse(&settings, &[program], &context).unwrap();
+    let source = Script { folder, airbyte: Airbyte::new(config, Bounds::default()) };
+    source.airbyte.check().await.unwrap();
+    let streams = source.airbyte.streams().await.unwrap();
+    let modes: Vec<_> = streams.iter().map(|stream| (stream.name.as_str(), stream.mode)).collect();
+    let upserts = ["products", "users", "purchases"].map(|name| (name, LoadMode::Upsert));
+    assert_eq!(modes, upserts);
+    let (heard, ended) = source.read(streams.clone(), None).await;
+    ended.unwrap();
+    let count = |prefix: &str| heard.iter().filter(|line| line.starts_with(prefix)).count();
+    assert_eq!((count("users {"), count("products {")), (1000, 100));
+    assert!(count("purchases {") > 0);
+    assert!(heard.last().unwrap().starts_with("state ") || count("state ") > 0, "no state came");
+
+    // What it says in the end it understands in the beginning.
+    let state = heard.iter().rev().find_map(|line| line.strip_prefix("state ")).unwrap();
+    let state = serde_json::from_str(state).unwrap();
+    source.read(streams, Some(state)).await.1.unwrap();
+}

@@ -21,6 +21,12 @@ use serde_json::{Map, Value, json};
 
 use super::Postgres;
 
+#[tokio::test]
+async fn it_keeps_every_promise_of_a_warehouse() {
+    let Some(database) = server::Database::create().await else { return };
+    millrace_connector::conformance::warehouse(|| std::sync::Arc::new(postgres(&database.url))).await;
+}
+
 pub(super) const SCHEMA: &str = "shop";
 
 pub(super) fn connection() -> ConnectionId {
