@@ -7,33 +7,25 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake_core::datafile::writer::DeltaWriter;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, Add, LogicalFileView, Remove, Transaction};
+use deltalake_core::parquet::errors::ParquetError;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::table::config::TablePropertiesExt;
+use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaTable, DeltaTableError};
+use futures::{Stream, TryStreamExt};
 use millrace_columnar::arrow::array::RecordBatch;
-use millrace_columnar::arrow::datatypes::SchemaRef;
-use millrace_columnar::parquet::arrow::ProjectionMask;
-use millrace_columnar::parquet::arrow::arrow_reader::{
-    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use millrace_columnar::parquet::basic::{Compression, ZstdLevel};
-use millrace_columnar::parquet::file::properties::WriterProperties;
+use millrace_columnar::arrow::datatypes::{Schema, SchemaRef};
+use millrace_columnar::arrow::error::ArrowError;
 use millrace_connector::{ConnectorError, TableName};
-use millrace_state::object_store::ObjectStoreExt;
 use millrace_state::object_store::path::Path;
 
+use crate::data_file;
 use crate::error::{self, Result};
 use crate::merge::{Keys, Matched, common_columns, fit, merge_latest, split};
 use crate::stage::Stage;
 use crate::tables::{arrow_schema, display};
-
-/// A data file is ended at about this size: small enough to be read whole into memory when rows of it are
-/// replaced.
-const FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Versions between two deletions of log files that are past their time.
 const LOG_CLEANUP_EVERY: u64 = 50;
@@ -41,6 +33,7 @@ const LOG_CLEANUP_EVERY: u64 = 50;
 /// A file of the table.
 struct File {
     path: Path,
+    size: u64,
     /// What takes it out of the table; `None` for a file of this edit, which is not in it yet.
     remove: Option<Remove>,
 }
@@ -71,13 +64,13 @@ impl Edit {
     pub(crate) fn new(name: &TableName, table: DeltaTable) -> Result<Self> {
         let schema = arrow_schema(name, &table)?;
         let state = table.snapshot().map_err(|error| unreadable(name, error))?;
-        if !state.metadata().partition_columns().is_empty() {
-            let text =
-                format!("table {} is partitioned; only tables without partitions are loaded", display(name));
-            return Err(ConnectorError::pause("partitioned_table", text));
+        if let Some(feature) = unsupported(state) {
+            let text = format!("table {} has {feature}: it can be queried, but not loaded", display(name));
+            return Err(ConnectorError::pause("table_features", text));
         }
         let file = |file: LogicalFileView| File {
             path: file.object_store_path(),
+            size: file.size().unsigned_abs(),
             remove: Some(file.remove_action(true)),
         };
         let files = state.log_data().into_iter().map(file).collect();
@@ -89,7 +82,9 @@ impl Edit {
     pub(crate) async fn append(&mut self, rows: &RecordBatch) -> Result<()> {
         let schema = self.columns_of(rows)?;
         let rows = self.fit(rows, &schema)?;
-        self.write(schema, [rows]).await
+        let mut writer = self.writer(&schema)?;
+        self.write(&mut writer, &rows).await?;
+        self.finish(writer).await
     }
 
     /// Replaces all rows by those of a staged generation.
@@ -102,10 +97,10 @@ impl Edit {
             for rows in stage.read(&self.name, &path).await? {
                 self.columns_of(&rows)?;
                 let rows = self.fit(&rows, &self.schema)?;
-                writer.write(&rows).await.map_err(|error| self.unwritten(error))?;
+                self.write(&mut writer, &rows).await?;
             }
         }
-        self.take_in(writer.close().await.map_err(|error| self.unwritten(error))?)
+        self.finish(writer).await
     }
 
     /// Replaces the rows that have the same key.
@@ -128,10 +123,7 @@ impl Edit {
         &mut self,
         incoming: &RecordBatch,
         key: &[String],
-        merged: impl FnOnce(
-            &Matched,
-        )
-            -> std::result::Result<RecordBatch, millrace_columnar::arrow::error::ArrowError>,
+        merged: impl FnOnce(&Matched) -> std::result::Result<RecordBatch, ArrowError>,
     ) -> Result<()> {
         let name = self.name.clone();
         let failed = |error| error::rows(format!("cannot merge rows into table {}", display(&name)), error);
@@ -140,44 +132,56 @@ impl Edit {
         let mut writer = self.writer(&self.schema)?;
         let mut untouched = Vec::new();
         for file in std::mem::take(&mut self.files) {
-            let bytes = self.read(&file.path).await?;
-            if !self.has_key(&bytes, &keys, key)? {
+            if !self.has_key(&file, &keys, key).await? {
                 untouched.push(file);
                 continue;
             }
-            for batch in self.batches(bytes, None)? {
-                let batch = self.fit(&batch.map_err(failed)?, &self.schema)?;
+            let mut batches = self.read(&file, None).await?;
+            while let Some(batch) = self.next(&mut batches).await? {
+                let batch = self.fit(&batch, &self.schema)?;
                 let matches = keys.matches(&batch).map_err(failed)?;
                 let rest = split(&batch, &matches, &mut matched).map_err(failed)?;
-                if rest.num_rows() > 0 {
-                    writer.write(&rest).await.map_err(|error| self.unwritten(error))?;
-                }
+                self.write(&mut writer, &rest).await?;
             }
             self.take_out(file);
         }
         self.files = untouched;
-        let rows = merged(&matched).map_err(failed)?;
-        writer.write(&rows).await.map_err(|error| self.unwritten(error))?;
-        self.take_in(writer.close().await.map_err(|error| self.unwritten(error))?)
+        self.write(&mut writer, &merged(&matched).map_err(failed)?).await?;
+        self.finish(writer).await
+    }
+
+    /// Whether a file has a row with one of the keys. Only the key columns are read.
+    async fn has_key(&self, file: &File, keys: &Keys, columns: &[String]) -> Result<bool> {
+        let name = &self.name;
+        let failed = |error| error::rows(format!("cannot read the keys of table {}", display(name)), error);
+        let wanted = projection(&self.schema, columns);
+        let mut batches = self.read(file, Some(columns)).await?;
+        while let Some(batch) = self.next(&mut batches).await? {
+            let matches = keys.matches(&self.fit(&batch, &wanted)?).map_err(failed)?;
+            if matches.iter().any(Option::is_some) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Puts the rows of these files of the table into as few as possible. No row changes.
     pub(crate) async fn compact(&mut self, paths: &[Path]) -> Result<()> {
         self.changes_rows = false;
         let mut writer = self.writer(&self.schema)?;
-        let (old, rest) =
-            std::mem::take(&mut self.files).into_iter().partition(|file| paths.contains(&file.path));
-        self.files = rest;
-        let old: Vec<File> = old;
-        for file in old {
-            for batch in self.batches(self.read(&file.path).await?, None)? {
-                let batch = batch.map_err(|error| error::rows(self.cannot_read(), error))?;
+        for file in std::mem::take(&mut self.files) {
+            if !paths.contains(&file.path) {
+                self.files.push(file);
+                continue;
+            }
+            let mut batches = self.read(&file, None).await?;
+            while let Some(batch) = self.next(&mut batches).await? {
                 let batch = self.fit(&batch, &self.schema)?;
-                writer.write(&batch).await.map_err(|error| self.unwritten(error))?;
+                self.write(&mut writer, &batch).await?;
             }
             self.take_out(file);
         }
-        self.take_in(writer.close().await.map_err(|error| self.unwritten(error))?)
+        self.finish(writer).await
     }
 
     /// Makes it the table's next version. Another writer's commit in between is a conflict
@@ -228,38 +232,22 @@ impl Edit {
             .map_err(|error| error::rows(format!("rows do not fit table {}", display(&self.name)), error))
     }
 
-    async fn write(
-        &mut self,
-        schema: SchemaRef,
-        batches: impl IntoIterator<Item = RecordBatch>,
-    ) -> Result<()> {
-        let mut writer = self.writer(&schema)?;
-        for batch in batches {
-            writer.write(&batch).await.map_err(|error| self.unwritten(error))?;
-        }
-        self.take_in(writer.close().await.map_err(|error| self.unwritten(error))?)
-    }
-
     fn writer(&self, schema: &SchemaRef) -> Result<DeltaWriter> {
-        let state = self.table.snapshot().map_err(|error| unreadable(&self.name, error))?;
-        let compression = Compression::ZSTD(ZstdLevel::default());
-        let properties = WriterProperties::builder().set_compression(compression).build();
-        let config = WriterConfig::new(
-            Arc::clone(schema),
-            Vec::new(),
-            Some(properties),
-            FILE_BYTES.try_into().ok(),
-            None,
-            state.table_config().num_indexed_cols(),
-            None,
-        );
-        Ok(DeltaWriter::new(self.table.object_store(), config))
+        data_file::writer(&self.table, schema).map_err(|error| self.unwritten(error))
     }
 
-    fn take_in(&mut self, adds: Vec<Add>) -> Result<()> {
+    async fn write(&self, writer: &mut DeltaWriter, rows: &RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        writer.write(rows).await.map_err(|error| self.unwritten(error))
+    }
+
+    async fn finish(&mut self, writer: DeltaWriter) -> Result<()> {
+        let adds = writer.close().await.map_err(|error| self.unwritten(error))?;
         for add in adds {
-            let path = Path::parse(&add.path).map_err(|error| error::rows(self.cannot_read(), error))?;
-            self.files.push(File { path, remove: None });
+            let path = Path::from(add.path.as_str());
+            self.files.push(File { path, size: add.size.unsigned_abs(), remove: None });
             self.adds.push(add);
         }
         Ok(())
@@ -273,41 +261,25 @@ impl Edit {
         }
     }
 
-    async fn read(&self, path: &Path) -> Result<Bytes> {
-        let failed = |error| ConnectorError::retry("delta", self.cannot_read()).caused_by(error);
-        let found = self.table.object_store().get(path).await.map_err(failed)?;
-        found.bytes().await.map_err(failed)
+    async fn read(
+        &self,
+        file: &File,
+        columns: Option<&[String]>,
+    ) -> Result<impl Stream<Item = std::result::Result<RecordBatch, ParquetError>> + Unpin + use<>> {
+        let opened = data_file::read(&self.table, &file.path, file.size, columns).await;
+        opened.map_err(|error| self.unread(error))
     }
 
-    /// Whether a file has a row with one of the keys. Only the key columns are read.
-    fn has_key(&self, bytes: &Bytes, keys: &Keys, columns: &[String]) -> Result<bool> {
-        let wanted = common_projection(&self.schema, columns);
-        for batch in self.batches(bytes.clone(), Some(columns))? {
-            let batch = batch.map_err(|error| error::rows(self.cannot_read(), error))?;
-            let batch = self.fit(&batch, &wanted)?;
-            let matches = keys.matches(&batch).map_err(|error| error::rows(self.cannot_read(), error))?;
-            if matches.iter().any(Option::is_some) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    async fn next(
+        &self,
+        batches: &mut (impl Stream<Item = std::result::Result<RecordBatch, ParquetError>> + Unpin),
+    ) -> Result<Option<RecordBatch>> {
+        batches.try_next().await.map_err(|error| self.unread(error))
     }
 
-    fn batches(&self, bytes: Bytes, columns: Option<&[String]>) -> Result<ParquetRecordBatchReader> {
-        let open = || {
-            let mut builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-            if let Some(columns) = columns {
-                let names = columns.iter().map(String::as_str);
-                let mask = ProjectionMask::columns(builder.parquet_schema(), names);
-                builder = builder.with_projection(mask);
-            }
-            builder.build()
-        };
-        open().map_err(|error| error::rows(self.cannot_read(), error))
-    }
-
-    fn cannot_read(&self) -> String {
-        format!("cannot read a file of table {}", display(&self.name))
+    fn unread(&self, error: ParquetError) -> ConnectorError {
+        let text = format!("cannot read a file of table {}", display(&self.name));
+        ConnectorError::retry("delta", text).caused_by(error)
     }
 
     fn unwritten(&self, error: DeltaTableError) -> ConnectorError {
@@ -319,17 +291,31 @@ fn unreadable(name: &TableName, error: DeltaTableError) -> ConnectorError {
     error::delta(format!("cannot read the state of table {}", display(name)), error)
 }
 
+/// What a table has that reading its files one by one would overlook.
+fn unsupported(state: &DeltaTableState) -> Option<&'static str> {
+    if !state.metadata().partition_columns().is_empty() {
+        return Some("partitions");
+    }
+    if state.metadata().configuration().get("delta.columnMapping.mode").is_some_and(|mode| mode != "none") {
+        return Some("mapped columns");
+    }
+    let deleted_from = |file: LogicalFileView| file.deletion_vector_descriptor().is_some();
+    state.log_data().into_iter().any(deleted_from).then_some("deletion vectors")
+}
+
 /// These columns of a schema, in its order.
-fn common_projection(schema: &SchemaRef, columns: &[String]) -> SchemaRef {
-    let fields: Vec<_> =
-        schema.fields().iter().filter(|field| columns.contains(field.name())).cloned().collect();
-    Arc::new(millrace_columnar::arrow::datatypes::Schema::new(fields))
+fn projection(schema: &SchemaRef, columns: &[String]) -> SchemaRef {
+    let wanted = schema.fields().iter().filter(|field| columns.contains(field.name()));
+    Arc::new(Schema::new(wanted.cloned().collect::<Vec<_>>()))
 }
 
 /// What the table's history says.
 fn operation(only_adds: bool, changes_rows: bool) -> DeltaOperation {
     if !changes_rows {
-        return DeltaOperation::Optimize { predicate: None, target_size: FILE_BYTES as i64 };
+        return DeltaOperation::Optimize {
+            predicate: None,
+            target_size: data_file::FILE_BYTES.get().cast_signed(),
+        };
     }
     let mode = if only_adds { SaveMode::Append } else { SaveMode::Overwrite };
     DeltaOperation::Write { mode, partition_by: None, predicate: None }

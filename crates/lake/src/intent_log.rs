@@ -128,6 +128,14 @@ impl IntentLog {
         Ok(Cursor { epoch, positions, redo, log, kafka: kafka.clone(), next })
     }
 
+    /// The number below which all loads are whole, as an onlooker sees it.
+    pub(crate) async fn whole_below(&self) -> Result<u64> {
+        let last = self.loads.latest().await.map_err(unreadable)?.map_or(0, |entry| entry.number);
+        let sealed = self.seals.latest().await.map_err(unreadable)?.map_or(0, |seal| seal.number);
+        let unsealed = self.unsealed(last, sealed).await?;
+        Ok(unsealed.map_or(last.max(sealed) + 1, |intent| intent.number))
+    }
+
     /// Makes sure that the last entry is of this epoch, and returns the id of the log and its number.
     async fn fence(&self, epoch: u64, kafka: &KafkaIdentity, numbers_used: u64) -> Result<(Uuid, u64)> {
         for _ in 0..FENCE_ATTEMPTS {

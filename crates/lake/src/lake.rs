@@ -38,7 +38,7 @@ pub struct Lake {
     dialect: &'static Dialect,
     store: Store,
     tables: Arc<Tables>,
-    queries: Queries,
+    queries: Arc<Queries>,
     connections: Mutex<HashMap<ConnectionId, Connection>>,
 }
 
@@ -65,7 +65,7 @@ impl Lake {
             folder_of(&store).ok_or_else(|| refuse("a lake is a local folder, such as ./data/lake"))?;
         let dialect = dialect("lake").ok_or_else(|| refuse("there is no dialect for lakes"))?;
         let tables = Arc::new(Tables::new(root));
-        let queries = Queries::new(Arc::clone(&tables))?;
+        let queries = Arc::new(Queries::new(Arc::clone(&tables))?);
         Ok(Self { dialect, store, tables, queries, connections: Mutex::new(HashMap::new()) })
     }
 
@@ -217,7 +217,16 @@ impl Warehouse for Lake {
         ids: &[u128],
         now: DateTime<Utc>,
     ) -> Result<Vec<Option<u64>>> {
-        self.seen_of(connection)?.lookup(ids, now).await
+        let seen = match self.seen_of(connection) {
+            Ok(seen) => seen,
+            // Somebody who does not load: what is whole now is what there is.
+            Err(_) => {
+                let whole_below = self.log(connection).whole_below().await?;
+                Arc::new(Seen::new(self.folder(connection).child("seen"), whole_below))
+            }
+        };
+        let ids = ids.to_vec();
+        on_blocking_thread(async move { seen.lookup(&ids, now).await }).await
     }
 
     async fn load(&self, load: Load) -> Result<()> {
@@ -231,7 +240,10 @@ impl Warehouse for Lake {
         if load.epoch > cursor.epoch {
             return Err(not_resumed(&load.connection));
         }
-        check_ranges(&load, &cursor)?;
+        if let Err(error) = check_ranges(&load, &cursor) {
+            self.put_cursor(&load.connection, cursor);
+            return Err(error);
+        }
 
         crash_point("before-intent");
         let again = cursor.redo.is_some();

@@ -16,10 +16,11 @@
 //! (`after_a_crash_at_any_step_the_tables_are_those_of_an_undisturbed_run`); `tests/it/protocol.rs` has two
 //! loaders at once (`of_two_live_loaders_the_older_is_refused`).
 //!
-//! Reading order: `lake` is the order of a load's steps, `intent_log` the protocol, `table_work` and `edit`
-//! the one commit of a table, `seen` and `stage` what lies beside, `query` the SQL.
+//! Reading order: `lake` is the order of a load's steps, `intent_log` the protocol, `table_work`, `edit` and
+//! `merge` the one commit of a table, `seen` and `stage` what lies beside, `query` the SQL.
 
 mod counts;
+mod data_file;
 mod edit;
 mod error;
 mod intent_log;

@@ -5,6 +5,7 @@
 //! meanwhile changes nothing in the answer.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,9 +17,14 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use millrace_columnar::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millrace_connector::{ConnectorError, QueryStream, TableName};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::merge::recast;
@@ -26,6 +32,9 @@ use crate::tables::Tables;
 
 /// What all queries of a lake together may hold in memory; sorts and joins beyond it go to temporary files.
 const QUERY_MEMORY: usize = 1024 * 1024 * 1024;
+
+/// Only what is used of it takes memory.
+const PLANNER_STACK: usize = 64 * 1024 * 1024;
 
 /// Names shown in the text of an error.
 const NAMES_SHOWN: usize = 20;
@@ -38,17 +47,25 @@ const DEFAULT_SCHEMA: &str = "public";
 pub(crate) struct Queries {
     tables: Arc<Tables>,
     runtime: Arc<RuntimeEnv>,
+    /// What tables are scanned with. It has no catalog: that of a query holds the tables, which hold this.
+    scan: Arc<SessionState>,
 }
 
 impl Queries {
     pub(crate) fn new(tables: Arc<Tables>) -> Result<Self> {
         let pool = Arc::new(FairSpillPool::new(QUERY_MEMORY));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().map_err(failed)?;
-        Ok(Self { tables, runtime })
+        let scan = Arc::new(session_state(&runtime));
+        Ok(Self { tables, runtime, scan })
     }
 
     /// Plans a query and begins to run it.
-    pub(crate) async fn run(&self, sql: &str) -> Result<QueryStream> {
+    pub(crate) async fn run(self: &Arc<Self>, sql: &str) -> Result<QueryStream> {
+        let (queries, sql) = (Arc::clone(self), sql.to_owned());
+        on_deep_stack(async move { queries.begin(&sql).await }).await
+    }
+
+    async fn begin(&self, sql: &str) -> Result<QueryStream> {
         let schemas = self.tables.schemas().await?;
         let context = self.session(&schemas);
         let frame = self.plan(&context, sql, &schemas).await?;
@@ -71,44 +88,46 @@ impl Queries {
         let state = context.state();
         let dialect = state.config().options().sql_parser.dialect;
         let statement = state.sql_to_statement(sql, &dialect).map_err(invalid)?;
+        if !is_query(&statement) {
+            return Err(read_only());
+        }
         for reference in state.resolve_table_references(&statement).map_err(invalid)? {
             check_reference(&reference, schemas)?;
         }
         let plan = state.statement_to_plan(statement).await.map_err(invalid)?;
-        let read_only =
+        let options =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        read_only.verify_plan(&plan).map_err(|error| {
-            ConnectorError::reject("read_only", "only queries can be run over the lake").caused_by(error)
-        })?;
+        options.verify_plan(&plan).map_err(|error| read_only().caused_by(error))?;
         context.execute_logical_plan(plan).await.map_err(invalid)
     }
 
     fn session(&self, schemas: &BTreeMap<String, Vec<String>>) -> SessionContext {
-        let config = SessionConfig::new()
-            .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
-        let state = SessionStateBuilder::new()
-            .with_default_features()
-            .with_config(config)
-            .with_runtime_env(Arc::clone(&self.runtime))
-            .build();
-        // The tables' own copy of the state, which has no catalog: else the two would hold each other.
-        let scan = Arc::new(state.clone());
         let catalog = schemas.iter().map(|(name, tables)| {
             let schema = LakeSchema {
                 name: name.clone(),
                 names: tables.clone(),
                 tables: Arc::clone(&self.tables),
-                session: Arc::clone(&scan),
+                session: Arc::clone(&self.scan),
             };
             (name.clone(), Arc::new(schema) as Arc<dyn SchemaProvider>)
         });
         let catalog = LakeCatalog { schemas: catalog.collect() };
-        let context = SessionContext::new_with_state(state);
+        let context = SessionContext::new_with_state(session_state(&self.runtime));
         context.register_catalog(CATALOG, Arc::new(catalog));
         context
     }
+}
+
+fn session_state(runtime: &Arc<RuntimeEnv>) -> SessionState {
+    let config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(config)
+        .with_runtime_env(Arc::clone(runtime))
+        .build()
 }
 
 #[derive(Debug)]
@@ -159,6 +178,47 @@ impl SchemaProvider for LakeSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         self.names.iter().any(|known| known == name)
+    }
+}
+
+fn is_query(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(statement) => matches!(
+            **statement,
+            ast::Statement::Query(_)
+                | ast::Statement::ExplainTable { .. }
+                | ast::Statement::ShowTables { .. }
+                | ast::Statement::ShowColumns { .. }
+        ),
+        Statement::Explain(_) => true,
+        _ => false,
+    }
+}
+
+fn read_only() -> ConnectorError {
+    ConnectorError::reject("read_only", "only queries can be run over the lake")
+}
+
+/// Plans on a thread of its own, since the planner calls itself as deep as the query is nested, and in
+/// unoptimised code a sum of 300 columns is too deep for the stack of a usual thread.
+async fn on_deep_stack<T: Send + 'static>(
+    future: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let runtime = Handle::current();
+    let (answer, answered) = oneshot::channel();
+    let work = move || {
+        // Nobody waits any more: the answer is not wanted.
+        let _ = answer.send(runtime.block_on(future));
+    };
+    let thread = std::thread::Builder::new().name("lake-query".to_owned()).stack_size(PLANNER_STACK);
+    thread.spawn(work).map_err(|error| {
+        ConnectorError::retry("thread", "cannot start a thread for a query").caused_by(error)
+    })?;
+    match answered.await {
+        Ok(result) => result,
+        Err(error) => {
+            Err(ConnectorError::reject("invalid_query", "the query cannot be planned").caused_by(error))
+        }
     }
 }
 

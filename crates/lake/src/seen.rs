@@ -75,7 +75,7 @@ impl Seen {
     /// For each id, the content it was loaded with, if that was within the window before `now`.
     pub(crate) async fn lookup(&self, ids: &[u128], now: DateTime<Utc>) -> Result<Vec<Option<u64>>> {
         let from = oldest_day(now);
-        let days = self.days.get_or_try_init(|| self.read_days(from)).await?;
+        let days = self.days.get_or_try_init(|| self.read_days()).await?;
         let mut found = vec![None; ids.len()];
         let mut on_disk = Vec::new();
         {
@@ -121,7 +121,11 @@ impl Seen {
             return;
         }
         let mut days = days.lock().unwrap_or_else(PoisonError::into_inner);
-        let day = days.entry(at.date_naive()).or_insert_with(|| Day { runs: Some(Vec::new()) });
+        let today = at.date_naive();
+        if !days.contains_key(&today) {
+            join_past_runs(&mut days, today);
+        }
+        let day = days.entry(today).or_insert_with(|| Day { runs: Some(Vec::new()) });
         if let Some(runs) = &mut day.runs {
             push_run(runs, sorted(ids.to_vec()));
         }
@@ -172,9 +176,8 @@ impl Seen {
         Ok(())
     }
 
-    async fn read_days(&self, from: NaiveDate) -> Result<Mutex<BTreeMap<NaiveDate, Day>>> {
+    async fn read_days(&self) -> Result<Mutex<BTreeMap<NaiveDate, Day>>> {
         let mut names = self.whole_files(None).await?;
-        names.retain(|name| name.day >= from);
         // The newest first: they are the ones to keep in memory.
         names.sort_unstable_by_key(|name| std::cmp::Reverse((name.day, name.last)));
         let mut days: BTreeMap<NaiveDate, Day> = BTreeMap::new();
@@ -188,6 +191,9 @@ impl Seen {
                 count += ids.len();
                 push_run(runs, ids);
             }
+        }
+        if let Some((&newest, _)) = days.last_key_value() {
+            join_past_runs(&mut days, newest);
         }
         Ok(Mutex::new(days))
     }
@@ -259,6 +265,15 @@ fn push_run(runs: &mut Vec<Vec<SeenId>>, mut run: Vec<SeenId>) {
         run = sorted(run);
     }
     runs.push(run);
+}
+
+/// One run for each day before `today`: nothing is added to them any more, and each is searched for every
+/// id of every load.
+fn join_past_runs(days: &mut BTreeMap<NaiveDate, Day>, today: NaiveDate) {
+    let past = days.range_mut(..today).filter_map(|(_, day)| day.runs.as_mut());
+    for runs in past.filter(|runs| runs.len() > 1) {
+        *runs = vec![sorted(runs.concat())];
+    }
 }
 
 fn forget_oldest(days: &mut BTreeMap<NaiveDate, Day>) {

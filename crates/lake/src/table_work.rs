@@ -4,7 +4,7 @@
 //! `txn(app id, N)`. A table that carries N, or a later number, of this app id has had its part of load N
 //! and is left alone; one that does not has had none of it. Two loaders that do the same N at once both
 //! start from a version without the mark, and the Delta log takes one of the two commits: the other
-//! conflicts, looks again, and finds the mark.
+//! conflicts, looks again, and finds the mark (`two_that_do_the_same_load_at_once_do_it_once`).
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -26,6 +26,9 @@ const MAX_OPEN: usize = 1_000;
 /// Commits of a table between two checkpoints: what opening it for the first time has to read.
 const CHECKPOINT_EVERY: &str = "25";
 
+/// How often columns are added anew because another writer's commit came first.
+const WIDEN_ATTEMPTS: usize = 8;
+
 /// How long a table's log and the files it no longer has are kept for those who still read an older
 /// version. A load every two seconds makes 1,800 versions an hour.
 pub(crate) const KEPT_HOURS: i64 = 1;
@@ -71,6 +74,7 @@ impl Tables {
             return Ok(Some(table));
         }
         // Not cached, or deleted and made again by someone else.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let mut table = self.handle(name)?;
         let unreadable = |error| error::delta(format!("cannot open table {}", display(name)), error);
         if !table.verify_deltatable_existence().await.map_err(unreadable)? {
@@ -125,28 +129,42 @@ impl Tables {
             .with_commit_properties(CommitProperties::default().with_max_retries(0))
             .await;
         match created {
-            Ok(table) => {
-                self.keep(name, table);
-                Ok(())
-            }
-            Err(error) if error::is_conflict(&error) => self.add_columns(name, columns).await,
-            Err(error) => Err(unmade(error)),
+            Ok(table) => self.keep(name, table),
+            Err(error) if error::is_conflict(&error) => {}
+            Err(error) => return Err(unmade(error)),
         }
+        // Of two that make it at once, the second finds the columns of the first.
+        self.add_columns(name, columns).await
     }
 
     /// Adds the columns that a table lacks, in a commit of metadata alone.
     pub(crate) async fn add_columns(&self, name: &TableName, columns: &TableSchema) -> Result<()> {
-        let Some(table) = self.latest(name).await? else { return Err(missing(name)) };
-        let known = columns_of(name, &table)?;
-        let mut lacking = columns.clone();
-        lacking.retain(|column, _| !known.contains_key(column));
-        if lacking.is_empty() {
-            return Ok(());
+        for _ in 0..WIDEN_ATTEMPTS {
+            let Some(table) = self.latest(name).await? else { return Err(missing(name)) };
+            let known = columns_of(name, &table)?;
+            let mut lacking = columns.clone();
+            lacking.retain(|column, _| !known.contains_key(column));
+            if lacking.is_empty() {
+                return Ok(());
+            }
+            let properties = CommitProperties::default().with_max_retries(0);
+            let widening = table.add_columns().with_fields(fields_of(name, &lacking)?);
+            match widening.with_commit_properties(properties).await {
+                Ok(widened) => {
+                    self.keep(name, widened);
+                    return Ok(());
+                }
+                Err(error) if error::is_conflict(&error) => {}
+                Err(error) => {
+                    return Err(error::delta(
+                        format!("cannot add columns to table {}", display(name)),
+                        error,
+                    ));
+                }
+            }
         }
-        let widened = table.add_columns().with_fields(fields_of(name, &lacking)?).await;
-        let failed = |error| error::delta(format!("cannot add columns to table {}", display(name)), error);
-        self.keep(name, widened.map_err(failed)?);
-        Ok(())
+        let text = format!("other writers of table {} were first {WIDEN_ATTEMPTS} times", display(name));
+        Err(ConnectorError::retry("conflict", text))
     }
 
     /// The folder of a table.

@@ -126,7 +126,7 @@ impl With for Load {
 
     /// The content of each id is ten times the id.
     fn seen(mut self, ids: &[u128]) -> Self {
-        self.seen.extend(ids.iter().map(|id| SeenId { id: *id, content: 10 * (*id as u64) }));
+        self.seen.extend(ids.iter().map(|id| SeenId { id: *id, content: 10_u64.wrapping_mul(*id as u64) }));
         self
     }
 

@@ -3,7 +3,7 @@
 use millrace_connector::{Warehouse, WriteMode};
 use millrace_event_model::FieldType::String as Text;
 
-use crate::rig::{Rig, With, at, connection, kafka, load, retry_code, rows, text};
+use crate::rig::{Rig, With, at, connection, kafka, load, rows, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_is_known_for_28_days_and_not_for_ever() {
@@ -71,11 +71,4 @@ async fn many_loads_leave_few_files_and_old_days_go() {
         let known = lake.seen(&connection(), &ids, at("2026-11-25T00:00:00Z")).await.unwrap();
         assert_eq!(known.iter().flatten().count(), 129);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn asking_before_resuming_is_refused() {
-    let rig = Rig::new().await;
-    let unknown = "unknown--lake".parse().unwrap();
-    assert_eq!(retry_code(rig.lake.seen(&unknown, &[1], at("2026-11-24T13:00:00Z")).await), "not_resumed");
 }

@@ -46,3 +46,28 @@ async fn a_load_of_ten_tables_does_not_keep_a_two_second_schedule_waiting() {
     assert_eq!(found, ["c=2000 s=99000"]);
     assert!(per_load < ALARM, "{per_load:?} per load");
 }
+
+/// Users of a small installation, of whom a few change in each load.
+const USERS: i64 = 100_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_changed_users_among_many_do_not_keep_the_schedule_waiting() {
+    let rig = Rig::new().await;
+    let columns = [("id", Text), ("plan", Text), ("city", Text), ("received_at", DateTime)];
+    rig.create("users", &columns).await;
+    let write = WriteMode::MergeLatest { key: "id".to_owned(), order: "received_at".to_owned() };
+    let user =
+        |n: i64, moment| [text(&format!("user-{n}")), text("pro"), text("Oslo"), Cell::DateTime(moment)];
+    let all = rows(columns, (0..USERS).map(|n| user(n, 0)).collect());
+    rig.load(load(0, 1).rows("users", all, write.clone())).await;
+    let begun = Instant::now();
+    let loads = 3;
+    for offset in 1..=loads {
+        let few = rows(columns, (0..100).map(|n| user(n * 997, offset)).collect());
+        rig.load(load(offset, offset + 1).rows("users", few, write.clone())).await;
+    }
+    let per_load = begun.elapsed() / loads as u32;
+    eprintln!("merge of 100 into {USERS} users: {per_load:?}");
+    assert_eq!(rig.query("SELECT count(*) AS c FROM web.users").await, [format!("c={USERS}")]);
+    assert!(per_load < ALARM, "{per_load:?} per load");
+}

@@ -34,7 +34,7 @@ async fn a_column_that_comes_later_is_null_in_older_rows() {
     rig.create("tracks", &[ID]).await;
     rig.load(load(0, 1).rows("tracks", rows([ID], vec![[text("a")]]), WriteMode::Append)).await;
     let change = SchemaChange::AddColumns { table: "tracks".to_owned(), columns: schema(&[N]) };
-    rig.lake.apply(SCHEMA, &[change.clone()]).await.unwrap();
+    rig.lake.apply(SCHEMA, std::slice::from_ref(&change)).await.unwrap();
     rig.lake.apply(SCHEMA, &[change]).await.unwrap();
     let batch = rows([ID, N], vec![[text("b"), Cell::Int(2)]]);
     rig.load(load(1, 2).rows("tracks", batch, WriteMode::Append)).await;
