@@ -1,1 +1,139 @@
-fn main() {}
+//! The binary: reads the config, picks stages, hands them the connectors, prints results.
+//!
+//! `cli` is what can be typed; `installation` is what a config describes, opened; `stages` turns it into
+//! the stages' options; `commands` has a file per command; `demo` runs all of it on sample data.
+
+mod broker;
+mod cli;
+mod commands;
+mod demo;
+mod exit;
+mod installation;
+mod output;
+mod stages;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use millrace_service::telemetry::{self, LogFormat};
+
+use crate::cli::{Cli, Command, Global, LogStyle};
+use crate::exit::Failure;
+
+/// Query plans are walked recursively, and frames of a build without optimisation are large.
+const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(WORKER_STACK_BYTES)
+        .build();
+    let result = runtime.map_err(Failure::from).and_then(|runtime| {
+        // On a worker, not on the main thread: that one has a small stack.
+        let done = runtime.block_on(async { tokio::spawn(run(cli)).await });
+        done.unwrap_or_else(|error| Err(Failure::Failed(format!("a defect in millrace: {error}"))))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure);
+            failure.code()
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn report(failure: &Failure) {
+    eprintln!("{failure}");
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let quiet = "warn";
+    let output = cli.global.output;
+    match cli.command {
+        Command::Demo { data_dir } => {
+            start_logs(&cli.global, quiet)?;
+            demo::run(data_dir).await
+        }
+        Command::Dev { place } => {
+            start_logs(&cli.global, "info")?;
+            commands::serve::dev(&place, output).await
+        }
+        #[cfg(feature = "ingest")]
+        Command::Ingest { place } => {
+            start_logs(&cli.global, "info")?;
+            commands::serve::stage(&place, stages::Pick::Ingest).await
+        }
+        #[cfg(feature = "warehouse-loader")]
+        Command::Load(args) => {
+            start_logs(&cli.global, "info")?;
+            match args.once {
+                None => commands::serve::stage(&args.place, stages::Pick::Load).await,
+                Some(only) => commands::once::load(&args.place, only.as_deref(), output).await,
+            }
+        }
+        #[cfg(feature = "deliver")]
+        Command::Deliver { place } => {
+            start_logs(&cli.global, "info")?;
+            commands::serve::stage(&place, stages::Pick::Deliver).await
+        }
+        #[cfg(feature = "extract")]
+        Command::Extract(args) => {
+            start_logs(&cli.global, "info")?;
+            match args.once {
+                None => commands::serve::stage(&args.place, stages::Pick::Extract).await,
+                Some(only) => commands::once::extract(&args.place, only.as_deref(), output).await,
+            }
+        }
+        #[cfg(feature = "reverse-etl")]
+        Command::Sync(args) => {
+            start_logs(&cli.global, "info")?;
+            match args.once {
+                None => commands::serve::stage(&args.place, stages::Pick::Sync).await,
+                Some(only) => commands::once::sync(&args.place, only.as_deref(), output).await,
+            }
+        }
+        Command::Check { place, connect } => {
+            start_logs(&cli.global, quiet)?;
+            commands::check::run(&place, connect, output).await
+        }
+        Command::Query { place, warehouse, limit, sql } => {
+            start_logs(&cli.global, quiet)?;
+            commands::query::run(&place, warehouse.as_deref(), limit, &sql, output).await
+        }
+        Command::Send(args) => {
+            start_logs(&cli.global, quiet)?;
+            commands::send::run(&args, output).await
+        }
+        Command::Preview { what } => {
+            start_logs(&cli.global, quiet)?;
+            commands::preview::run(&what)
+        }
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&millrace_service::config::schema());
+            output::line(schema.map_err(|error| Failure::Failed(error.to_string()))?);
+            Ok(())
+        }
+        Command::Topics { place } => commands::check::topics(&place, output),
+        Command::Broker { data_dir, port } => {
+            start_logs(&cli.global, "info")?;
+            commands::serve::broker(&data_dir, port, output).await
+        }
+        Command::DemoSource { command } => Ok(demo::source::run(&command)?),
+    }
+}
+
+/// Logs go to stderr. `otherwise` is what is logged unless the user says.
+fn start_logs(global: &Global, otherwise: &str) -> Result<(), Failure> {
+    let format = match global.log_format {
+        LogStyle::Text => LogFormat::Text,
+        LogStyle::Json => LogFormat::Json,
+    };
+    let filter = match &global.log {
+        Some(filter) => filter.clone(),
+        // The client library repeats each connection error at error level; the stages say it once.
+        None => format!("{otherwise},librdkafka=off,rdkafka=off,nisshi=warn"),
+    };
+    telemetry::init_logs(format, &filter).map_err(|error| Failure::Usage(error.to_string()))
+}

@@ -1,0 +1,219 @@
+//! What can be typed. The doc comments are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::demo::source::SourceCommand;
+
+/// Event streaming, ELT and reverse ETL over Kafka, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// How results are printed on stdout; logs always go to stderr.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// How the log is written.
+    #[arg(long, global = true, value_enum, default_value_t = LogStyle::Text, env = "MILLRACE_LOG_FORMAT")]
+    pub(crate) log_format: LogStyle,
+    /// What is logged, such as `info` or `warn,millrace_deliver=debug`.
+    #[arg(long, global = true, env = "MILLRACE_LOG")]
+    pub(crate) log: Option<String>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs: JSON, one document or one per line.
+    Json,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogStyle {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Which installation a command is about.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// The config file. Without it: ./millrace.yaml if there is one, else what `dev` runs without a file.
+    #[arg(short, long, env = "MILLRACE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the embedded broker, the lake and the state of `dev` live.
+    #[arg(short, long, default_value = "./data", env = "MILLRACE_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Names this process in leases and consumer groups: the same after a restart, and different for two
+    /// processes of one stage. By default the machine's name.
+    #[arg(long, env = "MILLRACE_INSTANCE")]
+    pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole river once on sample data and print what happened at each stage.
+    Demo {
+        /// Keep the data here instead of in a temporary folder that is removed.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+    },
+    /// Run all stages in one process, with the embedded broker unless the config names a Kafka.
+    Dev {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take events over HTTP and put them into Kafka.
+    #[cfg(feature = "ingest")]
+    Ingest {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Load events and records from Kafka into warehouses.
+    #[cfg(feature = "warehouse-loader")]
+    Load(StageArgs),
+    /// Send events and changes from Kafka to destinations.
+    #[cfg(feature = "deliver")]
+    Deliver {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Read ELT sources into Kafka.
+    #[cfg(feature = "extract")]
+    Extract(StageArgs),
+    /// Find changed rows in warehouses and put them into Kafka (reverse ETL).
+    #[cfg(feature = "reverse-etl")]
+    Sync(StageArgs),
+    /// Validate the config; with --connect, reach everything it names.
+    Check {
+        #[command(flatten)]
+        place: Place,
+        /// Also connect to Kafka, state, sources, warehouses and destinations.
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Run SQL over a warehouse of the config.
+    Query {
+        #[command(flatten)]
+        place: Place,
+        /// Which warehouse; not needed where there is only one.
+        #[arg(short, long)]
+        warehouse: Option<String>,
+        /// Print at most so many rows.
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+        /// The query.
+        sql: String,
+    },
+    /// Send a test event to a running ingest.
+    Send(SendArgs),
+    /// Show what a service would do with events, without doing it: NDJSON in, NDJSON out.
+    Preview {
+        #[command(subcommand)]
+        what: PreviewCommand,
+    },
+    /// Print the JSON Schema of the config file.
+    Schema,
+    /// Print the topics of the installation.
+    Topics {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Run the embedded broker alone, for stages that run as processes of their own on one machine.
+    #[command(hide = true)]
+    Broker {
+        /// The broker's folder.
+        #[arg(short, long, default_value = "./data/broker")]
+        data_dir: PathBuf,
+        /// The port on loopback; a free one is picked without it.
+        #[arg(short, long)]
+        port: Option<u16>,
+    },
+    /// Speak the Airbyte protocol: the source that the demo reads.
+    #[command(hide = true)]
+    DemoSource {
+        #[command(subcommand)]
+        command: SourceCommand,
+    },
+}
+
+/// A stage that can also run once, for cron.
+#[derive(Debug, Args)]
+pub(crate) struct StageArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Work off what there is now and exit; with an ID, of this connection, source or sync alone.
+    #[arg(long, value_name = "ID", num_args = 0..=1)]
+    pub(crate) once: Option<Option<String>>,
+}
+
+/// What `send` sends.
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The kind of event.
+    #[arg(default_value = "track", value_parser = ["track", "identify", "page", "screen", "group", "alias"])]
+    pub(crate) event_type: String,
+    /// The source to send it by; not needed where there is only one of kind http.
+    #[arg(short, long)]
+    pub(crate) source: Option<String>,
+    /// Name of the event, page or screen.
+    #[arg(short, long, default_value = "Test Event")]
+    pub(crate) event: String,
+    /// Who did it.
+    #[arg(short, long, default_value = "test-user")]
+    pub(crate) user: String,
+    /// Properties or traits as a JSON object.
+    #[arg(short, long, default_value = "{}")]
+    pub(crate) properties: String,
+    /// Where ingest listens; by default as the config says.
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Wait until it has arrived in every warehouse that the source is connected to.
+    #[arg(short, long)]
+    pub(crate) wait: bool,
+    /// How long to wait at most, in seconds.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PreviewCommand {
+    /// The rows that events make in a warehouse.
+    #[cfg(feature = "warehouse-loader")]
+    Rows {
+        /// The kind: postgres, redshift, snowflake, bigquery, clickhouse, databricks, mssql, synapse,
+        /// s3_datalake, gcs_datalake, azure_datalake, lake.
+        #[arg(short, long)]
+        warehouse: String,
+    },
+    /// The requests that events make at a destination.
+    Requests {
+        /// The kind, such as webhook.
+        #[arg(short, long)]
+        destination: String,
+        /// The settings as a JSON file.
+        #[arg(short, long)]
+        settings: Option<PathBuf>,
+    },
+    /// What a privacy policy finds and masks.
+    Privacy {
+        /// The policy as a JSON file, as in the config; without it everything that is known is masked.
+        #[arg(short, long)]
+        policy: Option<PathBuf>,
+    },
+}

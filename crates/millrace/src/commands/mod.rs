@@ -1,0 +1,8 @@
+//! One file per command, or per family of commands.
+
+pub(crate) mod check;
+pub(crate) mod once;
+pub(crate) mod preview;
+pub(crate) mod query;
+pub(crate) mod send;
+pub(crate) mod serve;

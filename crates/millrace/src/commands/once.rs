@@ -1,0 +1,120 @@
+//! `extract`, `load` and `sync` with `--once`: work off what there is now, print a report, exit. For cron.
+
+use millrace_service::config::Mode;
+use millrace_service::{Stop, Tasks, stop_on_signals};
+use serde_json::{Value, json};
+
+use crate::cli::{Output, Place};
+use crate::exit::Failure;
+use crate::installation::{Installation, read_config};
+use crate::{output, stages};
+
+async fn open(place: &Place) -> Result<Installation, Failure> {
+    let config = read_config(place, Mode::Service)?;
+    let installation = Installation::open(config, place, Mode::Service).await?;
+    installation.provision().await?;
+    Ok(installation)
+}
+
+/// A stop that signals trigger.
+fn stop() -> Stop {
+    let stop = Stop::new();
+    tokio::spawn(stop_on_signals(stop.clone()));
+    stop
+}
+
+/// `millrace load --once [ID]`.
+#[cfg(feature = "warehouse-loader")]
+pub(crate) async fn load(place: &Place, only: Option<&str>, output: Output) -> Result<(), Failure> {
+    let installation = open(place).await?;
+    let ids = match only {
+        Some(id) => vec![
+            id.parse().map_err(|error: millrace_event_model::InvalidId| Failure::Usage(error.to_string()))?,
+        ],
+        None => Vec::new(),
+    };
+    let runs = stages::loader(&installation)?.run_once(&ids, stop()).await;
+    let runs = runs.map_err(|error| Failure::Usage(error.to_string()))?;
+    let (mut reports, mut failed) = (Vec::new(), Vec::new());
+    for run in runs {
+        match run.outcome {
+            Ok(report) => reports.push(report),
+            Err(error) => failed.push(format!("{}: {error}", run.connection)),
+        }
+    }
+    let rows = reports.iter().map(|report| {
+        let counts = [report.loaded, report.duplicates, report.rejected, report.filtered, report.superseded];
+        std::iter::once(report.connection.to_string()).chain(counts.iter().map(u64::to_string)).collect()
+    });
+    let header = ["connection", "loaded", "duplicate", "rejected", "filtered", "superseded"];
+    output::result(output, &json!(reports), output::table(&header, rows));
+    installation.close().await;
+    finish(&failed, reports.is_empty())
+}
+
+/// `millrace extract --once [ID]`.
+#[cfg(feature = "extract")]
+pub(crate) async fn extract(place: &Place, only: Option<&str>, output: Output) -> Result<(), Failure> {
+    let installation = open(place).await?;
+    let reports = stages::extract(&installation)?.run_once(only, &stop()).await;
+    let reports = reports.map_err(|error| Failure::Failed(error.to_string()))?;
+    let rows = reports.iter().flat_map(|report| {
+        report.streams.iter().map(|stream| {
+            vec![
+                report.source.to_string(),
+                stream.stream.clone(),
+                stream.rows.to_string(),
+                stream.barriers.to_string(),
+            ]
+        })
+    });
+    output::result(output, &json!(reports), output::table(&["source", "stream", "rows", "barriers"], rows));
+    installation.close().await;
+    Ok(())
+}
+
+/// `millrace sync --once [ID]`.
+#[cfg(feature = "reverse-etl")]
+pub(crate) async fn sync(place: &Place, only: Option<&str>, output: Output) -> Result<(), Failure> {
+    let installation = open(place).await?;
+    let stop = stop();
+    let mut tasks = Tasks::new(stop.clone());
+    let service = stages::reverse_etl(&installation, &mut tasks, &stop).await?;
+    let syncs = installation.config.syncs.iter().filter(|sync| only.is_none_or(|id| id == sync.id.as_str()));
+    let (mut reports, mut failed) = (Vec::new(), Vec::new());
+    let mut found = false;
+    for sync in syncs {
+        found = true;
+        match service.run_once(sync.id.as_str(), &stop).await {
+            Ok(report) => reports.push(json!(report)),
+            Err(error) => failed.push(format!("{}: {error}", sync.id)),
+        }
+    }
+    stop.trigger();
+    drop(tasks);
+    if !found {
+        return Err(Failure::Usage(format!("there is no sync {:?} in the config", only.unwrap_or_default())));
+    }
+    let columns = ["sync", "run", "rows", "upserts", "deletes", "unchanged", "rejected"];
+    let rows = reports.iter().map(|report| columns.iter().map(|name| cell(&report[*name])).collect());
+    output::result(output, &json!(reports), output::table(&columns, rows));
+    installation.close().await;
+    finish(&failed, reports.is_empty())
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// Exit 0 when all went well, 3 when some did, 1 when none did.
+fn finish(failed: &[String], none_worked: bool) -> Result<(), Failure> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let text = failed.join("\n       ");
+    Err(if none_worked { Failure::Failed(text) } else { Failure::Partial(text) })
+}

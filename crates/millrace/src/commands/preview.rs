@@ -1,0 +1,120 @@
+//! `millrace preview`: what a service would do with events, by the very functions of the service.
+
+use std::io::{self, BufRead};
+use std::path::Path;
+
+use chrono::Utc;
+use millrace_connector::{Context, Destination, Item, Payload};
+use millrace_event_model::{Event, KeyHasher, MessageId};
+use millrace_privacy::{HashKey, Policy, Scanner};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::cli::PreviewCommand;
+use crate::exit::Failure;
+use crate::output;
+
+/// A line of input longer than this is no event: it would not fit a topic either.
+const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// `millrace preview …`: a line of stdin, a line of stdout.
+pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
+    match what {
+        #[cfg(feature = "warehouse-loader")]
+        PreviewCommand::Rows { warehouse } => {
+            let dialect = millrace_connector::dialect(warehouse).ok_or_else(|| {
+                Failure::Usage(format!("there is no warehouse kind {warehouse:?}; see --help"))
+            })?;
+            each_line(|line| millrace_warehouse_loader::preview_rows(line, dialect, Utc::now()))
+        }
+        PreviewCommand::Requests { destination, settings } => {
+            millrace_service::install_tls();
+            let settings =
+                settings.as_deref().map_or_else(|| Ok(json!({"url": "https://example.com/"})), read_json)?;
+            let context = Context { id: "preview".to_owned(), work_dir: std::env::temp_dir() };
+            let built = millrace_connectors::registry().destination(destination, &settings, &context);
+            let built = built.map_err(|error| Failure::Usage(error.full()))?;
+            each_line(|line| requests(line, built.as_ref()))
+        }
+        PreviewCommand::Privacy { policy } => {
+            let policy: Policy = match policy {
+                Some(file) => serde_json::from_value(read_json(file)?)
+                    .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?,
+                None => Policy::mask_all(),
+            };
+            // Hashes of a preview are not those of the workspace, whose key stays where it is.
+            let scanner = Scanner::new(policy, HashKey::derive(&[0; 32]));
+            each_line(|line| privacy(line, &scanner))
+        }
+    }
+}
+
+fn each_line(answer: impl Fn(&str) -> Value) -> Result<(), Failure> {
+    for (number, line) in io::stdin().lock().lines().enumerate() {
+        let line = line.map_err(|error| Failure::Failed(format!("line {} of stdin: {error}", number + 1)))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = if line.len() > MAX_LINE_BYTES {
+            json!({"error": format!("the line has {} bytes, the limit is {MAX_LINE_BYTES}", line.len())})
+        } else {
+            answer(&line)
+        };
+        output::line(answer.to_string());
+    }
+    Ok(())
+}
+
+fn privacy(line: &str, scanner: &Scanner) -> Value {
+    let scanned = match scanner.scan(line.as_bytes()) {
+        Ok(scanned) => scanned,
+        Err(error) => return json!({"error": error.to_string()}),
+    };
+    match serde_json::from_slice::<Value>(&scanned.body) {
+        Ok(event) => json!({"event": event, "findings": scanned.findings}),
+        Err(error) => json!({"error": error.to_string()}),
+    }
+}
+
+fn requests(line: &str, destination: &dyn Destination) -> Value {
+    let input: Value = match serde_json::from_str(line) {
+        Ok(input @ Value::Object(_)) => input,
+        Ok(_) => return json!({"error": "the line is not a JSON object"}),
+        Err(error) => return json!({"error": format!("the line is not JSON: {error}")}),
+    };
+    match destination.transform(&item(&input, line)) {
+        Ok(requests) => json!({"requests": requests}),
+        Err(reason) => json!({"error": reason.message}),
+    }
+}
+
+/// The item that deliver would make of an event that ingest took.
+fn item(input: &Value, line: &str) -> Item {
+    let text = |name: &str| input[name].as_str().unwrap_or_default();
+    let message_id = match text("messageId") {
+        "" => Uuid::new_v4().to_string(),
+        id => id.to_owned(),
+    };
+    let key = KeyHasher::new(&[0; 32]).person(text("anonymousId"), text("userId"));
+    let event = Event {
+        event_type: text("type").to_owned(),
+        message_id: MessageId(message_id.clone()),
+        rudder_id: millrace_event_model::rudder_id(text("userId"), text("anonymousId")),
+        received_at: Utc::now(),
+        sent_at: None,
+        request_ip: None,
+        // A literal that is a valid name.
+        source: "preview".parse().unwrap_or_else(|_| unreachable!("a valid name")),
+        policy: None,
+        traceparent: None,
+        key,
+        body: line.to_owned().into(),
+    };
+    Item { id: message_id, key, payload: Payload::Event(event) }
+}
+
+fn read_json(file: &Path) -> Result<Value, Failure> {
+    let text = std::fs::read(file)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?;
+    serde_json::from_slice(&text).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+}

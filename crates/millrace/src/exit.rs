@@ -1,0 +1,74 @@
+//! How a command ends: exit codes that scripts can rely on, and errors for people.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It failed: exit code 1.
+    Failed(String),
+    /// What was typed or the config makes no sense: exit code 2.
+    Usage(String),
+    /// The config makes no sense; printed with file, line and caret: exit code 2.
+    Config(Box<miette::Report>),
+    /// Some of it worked: exit code 3.
+    Partial(String),
+    /// Something that it needs cannot be reached: exit code 5.
+    Unreachable(String),
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) | Self::Config(_) => 2,
+            Self::Partial(_) => 3,
+            Self::Unreachable(_) => 5,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(report) => write!(f, "{report:?}"),
+            Self::Failed(text) | Self::Usage(text) | Self::Partial(text) | Self::Unreachable(text) => {
+                write!(f, "error: {text}")
+            }
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<millrace_bus::BusError> for Failure {
+    fn from(error: millrace_bus::BusError) -> Self {
+        if error.is_retryable() {
+            return Self::Unreachable(error.to_string());
+        }
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<millrace_state::StateError> for Failure {
+    fn from(error: millrace_state::StateError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<millrace_connector::ConnectorError> for Failure {
+    fn from(error: millrace_connector::ConnectorError) -> Self {
+        match error.kind {
+            millrace_connector::ErrorKind::Retry { .. } => Self::Unreachable(error.full()),
+            millrace_connector::ErrorKind::Reject | millrace_connector::ErrorKind::Pause => {
+                Self::Failed(error.full())
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Results on stdout: the only place that prints.
+
+use std::io::{self, Write};
+
+use crate::cli::Output;
+
+/// Prints a line. A closed pipe is no error: whoever read it has seen enough.
+pub(crate) fn line(text: impl AsRef<str>) {
+    let mut out = io::stdout().lock();
+    if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
+        // Nothing can be said on stdout any more, and stderr is for the log.
+    }
+}
+
+/// Prints a result as the user asked for it.
+pub(crate) fn result(output: Output, json: &serde_json::Value, text: impl AsRef<str>) {
+    match output {
+        Output::Text => line(text),
+        Output::Json => line(json.to_string()),
+    }
+}
+
+/// A table with a header, without frames: it can be read, copied and piped.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    let text = table.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
