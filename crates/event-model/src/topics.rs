@@ -140,7 +140,10 @@ impl TopicSpec {
                 settings.push(("cleanup.policy", "delete".to_owned()));
                 settings.push(("retention.ms", (u64::from(days) * 86_400_000).to_string()));
             }
-            Cleanup::Compact => settings.push(("cleanup.policy", "compact".to_owned())),
+            Cleanup::Compact => {
+                settings.push(("cleanup.policy", "compact".to_owned()));
+                settings.push(("segment.ms", COMPACTED_SEGMENT_MS.to_string()));
+            }
         }
         // An event is at most 900 KiB; the rest is for headers and the record's frame.
         settings.push(("max.message.bytes", MAX_MESSAGE_BYTES.to_string()));
@@ -148,6 +151,10 @@ impl TopicSpec {
         settings
     }
 }
+
+/// Kafka compacts closed segments only and keeps one open for a week by default: whoever reads all of a
+/// compacted topic would read a week of it.
+const COMPACTED_SEGMENT_MS: u64 = 3_600_000;
 
 /// The largest Kafka record: Kafka's own default of 1 MiB and 12 bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1_048_588;
