@@ -1,16 +1,9 @@
 //! The edge: feeds the [`Flow`] with what is read and sent, and stores what it says.
 //!
-//! One engine serves one destination, as one member of its consumer group. The order of storing is the
-//! delivery guarantee:
-//!
-//! ```text
-//! sent ──► answered ──► outcomes and dead letters acked ──► progress acked ──► group's offset
-//!      (1)          (2)                                 (3)                (4)
-//! ```
-//!
-//! A crash at (1) or (2) repeats the items in flight, under the same idempotency keys. A crash at (3)
-//! repeats them and their outcomes, which count by offset and so count once. A crash at (4) repeats
-//! nothing: nobody resumes from the group's offset. `a_crash_repeats_at_most_the_window` is the test.
+//! One engine serves one destination, as one member of its consumer group. It reads what there is room for,
+//! sends what may be sent, and now and then stores what has ended; see `books` for the order of that. What
+//! goes wrong with Kafka ends the membership: the engine joins again, and an error that only a person can
+//! mend is shown by health until there is a word.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,22 +11,19 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use millrace_bus::{Assignment, Bus, BusError, GroupOptions, Positions, Publisher, Revocation, Start};
-use millrace_connector::{Destination, Limits};
-use millrace_event_model::topics::{DEAD_LETTERS, OUTCOMES, PROGRESS};
+use millrace_connector::{Destination, ItemOutcome, Limits};
 use millrace_event_model::{Control, DestinationId};
-use millrace_service::{HealthHandle, SharedClock, Stop, crash_point};
+use millrace_service::{HealthHandle, SharedClock, Stop};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::DeliverError;
-use crate::flow::Flow;
+use crate::books::Books;
+use crate::flow::{Flow, Ticket};
 use crate::intake::{Heard, Intake, Topic, next_of};
-use crate::ledger::{Place, Statement};
-use crate::progress::{self, Position};
+use crate::ledger::Place;
+use crate::progress::Position;
 use crate::sends::Sends;
-
-/// A statement is stored before its time when so many items have ended: it is all in memory.
-const MAX_STATEMENT: usize = 5_000;
 
 /// Between two commits of the group's offsets, which only serve tools that show the lag.
 const COMMIT_EVERY: Duration = Duration::from_secs(10);
@@ -75,8 +65,7 @@ pub(crate) struct Engine {
 /// One membership.
 struct Member {
     intakes: Vec<Intake>,
-    names: Vec<String>,
-    cluster: String,
+    books: Books,
     sends: Sends,
     leaving: Vec<Leaving>,
     /// The positions that were stored last.
@@ -144,6 +133,8 @@ impl Engine {
             self.commit(&mut member).await;
         }
         self.flow.give_up_all();
+        // Their poll threads wait for these.
+        member.leaving.clear();
         for intake in member.intakes {
             intake.close().await;
         }
@@ -167,8 +158,13 @@ impl Engine {
         let now = Instant::now();
         Ok(Member {
             intakes,
-            names,
-            cluster,
+            books: Books {
+                bus: self.bus.clone(),
+                publisher: self.publisher.clone(),
+                destination: self.id.clone(),
+                topics: names,
+                cluster,
+            },
             sends: Sends::default(),
             leaving: Vec::new(),
             lows: BTreeMap::new(),
@@ -182,7 +178,7 @@ impl Engine {
         loop {
             self.send(member);
             self.let_go(member, stop).await?;
-            if self.flow.ended() >= MAX_STATEMENT || member.stored_at.elapsed() >= self.store_every {
+            if self.flow.must_state() || member.stored_at.elapsed() >= self.store_every {
                 self.store(member, stop).await?;
             }
             if member.committed_at.elapsed() >= COMMIT_EVERY {
@@ -221,7 +217,7 @@ impl Engine {
         }
     }
 
-    fn landed(&mut self, answers: Vec<(crate::flow::Ticket, millrace_connector::ItemOutcome)>) {
+    fn landed(&mut self, answers: Vec<(Ticket, ItemOutcome)>) {
         let now = self.clock.now();
         for (ticket, outcome) in answers {
             self.flow.sent(ticket, outcome, now);
@@ -264,8 +260,7 @@ impl Engine {
         assignment: &Assignment,
         stop: &Stop,
     ) -> Result<(), DeliverError> {
-        let name = member.names.get(topic).map_or("", String::as_str);
-        let mut known = progress::load(&self.bus, &self.id, (topic, name), &member.cluster).await?;
+        let mut known = member.books.load(topic).await?;
         let start = self.topics.get(topic).map_or(Start::Earliest, |(_, start)| *start);
         let begun = loop {
             let from = known.iter().map(|(partition, position)| (*partition, position.low)).collect();
@@ -311,39 +306,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Stores what has ended: outcomes and dead letters first, then the positions that cover them.
-    /// Keeps trying while Kafka is away; meanwhile nothing new is sent.
+    /// Stores what has ended, and how far each partition has got. Keeps trying while Kafka is away;
+    /// meanwhile nothing new is sent.
     async fn store(&mut self, member: &mut Member, stop: &Stop) -> Result<(), DeliverError> {
         member.stored_at = Instant::now();
         let (statement, positions) = self.flow.state(self.clock.now());
-        let lows = positions.iter().map(|position| (position.place, position.low)).collect::<Vec<_>>();
-        let records = positions.into_iter().map(|position| {
-            let topic = member.names.get(position.place.topic).map_or("", String::as_str);
-            progress::record(&self.id, topic, &member.cluster, position)
-        });
-        let records = records.collect::<Vec<_>>();
-        let workspace = self.bus.workspace();
-        let store = async || {
-            let Statement { outcomes, dead_letters } = &statement;
-            publish(&self.publisher, &DEAD_LETTERS.of(workspace), dead_letters).await?;
-            publish(&self.publisher, &OUTCOMES.of(workspace), outcomes).await?;
-            crash_point("deliver-before-progress");
-            publish(&self.publisher, &PROGRESS.of(workspace), &records).await
-        };
-        crash_point("deliver-before-outcomes");
         let patience = ExponentialBuilder::new().with_jitter().without_max_times();
+        let store = || member.books.store(&statement, &positions);
         let stored = store.retry(patience).when(BusError::is_retryable).notify(|error, _| {
-            let text = format!("outcomes cannot be stored, so nothing is sent: {error}");
             tracing::warn!(destination = %self.id, %error, "outcomes cannot be stored; trying again");
-            self.health.not_ready(text);
+            self.health.not_ready(format!("outcomes cannot be stored, so nothing is sent: {error}"));
         });
-        let stored = tokio::select! {
-            stored = stored => stored,
+        tokio::select! {
+            stored = stored => stored.map_err(|source| self.failed(source))?,
             // The statement is lost with the process; its items are repeated.
             () = stopped_for(stop, self.drain) => return Ok(()),
-        };
-        stored.map_err(|source| self.failed(source))?;
-        member.lows.extend(lows);
+        }
+        member.lows.extend(positions.iter().map(|position| (position.place, position.low)));
         Ok(())
     }
 
@@ -419,21 +398,8 @@ impl Engine {
     }
 
     fn failed(&self, source: BusError) -> DeliverError {
-        progress::failed(&self.id, source)
+        DeliverError::Bus { destination: self.id.clone(), source }
     }
-}
-
-/// Publishes nothing where there is nothing.
-async fn publish<M: millrace_event_model::wire::Message>(
-    publisher: &Publisher,
-    topic: &millrace_event_model::topics::TopicName<M>,
-    messages: &[M],
-) -> Result<(), BusError> {
-    if messages.is_empty() {
-        return Ok(());
-    }
-    let _acked = publisher.publish(topic, messages).await?;
-    Ok(())
 }
 
 /// Returns a while after the stop.

@@ -32,6 +32,9 @@ const RECENT_IDS: usize = 400_000;
 /// topic's order makes it the newest in all but odd cases.
 const RECENT_ROWS: usize = 200_000;
 
+/// A statement of so many items is long enough: it is all in memory.
+const MAX_STATEMENT: usize = 5_000;
+
 /// An item on its way: where it came from. A ticket of a partition that was given up since, even if it
 /// came back, is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub(crate) struct Flow {
     /// The partition that was served last, so that all get their turn.
     served: Option<Place>,
     bytes: usize,
+    /// Items that were sent and have ended since the last statement: a crash would repeat them.
+    unstored: usize,
     /// By source and message id: where it was seen first.
     seen: Recent<[u8; 16], (Place, i64)>,
     /// By row: the newest run.
@@ -88,6 +93,7 @@ impl Flow {
             ownerships: 0,
             served: None,
             bytes: 0,
+            unstored: 0,
             seen: Recent::new(DUPLICATE_WINDOW, RECENT_IDS),
             runs: Recent::new(DUPLICATE_WINDOW, RECENT_ROWS),
             gate: Gate::new(probe_every),
@@ -142,7 +148,7 @@ impl Flow {
             return 0;
         }
         let active = self.unfinished() - self.parked();
-        self.bounds.active.saturating_sub(active)
+        self.bounds.active.saturating_sub(active + self.unstored)
     }
 
     /// Items that have not ended.
@@ -335,18 +341,21 @@ impl Flow {
         let Some(pending) = owned.window.finish(offset) else { return };
         owned.dirty = true;
         self.bytes -= pending.bytes;
+        self.unstored += usize::from(pending.attempts.count() > 0);
         self.metrics.ended(&end);
         self.ledger.ended((place, offset), &pending.subject, end, pending.attempts.count(), now);
     }
 
-    /// How many items have ended since the last statement.
-    pub(crate) fn ended(&self) -> usize {
-        self.ledger.len()
+    /// Whether a statement is due before its time: half the window is taken by what was sent and is not
+    /// stored, or there is much to say.
+    pub(crate) fn must_state(&self) -> bool {
+        self.unstored > self.bounds.active / 2 || self.ledger.len() >= MAX_STATEMENT
     }
 
     /// What has ended since the last time, and the positions that cover it. The statement is to be stored
     /// before the positions.
     pub(crate) fn state(&mut self, now: DateTime<Utc>) -> (Statement, Vec<Position>) {
+        self.unstored = 0;
         let mut positions = Vec::new();
         for (place, owned) in &mut self.owned {
             if std::mem::take(&mut owned.dirty) {

@@ -4,7 +4,7 @@
 //! another. The engine is an edge around a pure state, `flow`: what was read goes in (`admit`), waits its
 //! turn behind others of its key (`window`), is sent while the destination is open (`gate`), is tried
 //! again or given up (`backoff`), and ends in the books (`ledger`). What is stored, in which order, and what a
-//! crash then repeats is the text of `engine`; where a new owner goes on is the text of `progress`.
+//! crash then repeats, is the text of `books`.
 //!
 //! Promises: at least once, in order per key, each item under a stable idempotency key. Nothing waits
 //! behind another key, but that what is unfinished is bounded ([`Bounds`]); at a bound the destination
@@ -15,6 +15,7 @@
 
 mod admit;
 mod backoff;
+mod books;
 mod engine;
 mod error;
 mod flow;

@@ -18,8 +18,7 @@ pub struct Options {
     /// A name of this process that stays over restarts and that no other process has: with it, a restart
     /// is no rebalance. `None` joins anew each time.
     pub instance: Option<String>,
-    /// How often outcomes and resume state are stored. A crash repeats what was delivered since, at most
-    /// [`Bounds::active`] items.
+    /// How often outcomes and resume state are stored, at least.
     pub store_every: Duration,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
@@ -61,7 +60,8 @@ pub struct EventConnection {
 /// in Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Items that are in flight or wait for their turn: the window, and the most that a crash repeats.
+    /// The window: items that wait for their turn, are in flight, or have ended and are not stored yet. It
+    /// is the most that a crash repeats.
     pub active: usize,
     /// Items that wait for keys that fail.
     pub parked: usize,

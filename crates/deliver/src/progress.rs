@@ -1,16 +1,5 @@
-//! The resume state in the compacted topic `progress`.
-//!
-//! The consumer group divides partitions between processes and nothing more: where an owner goes on is
-//! said by one record for each destination, topic and partition. It is written after the outcomes that it
-//! covers are acked, so a crash in between repeats items and their outcomes, and loses neither.
+//! How far a partition has got: pure.
 
-use std::collections::BTreeMap;
-
-use millrace_bus::{Bus, BusError};
-use millrace_event_model::topics::PROGRESS;
-use millrace_event_model::{DestinationId, Progress};
-
-use crate::DeliverError;
 use crate::ledger::Place;
 
 /// How far a partition has got: everything below `low` is done, and so are the ranges of `done` above it.
@@ -19,53 +8,6 @@ pub(crate) struct Position {
     pub(crate) place: Place,
     pub(crate) low: i64,
     pub(crate) done: Vec<(i64, i64)>,
-}
-
-/// The positions of a topic, where there are any, by partition.
-pub(crate) async fn load(
-    bus: &Bus,
-    destination: &DestinationId,
-    (topic, name): (usize, &str),
-    cluster: &str,
-) -> Result<BTreeMap<i32, Position>, DeliverError> {
-    let records = bus.read_all(&PROGRESS.of(bus.workspace())).await;
-    let records = records.map_err(|source| failed(destination, source))?;
-    let mut positions = BTreeMap::new();
-    // In the order in which they were written: the last word counts. What cannot be read was written by a
-    // newer version for itself; a tombstone among them.
-    for progress in records.into_iter().filter_map(|record| record.message.ok()) {
-        if progress.destination != *destination || progress.topic != name {
-            continue;
-        }
-        if progress.cluster != cluster {
-            return Err(DeliverError::OtherCluster {
-                destination: destination.clone(),
-                topic: name.to_owned(),
-                stored: progress.cluster,
-                found: cluster.to_owned(),
-            });
-        }
-        let place = Place { topic, partition: progress.partition };
-        positions.insert(progress.partition, Position { place, low: progress.low, done: progress.done });
-    }
-    Ok(positions)
-}
-
-/// The record of a position.
-pub(crate) fn record(
-    destination: &DestinationId,
-    topic: &str,
-    cluster: &str,
-    position: Position,
-) -> Progress {
-    Progress {
-        destination: destination.clone(),
-        topic: topic.to_owned(),
-        partition: position.place.partition,
-        cluster: cluster.to_owned(),
-        low: position.low,
-        done: position.done,
-    }
 }
 
 impl Position {
@@ -85,10 +27,6 @@ impl Position {
         self.low = low.max(self.low);
         lost
     }
-}
-
-pub(crate) fn failed(destination: &DestinationId, source: BusError) -> DeliverError {
-    DeliverError::Bus { destination: destination.clone(), source }
 }
 
 #[cfg(test)]

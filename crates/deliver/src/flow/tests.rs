@@ -237,7 +237,22 @@ fn bodies_are_bounded_by_their_bytes() {
     assert_eq!(flow.room(), 0);
     let sent = send(&mut flow, 0);
     flow.sent(sent[0], ItemOutcome::Delivered, at(0));
+    flow.state(at(0));
     assert_eq!(flow.room(), 8);
+}
+
+#[test]
+fn what_is_not_stored_takes_room_since_a_crash_would_repeat_it() {
+    let mut flow = flow();
+    for offset in 0..8 {
+        read(&mut flow, offset, event(offset, offset as u8));
+    }
+    for ticket in send(&mut flow, 0) {
+        flow.sent(ticket, ItemOutcome::Delivered, at(0));
+    }
+    assert_eq!((flow.unfinished(), flow.room(), flow.must_state()), (0, 0, true));
+    flow.state(at(0));
+    assert_eq!((flow.room(), flow.must_state()), (8, false));
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! What a stop and a crash leave behind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::receiver::{Answer, Receiver};
+use crate::stack::{Stack, patient, small, until};
+
+fn times(bodies: Vec<String>) -> BTreeMap<String, usize> {
+    let mut times = BTreeMap::new();
+    for body in bodies {
+        *times.entry(body).or_default() += 1;
+    }
+    times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_repeats_at_most_the_window() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::start(|_, _| Answer::Slow(Duration::from_millis(3))).await;
+    let names = stack.publish_many(40, 25).await;
+    let window = small().active;
+    let mut crashes = 0;
+    while crashes < 4 {
+        let before = receiver.requests().len();
+        let stage = stack.stage_with(receiver.destination(), |hook| hook.bounds = small());
+        until("it gets on", async || receiver.requests().len() >= before + 150).await;
+        stage.kill().await;
+        crashes += 1;
+    }
+    let stage = stack.stage_with(receiver.destination(), |hook| hook.bounds = small());
+    until("all are in the books", async || stack.books().await.len() == names.len()).await;
+    stage.stop().await;
+
+    let times = times(receiver.bodies());
+    assert_eq!(times.len(), names.len(), "nothing is lost");
+    let repeats = times.values().map(|times| times - 1).sum::<usize>();
+    assert!(repeats <= crashes * window, "{repeats} repeats after {crashes} crashes");
+    for request in receiver.requests() {
+        assert_eq!(request.id, stack.event("", &request.body).idempotency_key());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_repeats_nothing() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::start(|_, _| Answer::Slow(Duration::from_millis(20))).await;
+    let names = stack.publish_many(30, 10).await;
+    for rounds in 1..4 {
+        let stage = stack.stage(receiver.destination());
+        until("it gets on", async || receiver.requests().len() >= rounds * 60).await;
+        stage.stop().await;
+    }
+    let stage = stack.stage(receiver.destination());
+    until("all arrive", async || stack.books().await.len() == names.len()).await;
+    stage.stop().await;
+    assert!(times(receiver.bodies()).values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_beyond_a_failing_key_is_not_sent_again() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::start(|body, _| match body {
+        "p0-0" => Answer::Status(503),
+        _ => Answer::Status(200),
+    })
+    .await;
+    let names = stack.publish_many(10, 10).await;
+    let stage = stack.stage_with(receiver.destination(), |hook| hook.retry = patient());
+    until("the others are in the books", async || stack.books().await.len() == names.len() - 10).await;
+    until("the progress covers them", async || {
+        let progress = stack.progress().await;
+        let done = progress.values().flat_map(|p| &p.done).map(|(start, end)| end - start).sum::<i64>();
+        done + progress.values().map(|p| p.low).sum::<i64>() == names.len() as i64 - 10
+    })
+    .await;
+    stage.kill().await;
+
+    // The group's own offset was never committed, or stands at the failing item: the progress counts.
+    receiver.now_answers(|_, _| Answer::Status(200));
+    let stage = stack.stage(receiver.destination());
+    until("all are in the books", async || stack.books().await.len() == names.len()).await;
+    stage.stop().await;
+    let times = times(receiver.bodies());
+    assert!(times.iter().all(|(body, times)| body == "p0-0" || *times == 1), "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_at_the_latest_does_not_jump_with_a_restart() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::willing().await;
+    stack.publish(&[stack.event("a", "before")]).await;
+    let latest = |hook: &mut millrace_deliver::DestinationOptions| {
+        hook.connections[0].start = millrace_deliver::Start::Latest;
+    };
+    let stage = stack.stage_with(receiver.destination(), latest);
+    until("it knows where it is", async || stack.progress().await.len() == 12).await;
+    stage.kill().await;
+    stack.publish(&[stack.event("a", "between")]).await;
+    let stage = stack.stage_with(receiver.destination(), latest);
+    until("it arrives", async || receiver.requests().len() == 1).await;
+    stage.stop().await;
+    assert_eq!(receiver.bodies(), ["between"]);
+}
