@@ -132,8 +132,11 @@ fn start_logs(global: &Global, otherwise: &str) -> Result<(), Failure> {
     };
     let filter = match &global.log {
         Some(filter) => filter.clone(),
-        // The client library repeats each connection error at error level; the stages say it once.
-        None => format!("{otherwise},librdkafka=off,rdkafka=off,nisshi=warn"),
+        // The client library repeats each connection error at error level; the stages say it once. The
+        // lake's libraries tell every snapshot at info.
+        None => format!(
+            "{otherwise},librdkafka=off,rdkafka=off,nisshi=warn,buoyant_kernel=warn,deltalake_core=warn,datafusion=warn"
+        ),
     };
     telemetry::init_logs(format, &filter).map_err(|error| Failure::Usage(error.to_string()))
 }

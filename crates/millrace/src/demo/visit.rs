@@ -163,14 +163,14 @@ impl<'i> Visit<'i> {
             Ok(settled.then_some(books))
         })
         .await?;
-        let mut tables = Vec::new();
-        let sql = "SELECT table_schema, table_name FROM information_schema.tables \
-                   WHERE table_schema IN ('web', 'crm') ORDER BY 1 DESC, 2";
-        for row in self.query(sql, 200).await?.1 {
-            let table = format!("{}.{}", text(&row, "table_schema"), text(&row, "table_name"));
-            let rows = self.query(&format!("SELECT count(*) AS n FROM {table}"), 1).await?.1;
-            tables.push((table, rows.first().and_then(|row| row["n"].as_u64()).unwrap_or_default()));
-        }
+        // A full refresh is loaded first and swapped in when it is complete.
+        let tables = until("every full refresh is swapped in", || async {
+            let tables = self.tables().await?;
+            let rows: u64 =
+                tables.iter().filter(|(name, _)| name.starts_with("crm.")).map(|(_, rows)| rows).sum();
+            Ok((rows == records).then_some(tables))
+        })
+        .await?;
         let mut in_the_clear = 0;
         for (table, _) in &tables {
             let rows = self.query(&format!("SELECT * FROM {table}"), 10_000).await?.1;
@@ -199,6 +199,18 @@ impl<'i> Visit<'i> {
             shown.push((title.to_owned(), columns, rows));
         }
         Ok(Loaded { books, received, tables, shown, in_the_clear })
+    }
+
+    async fn tables(&self) -> Result<Vec<(String, u64)>, Failure> {
+        let sql = "SELECT table_schema, table_name FROM information_schema.tables \
+                   WHERE table_schema IN ('web', 'crm') ORDER BY 1 DESC, 2";
+        let mut tables = Vec::new();
+        for row in self.query(sql, 200).await?.1 {
+            let table = format!("{}.{}", text(&row, "table_schema"), text(&row, "table_name"));
+            let rows = self.query(&format!("SELECT count(*) AS n FROM {table}"), 1).await?.1;
+            tables.push((table, rows.first().and_then(|row| row["n"].as_u64()).unwrap_or_default()));
+        }
+        Ok(tables)
     }
 
     async fn books(&self) -> BTreeMap<(String, String), u64> {
