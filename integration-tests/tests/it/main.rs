@@ -11,4 +11,8 @@
 )]
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod demo;
+mod http;
+mod stack;
 mod tidy;
+mod track_to_warehouse;

@@ -1,0 +1,59 @@
+//! A small HTTP client over reqwest for the tests: one call, one answer.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::stack::WRITE_KEY;
+
+/// A client with a runtime of its own, so that tests read from top to bottom.
+pub(crate) struct Http {
+    runtime: Runtime,
+    client: reqwest::Client,
+}
+
+/// Status, headers and body.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) body: String,
+}
+
+impl Http {
+    pub(crate) fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { runtime, client: reqwest::Client::new() }
+    }
+
+    /// Sends an event or a batch with the tests' write key.
+    pub(crate) fn event(&self, ingest: &str, path: &str, body: &Value) -> Answer {
+        self.post(&format!("{ingest}{path}"), WRITE_KEY, body.to_string().into_bytes()).unwrap()
+    }
+
+    /// Posts bytes; `None` when nobody answers.
+    pub(crate) fn post(&self, url: &str, write_key: &str, body: Vec<u8>) -> Option<Answer> {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{write_key}:")));
+        let request = self.client.post(url).header("authorization", basic).body(body);
+        self.runtime.block_on(async {
+            let response = request.send().await.ok()?;
+            let status = response.status().as_u16();
+            let retry_after = response
+                .headers()
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned);
+            Some(Answer { status, retry_after, body: response.text().await.unwrap_or_default() })
+        })
+    }
+
+    pub(crate) fn get(&self, url: &str) -> Option<Answer> {
+        self.runtime.block_on(async {
+            let response = self.client.get(url).send().await.ok()?;
+            let status = response.status().as_u16();
+            Some(Answer { status, retry_after: None, body: response.text().await.unwrap_or_default() })
+        })
+    }
+}
