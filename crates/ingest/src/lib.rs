@@ -1,1 +1,31 @@
-//! Placeholder doc, replaced by the first slice.
+//! The door: HTTP events in, the topic `events.<lane>` out, in the protocol of RudderStack's gateway.
+//!
+//! A request is authenticated by write key, read within bounds, split into its events, put through its
+//! source's privacy policy and published; the answer is 200 `ok` when **all** its events are on all
+//! in-sync replicas, and not before. Whatever is only temporarily wrong is 503 with `Retry-After`, never
+//! a 4xx, since every SDK drops events on 4xx.
+//!
+//! What the server decides about an event (type, message id, rudderId, times, address) goes into the
+//! record's headers. The value is the client's JSON, byte for byte but for what the policy replaced.
+//!
+//! Invariants: nothing that the policy would mask leaves this process unmasked, in no topic and no log
+//! line. No JSON tree is built. Memory is bounded: requests, their bytes after inflating and the
+//! producer's queue each have a limit, and beyond it the answer is 503.
+//!
+//! Reading order: `service.rs` (one request from accept to answer), `envelope.rs` (bytes to events, pure),
+//! `error.rs` (every refusal with its status and text).
+
+mod auth;
+mod body;
+mod broker;
+mod envelope;
+mod error;
+mod http;
+mod identity;
+mod metrics;
+mod options;
+mod service;
+
+pub use error::IngestError;
+pub use options::{Limits, Options, SourceOptions};
+pub use service::Service;

@@ -1,0 +1,167 @@
+//! Reading a request's body within bounds, plain or gzip.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
+use futures::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::Refusal;
+
+/// Permits of the budget are counted in these.
+const BUDGET_UNIT: usize = 1024;
+
+/// How much is inflated at a time: a bomb is noticed one piece after the limit.
+const INFLATE_STEP: usize = 64 * 1024;
+
+/// The bytes of all bodies under way.
+#[derive(Clone)]
+pub(crate) struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / BUDGET_UNIT)))
+    }
+
+    pub(crate) fn share(&self) -> Share {
+        Share { budget: Arc::clone(&self.0), held: None, bytes: 0 }
+    }
+}
+
+/// One request's part of the budget; given back when dropped.
+pub(crate) struct Share {
+    budget: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Share {
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.bytes += bytes;
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = self.bytes.div_ceil(BUDGET_UNIT).saturating_sub(held);
+        if missing == 0 {
+            return Ok(());
+        }
+        let missing = u32::try_from(missing).map_err(|_| Refusal::TooLarge)?;
+        let more =
+            Arc::clone(&self.budget).try_acquire_many_owned(missing).map_err(|_| Refusal::Overloaded)?;
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// Whether the body is gzip. Other encodings are not known here, as they are not to RudderStack.
+pub(crate) fn is_gzip(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
+}
+
+/// The body as it was sent. Content-Type is never looked at: SDKs send JSON under any.
+pub(crate) async fn receive(body: Body, limit: usize, share: &mut Share) -> Result<Bytes, Refusal> {
+    let mut chunks = body.into_data_stream();
+    let Some(first) = chunks.next().await else { return Ok(Bytes::new()) };
+    let first = first.map_err(|_| Refusal::UnreadableBody)?;
+    admit(0, first.len(), limit, share)?;
+    let Some(second) = chunks.next().await else { return Ok(first) };
+    let mut whole = BytesMut::from(first);
+    let mut next = Some(second);
+    while let Some(chunk) = next {
+        let chunk = chunk.map_err(|_| Refusal::UnreadableBody)?;
+        admit(whole.len(), chunk.len(), limit, share)?;
+        whole.extend_from_slice(&chunk);
+        next = chunks.next().await;
+    }
+    Ok(whole.freeze())
+}
+
+fn admit(have: usize, more: usize, limit: usize, share: &mut Share) -> Result<(), Refusal> {
+    if have + more > limit {
+        return Err(Refusal::TooLarge);
+    }
+    share.grow(more)
+}
+
+/// Inflates, as far as the limit: a bomb costs no more than a body that is just allowed.
+pub(crate) fn inflate(compressed: &[u8], limit: usize, share: &mut Share) -> Result<Bytes, Refusal> {
+    let mut decoder = MultiGzDecoder::new(compressed);
+    let mut plain = Vec::new();
+    loop {
+        let before = plain.len();
+        let step = INFLATE_STEP.min(limit + 1 - before) as u64;
+        decoder.by_ref().take(step).read_to_end(&mut plain).map_err(|_| Refusal::UnreadableBody)?;
+        let read = plain.len() - before;
+        if read == 0 {
+            return Ok(plain.into());
+        }
+        admit(before, read, limit, share)?;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn ample() -> Share {
+        Budget::new(64 * 1024 * 1024).share()
+    }
+
+    #[test]
+    fn what_was_deflated_comes_back_up_to_the_limit() {
+        let plain = vec![b'x'; 200_000];
+        assert_eq!(inflate(&gzip(&plain), 200_000, &mut ample()).unwrap(), plain);
+        assert_eq!(inflate(&gzip(&plain), 199_999, &mut ample()), Err(Refusal::TooLarge));
+        let members = [gzip(b"{\"a\":"), gzip(b"1}")].concat();
+        assert_eq!(inflate(&members, 100, &mut ample()).unwrap(), &b"{\"a\":1}"[..]);
+    }
+
+    #[test]
+    fn a_bomb_costs_no_more_than_the_limit() {
+        let bomb = gzip(&vec![0; 50_000_000]);
+        assert!(bomb.len() < 100_000);
+        let mut share = ample();
+        assert_eq!(inflate(&bomb, 100_000, &mut share), Err(Refusal::TooLarge));
+        assert!(share.bytes <= 100_001, "{}", share.bytes);
+    }
+
+    #[test]
+    fn what_is_not_gzip_is_unreadable() {
+        for bad in [&b"not gzip"[..], b"", b"\x1f\x8b", &gzip(b"cut")[..15]] {
+            assert_eq!(inflate(bad, 100, &mut ample()), Err(Refusal::UnreadableBody), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_takes_its_share_and_gives_it_back() {
+        let budget = Budget::new(4096);
+        let mut first = budget.share();
+        assert_eq!(receive(Body::from(vec![1; 3000]), 9000, &mut first).await.unwrap().len(), 3000);
+        let mut second = budget.share();
+        assert_eq!(receive(Body::from(vec![1; 3000]), 9000, &mut second).await, Err(Refusal::Overloaded));
+        drop(first);
+        let mut third = budget.share();
+        assert!(receive(Body::from(vec![1; 3000]), 9000, &mut third).await.is_ok());
+        assert_eq!(
+            receive(Body::from(vec![1; 3000]), 2999, &mut budget.share()).await,
+            Err(Refusal::TooLarge)
+        );
+    }
+}

@@ -1,0 +1,210 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use millrace_event_model::topics::EVENTS;
+use millrace_event_model::{Lane, Workspace};
+use millrace_privacy::{HashKey, Policy, Scanner};
+use proptest::prelude::*;
+
+use super::*;
+
+const GENERATED: Uuid = Uuid::from_u128(7);
+
+fn source(scanner: Option<Scanner>) -> Source {
+    let workspace: Workspace = "acme".parse().unwrap();
+    Source {
+        id: "web".parse().unwrap(),
+        enabled: true,
+        topic: EVENTS.lane(&workspace, &Lane::main()),
+        policy_version: scanner.as_ref().map(|scanner| scanner.policy().version("strict")),
+        scanner,
+    }
+}
+
+fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<Event>, Refusal> {
+    let limits = Limits { event_bytes: 2000, events_per_request: 50, ..Limits::default() };
+    let envelope = Envelope {
+        shape,
+        source: &source(scanner),
+        limits: &limits,
+        keys: &KeyHasher::new(&[1; 32]),
+        received_at: DateTime::UNIX_EPOCH,
+        address: "203.0.113.7",
+        traceparent: None,
+    };
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    envelope.open(&body, || GENERATED).map(|opened| opened.events)
+}
+
+fn open(shape: Shape, body: &str) -> Result<Vec<Event>, Refusal> {
+    open_with(shape, None, body)
+}
+
+fn strict() -> Option<Scanner> {
+    Some(Scanner::new(Policy::mask_all(), HashKey::derive(&[1; 32])))
+}
+
+const TRACK: Shape = Shape::Single(EventType::Track);
+
+#[test]
+fn each_malformed_body_has_its_refusal() {
+    let too_large = format!(r#"{{"userId":"u","x":"{}"}}"#, "y".repeat(2000));
+    let too_many = format!(r#"{{"batch":[{}]}}"#, vec![r#"{"userId":"u"}"#; 51].join(","));
+    for (shape, body, refusal) in [
+        (TRACK, "", Refusal::InvalidJson),
+        (TRACK, "not-json", Refusal::InvalidJson),
+        (TRACK, r#"{"userId":"u"} x"#, Refusal::InvalidJson),
+        (TRACK, r#"{"userId":"u""#, Refusal::InvalidJson),
+        (TRACK, "[]", Refusal::NotAnEvent),
+        (TRACK, "12", Refusal::NotAnEvent),
+        (TRACK, "null", Refusal::NotAnEvent),
+        (TRACK, r#""text""#, Refusal::NotAnEvent),
+        (TRACK, "{}", Refusal::NoIdentity),
+        (TRACK, r#"{"userId":"","anonymousId":null}"#, Refusal::NoIdentity),
+        (TRACK, r#"{"userId":" \u200b "}"#, Refusal::NoIdentity),
+        (TRACK, &too_large, Refusal::TooLarge),
+        (Shape::Batch, "", Refusal::InvalidJson),
+        (Shape::Batch, "{}", Refusal::EmptyBatch),
+        (Shape::Batch, "[]", Refusal::EmptyBatch),
+        (Shape::Batch, r#"{"batch":[]}"#, Refusal::EmptyBatch),
+        (Shape::Batch, r#"{"batch":null}"#, Refusal::EmptyBatch),
+        (Shape::Batch, r#"{"batch":[1]}"#, Refusal::NotAnEvent),
+        (Shape::Batch, r#"{"batch":"x"}"#, Refusal::NotAnEvent),
+        (Shape::Batch, r#"{"batch":[[{"userId":"u"}]]}"#, Refusal::NotAnEvent),
+        (Shape::Batch, r#"{"batch":[{"userId":"u"},{"type":"track"}]}"#, Refusal::NoIdentity),
+        (Shape::Batch, &too_many, Refusal::TooLarge),
+    ] {
+        assert_eq!(open(shape, body).map(|events| events.len()), Err(refusal), "{body}");
+    }
+}
+
+#[test]
+fn an_identity_is_any_value_that_is_not_blank() {
+    for body in [
+        r#"{"userId":"u"}"#,
+        r#"{"anonymousId":"a"}"#,
+        r#"{"userId":12}"#,
+        r#"{"userId":"","anonymousId":false}"#,
+        r#"{"batch":[{"type":"record"},{"type":"extract"}]}"#,
+    ] {
+        let shape = if body.contains("batch") { Shape::Batch } else { TRACK };
+        assert!(open(shape, body).is_ok(), "{body}");
+    }
+    let as_number = open(TRACK, r#"{"userId":12}"#).unwrap();
+    let as_text = open(TRACK, r#"{"userId":"12"}"#).unwrap();
+    assert_eq!(as_number[0].rudder_id, as_text[0].rudder_id);
+    assert_eq!(as_number[0].key, as_text[0].key);
+}
+
+#[test]
+fn the_path_says_the_type_of_one_event_and_each_event_of_a_batch_its_own() {
+    let types = |shape, body| -> Vec<String> {
+        open(shape, body).unwrap().into_iter().map(|event| event.event_type).collect()
+    };
+    assert_eq!(types(TRACK, r#"{"userId":"u","type":"page"}"#), ["track"]);
+    let batch = r#"{"batch":[{"userId":"u","type":"page"},{"userId":"u","type":"Track"},{"userId":"u","type":"Own Kind"},{"userId":"u"}]}"#;
+    assert_eq!(types(Shape::Batch, batch), ["page", "track", "Own Kind", ""]);
+}
+
+#[test]
+fn a_message_id_is_the_clients_or_made() {
+    for (sent, kept) in [
+        (r#""m-1""#, Some("m-1")),
+        (r#"" m\u200b-1 ""#, Some("m-1")),
+        (r#""""#, None),
+        (r#"" \u00a0 ""#, None),
+        ("12", None),
+        ("null", None),
+    ] {
+        let events = open(TRACK, &format!(r#"{{"userId":"u","messageId":{sent}}}"#)).unwrap();
+        let expected = kept.map_or(GENERATED.to_string(), str::to_owned);
+        assert_eq!(events[0].message_id.as_str(), expected, "{sent}");
+    }
+}
+
+#[test]
+fn a_batchs_sent_at_fills_only_events_that_have_none() {
+    let body = r#"{"sentAt":"2026-11-24T20:37:16Z","batch":[{"userId":"u"},{"userId":"u","sentAt":"2026-01-01"},{"userId":"u","sentAt":null}]}"#;
+    let sent_at: Vec<Option<String>> =
+        open(Shape::Batch, body).unwrap().into_iter().map(|event| event.sent_at).collect();
+    let batch = Some("2026-11-24T20:37:16Z".to_owned());
+    assert_eq!(sent_at, [batch.clone(), None, batch]);
+    let single = open(TRACK, r#"{"userId":"u","sentAt":"2026-11-24T20:37:16Z"}"#).unwrap();
+    assert_eq!(single[0].sent_at, None, "the event has its own");
+    let odd = open(Shape::Batch, r#"{"sentAt":1764000000,"batch":[{"userId":"u"}]}"#).unwrap();
+    assert_eq!(odd[0].sent_at, None);
+}
+
+#[test]
+fn the_address_is_under_the_policy_and_the_bodys_own_stands() {
+    let event = |scanner, body| open_with(TRACK, scanner, body).unwrap().remove(0);
+    assert_eq!(event(None, r#"{"userId":"u"}"#).request_ip.as_deref(), Some("203.0.113.7"));
+    assert_eq!(event(strict(), r#"{"userId":"u"}"#).request_ip.as_deref(), Some("203.0.113.0"));
+    let own = event(strict(), r#"{"userId":"u","request_ip":"198.51.100.9"}"#);
+    assert_eq!(own.request_ip, None);
+    assert_eq!(own.body, r#"{"userId":"u","request_ip":"198.51.100.0"}"#);
+}
+
+#[test]
+fn no_header_carries_what_the_policy_masks() {
+    let body = r#"{"sentAt":"jane@example.com","batch":[{"userId":"u","type":"of jane@example.com"}]}"#;
+    let event = open_with(Shape::Batch, strict(), body).unwrap().remove(0);
+    assert_eq!(event.event_type, "of j***@e***.com");
+    assert_eq!(event.sent_at.as_deref(), Some("j***@e***.com"));
+    assert!(event.policy.unwrap().starts_with("strict@"));
+}
+
+#[test]
+fn an_event_too_deep_to_read_is_refused_for_good() {
+    let deep = format!(r#"{{"userId":"u","x":{}{}}}"#, "[".repeat(300), "]".repeat(300));
+    assert_eq!(open_with(TRACK, strict(), &deep).unwrap_err(), Refusal::InvalidJson);
+}
+
+#[test]
+fn of_a_field_that_stands_twice_the_last_counts() {
+    let event =
+        open(TRACK, r#"{"userId":"a","messageId":"1","user\u0049d":"b","messageId":"2"}"#).unwrap().remove(0);
+    assert_eq!(event.rudder_id, rudder_id("b", ""));
+    assert_eq!(event.message_id.as_str(), "2");
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        any::<String>().prop_map(serde_json::Value::from),
+        any::<f64>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        Just(serde_json::Value::Null),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::vec((any::<String>(), inner), 0..4)
+                .prop_map(|fields| serde_json::Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_goes_in_as_events_comes_out_byte_for_byte(
+        payloads in prop::collection::vec(json(), 1..6),
+        space in "[ \n\t]{0,3}",
+        context in json(),
+    ) {
+        let events: Vec<String> =
+            payloads.iter().map(|json| format!("{{{space}\"userId\" :\"u\",{space}\"properties\":{json}}}")).collect();
+        let body = format!("{{\"context\":{context},\"batch\":{space}[{}{space}]}}", events.join(&format!("{space},")));
+        let opened = open(Shape::Batch, &body);
+        if events.iter().all(|event| event.len() <= 2000) {
+            let bodies: Vec<Bytes> = opened.unwrap().into_iter().map(|event| event.body).collect();
+            prop_assert_eq!(bodies, events);
+        }
+    }
+
+    #[test]
+    fn no_body_makes_it_panic(body in any::<String>(), batch in any::<bool>()) {
+        let shape = if batch { Shape::Batch } else { TRACK };
+        let _ = open_with(shape, strict(), &body);
+    }
+}

@@ -1,0 +1,94 @@
+//! Every way in which a request is not accepted, with its answer; and why the stage cannot run.
+
+use axum::http::StatusCode;
+use millrace_bus::{BusError, ErrorKind};
+use millrace_event_model::SourceId;
+
+/// The stage cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// Two sources would answer to one key.
+    #[error("sources {0} and {1} have the same write key")]
+    SharedWriteKey(SourceId, SourceId),
+    /// The producer cannot be made.
+    #[error("cannot make the producer of ingest")]
+    Bus(#[source] BusError),
+    /// Accepting connections failed.
+    #[error("the listener of ingest failed")]
+    Listener(#[source] std::io::Error),
+    /// At the end, events were still on their way; none of them was answered with 200.
+    #[error("events were still on their way when ingest stopped")]
+    Drain(#[source] BusError),
+}
+
+/// A request that is not accepted. Nothing of it counts as received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    NoWriteKey,
+    UnknownWriteKey,
+    SourceDisabled,
+    UnreadableBody,
+    InvalidJson,
+    NotAnEvent,
+    NoIdentity,
+    EmptyBatch,
+    TooLarge,
+    /// The body did not arrive in time.
+    Slow,
+    /// One of the bounds on what is under way.
+    Overloaded,
+    /// The policy could not be applied. Passing the event on unmasked is not an answer.
+    Unmaskable,
+    /// Not all events were acked in time.
+    NotStored,
+}
+
+impl Refusal {
+    /// Status and body. The texts are RudderStack's where it has one: Android and iOS look for them.
+    /// None is JSON, since the Python SDK takes a JSON body for permission to retry a 4xx.
+    pub(crate) fn answer(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoWriteKey => (StatusCode::UNAUTHORIZED, "failed to read writekey from header"),
+            Self::UnknownWriteKey => (StatusCode::UNAUTHORIZED, "invalid write key"),
+            Self::SourceDisabled => (StatusCode::NOT_FOUND, "source is disabled"),
+            Self::UnreadableBody => (StatusCode::INTERNAL_SERVER_ERROR, "failed to read body from request"),
+            Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid json"),
+            Self::NotAnEvent => (StatusCode::BAD_REQUEST, "event is not a valid rudder event"),
+            Self::NoIdentity => (StatusCode::BAD_REQUEST, "request neither has anonymousId nor userId"),
+            Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty batch payload"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request size exceeds max limit"),
+            Self::Slow => (StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+            Self::Unmaskable => (StatusCode::SERVICE_UNAVAILABLE, "the privacy policy could not be applied"),
+            Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "the events could not be stored"),
+        }
+    }
+
+    /// The name in metrics and the log.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::NoWriteKey => "no_write_key",
+            Self::UnknownWriteKey => "unknown_write_key",
+            Self::SourceDisabled => "source_disabled",
+            Self::UnreadableBody => "unreadable_body",
+            Self::InvalidJson => "invalid_json",
+            Self::NotAnEvent => "not_an_event",
+            Self::NoIdentity => "no_identity",
+            Self::EmptyBatch => "empty_batch",
+            Self::TooLarge => "too_large",
+            Self::Slow => "slow_body",
+            Self::Overloaded => "overloaded",
+            Self::Unmaskable => "unmaskable",
+            Self::NotStored => "not_stored",
+        }
+    }
+
+    /// What a failed publish means for the client.
+    pub(crate) fn of_publish(error: &BusError) -> Self {
+        match error.kind() {
+            ErrorKind::Reject => Self::TooLarge,
+            ErrorKind::Retry | ErrorKind::Operator => Self::NotStored,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Answers and headers in the form of RudderStack's gateway, which is that of Go's `net/http`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+use crate::error::Refusal;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// When a client may come again: long enough for a broker to elect a leader.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// All events are stored. Two bytes, no newline.
+pub(crate) fn accepted() -> Response {
+    response(StatusCode::OK, TEXT, "ok")
+}
+
+pub(crate) fn refused(refusal: Refusal) -> Response {
+    let (status, text) = refusal.answer();
+    error(status, text)
+}
+
+pub(crate) fn not_found() -> Response {
+    error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// An error as Go's `http.Error` writes it. What is temporary says when to come again.
+pub(crate) fn error(status: StatusCode, text: &str) -> Response {
+    let mut response = response(status, TEXT, format!("{text}\n"));
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
+    }
+    response
+}
+
+pub(crate) fn text(body: &'static str) -> Response {
+    response(StatusCode::OK, TEXT, body)
+}
+
+pub(crate) fn json(body: &serde_json::Value) -> Response {
+    response(StatusCode::OK, JSON, body.to_string())
+}
+
+fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// An address has at most 45 characters; a header can be written by anybody.
+const MAX_ADDRESS_BYTES: usize = 64;
+
+/// The client's address: the first that a proxy names, else the peer.
+pub(crate) fn client_address(headers: &HeaderMap, peer: SocketAddr) -> String {
+    let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+    let first: String = forwarded
+        .and_then(|list| list.split(',').next())
+        .unwrap_or_default()
+        .chars()
+        .filter(|ch| !ch.is_whitespace())
+        .collect();
+    if first.is_empty() || first.len() > MAX_ADDRESS_BYTES {
+        return peer.ip().to_canonical().to_string();
+    }
+    first
+}
+
+/// W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`. Anything else is not passed on.
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    let lengths: Vec<usize> = value.split('-').map(str::len).collect();
+    let hexadecimal = value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    (lengths == [2, 32, 16, 2] && hexadecimal).then_some(value)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_who_the_first_proxy_saw() {
+        let peer: SocketAddr = "[::ffff:192.0.2.1]:5000".parse().unwrap();
+        for (forwarded, expected) in [
+            (None, "192.0.2.1"),
+            (Some(""), "192.0.2.1"),
+            (Some("203.0.113.7"), "203.0.113.7"),
+            (Some(" 203.0.113.7 , 10.0.0.1"), "203.0.113.7"),
+            (Some("2001:db8::1,10.0.0.1"), "2001:db8::1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = forwarded {
+                headers.insert("x-forwarded-for", value.parse().unwrap());
+            }
+            assert_eq!(client_address(&headers, peer), expected, "{forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_trace_context_is_passed_on() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for (value, passed) in
+            [(good, true), ("00-jane@example.com", false), ("", false), (&good[1..], false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", value.parse().unwrap());
+            assert_eq!(traceparent(&headers).is_some(), passed, "{value}");
+        }
+    }
+}

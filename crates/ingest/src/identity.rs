@@ -1,0 +1,100 @@
+//! Ids as RudderStack's gateway reads them: any JSON value, as text, without what cannot be seen.
+
+use serde_json::value::RawValue;
+
+/// The text of a value: a string's content, nothing for null, `12` for `12.0`, else the JSON itself.
+pub(crate) fn text(raw: &RawValue) -> String {
+    let json = raw.get();
+    match json.as_bytes().first() {
+        Some(b'"') => string(raw).unwrap_or_else(|| json.trim_matches('"').to_owned()),
+        Some(b'n') => String::new(),
+        Some(b'-' | b'0'..=b'9') => number(json),
+        _ => json.to_owned(),
+    }
+}
+
+/// The content of a string; nothing if the value is no string.
+pub(crate) fn string(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// [`text`] as it counts for telling people apart.
+pub(crate) fn id(raw: Option<&RawValue>) -> String {
+    raw.map(|raw| visible(&text(raw))).unwrap_or_default()
+}
+
+/// JSON libraries of some clients write whole numbers with a fraction or an exponent.
+fn number(json: &str) -> String {
+    /// Beyond this Go and JavaScript print an exponent.
+    const LARGEST_WRITTEN_OUT: f64 = 1e21;
+    if !json.contains(['.', 'e', 'E']) {
+        return json.to_owned();
+    }
+    match json.parse::<f64>() {
+        Ok(value) if value.fract() == 0.0 && value.abs() < LARGEST_WRITTEN_OUT => format!("{value:.0}"),
+        _ => json.to_owned(),
+    }
+}
+
+/// The text without characters that leave no mark, and without white space around it: a pasted
+/// zero-width space must not make another person.
+pub(crate) fn visible(text: &str) -> String {
+    let kept: String = text.chars().filter(|ch| !is_invisible(*ch)).collect();
+    kept.trim().to_owned()
+}
+
+/// Characters that fonts show as nothing: joiners, marks of direction, fillers, odd spaces.
+fn is_invisible(ch: char) -> bool {
+    matches!(
+        ch,
+        '\0' | '\t'
+            | '\u{a0}'
+            | '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180e}'
+            | '\u{2000}'..='\u{200f}'
+            | '\u{202a}'..='\u{202f}'
+            | '\u{205f}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3000}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{1d159}'
+            | '\u{1d173}'..='\u{1d17a}'
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_any_value_as_text() {
+        for (json, expected) in [
+            (r#""u1""#, "u1"),
+            (r#""  u1\n""#, "u1"),
+            (r#""\u200bu\u00ad1\ufeff""#, "u1"),
+            (r#""\u200b \t""#, ""),
+            (r#""\u30e6""#, "ユ"),
+            (r#""""#, ""),
+            ("null", ""),
+            ("12", "12"),
+            ("12.0", "12"),
+            ("1.2e1", "12"),
+            ("1.5", "1.5"),
+            ("123456789012345678901", "123456789012345678901"),
+            ("true", "true"),
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+            (r#""\ud800x""#, r"\ud800x"),
+        ] {
+            let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+            assert_eq!(id(Some(&raw)), expected, "{json}");
+        }
+        assert_eq!(id(None), "");
+    }
+}

@@ -1,0 +1,84 @@
+//! What the binary tells the stage.
+
+use std::time::Duration;
+
+use millrace_event_model::topics::MAX_EVENT_BYTES;
+use millrace_event_model::{Lane, SourceId};
+use millrace_privacy::Scanner;
+use millrace_service::Secret;
+use tokio::net::TcpListener;
+
+/// The stage's settings.
+#[derive(Debug)]
+pub struct Options {
+    /// Bound already, so that whoever asked for port 0 knows the port.
+    pub listener: TcpListener,
+    /// All sources of kind `http`.
+    pub sources: Vec<SourceOptions>,
+    /// What is too much.
+    pub limits: Limits,
+    /// Named by `/version`.
+    pub version: String,
+}
+
+/// One source of events.
+#[derive(Debug, Clone)]
+pub struct SourceOptions {
+    /// Its name in the config.
+    pub id: SourceId,
+    /// Two are valid while a key is being rotated.
+    pub write_keys: Vec<Secret>,
+    /// Off: its requests are answered with 404, and SDKs stop sending.
+    pub enabled: bool,
+    /// The topic that it writes to.
+    pub lane: Lane,
+    /// Its privacy policy; without one, everything is kept.
+    pub scanner: Option<Scanner>,
+    /// Names the policy in each event's header.
+    pub policy_version: Option<String>,
+}
+
+/// Bounds. What lies beyond is answered, never queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A request's body, as received and after inflating. More is 413.
+    pub body_bytes: usize,
+    /// One event. More is 413: the record would not fit the topic.
+    pub event_bytes: usize,
+    /// Events of one request. More is 413: a request that can never fit the producer's queue would be
+    /// retried for ever.
+    pub events_per_request: usize,
+    /// Requests under way at once. More are answered 503.
+    pub requests: usize,
+    /// Bytes of bodies under way at once, received and inflated together. More are answered 503.
+    pub bytes_in_flight: usize,
+    /// A body must have arrived after this long, else 503.
+    pub body_timeout: Duration,
+    /// The events of a request must be acked after this long, else 503.
+    pub ack_timeout: Duration,
+    /// Bytes waiting in the producer.
+    pub queue_bytes: usize,
+    /// How long events wait to share a batch to the broker: part of every request's time.
+    pub linger: Duration,
+    /// After the order to stop, requests under way have this long.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // RudderStack's 4000 KB.
+            body_bytes: 4_096_000,
+            event_bytes: MAX_EVENT_BYTES,
+            events_per_request: 10_000,
+            requests: 1024,
+            bytes_in_flight: 128 * 1024 * 1024,
+            body_timeout: Duration::from_secs(30),
+            // A client hears 503 within five seconds.
+            ack_timeout: Duration::from_secs(4),
+            queue_bytes: 64 * 1024 * 1024,
+            linger: Duration::from_millis(1),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The stage over real HTTP, before a real broker.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+mod away;
+mod corpus;
+mod requests;
+mod stack;
