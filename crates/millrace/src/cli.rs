@@ -104,6 +104,9 @@ pub(crate) enum Command {
         /// Also connect to Kafka, state, sources, warehouses and destinations.
         #[arg(long)]
         connect: bool,
+        /// Judge it as `dev` does: secrets may stand in the file.
+        #[arg(long)]
+        dev: bool,
     },
     /// Run SQL over a warehouse of the config.
     Query {

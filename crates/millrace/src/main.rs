@@ -94,9 +94,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 Some(only) => commands::once::sync(&args.place, only.as_deref(), output).await,
             }
         }
-        Command::Check { place, connect } => {
+        Command::Check { place, connect, dev } => {
             start_logs(&cli.global, quiet)?;
-            commands::check::run(&place, connect, output).await
+            commands::check::run(&place, connect, dev, output).await
         }
         Command::Query { place, warehouse, limit, sql } => {
             start_logs(&cli.global, quiet)?;

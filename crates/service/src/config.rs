@@ -320,11 +320,13 @@ pub fn parse(
     environment: &Environment<'_>,
     mode: Mode,
 ) -> Result<Config, ConfigErrors> {
-    let text: Arc<str> = Arc::from(text);
-    let fail = |errors| ConfigErrors::new(name, Arc::clone(&text), errors);
     let mut errors = Vec::new();
-    let mut root = Node::parse(&text).map_err(|error| fail(vec![error]))?;
-    root.interpolate(&text, environment, &mut errors);
+    // A file that is no YAML is shown as it stands: where its secrets are nobody can tell.
+    let mut root =
+        Node::parse(text).map_err(|error| ConfigErrors::new(name, Arc::from(text), vec![error]))?;
+    root.interpolate(text, environment, &mut errors);
+    let text: Arc<str> = Arc::from(secrets::hide(text, &root));
+    let fail = |errors| ConfigErrors::new(name, Arc::clone(&text), errors);
     let whole = root.clone();
     let file: Option<file::File> = de::read(&mut root, &mut errors);
     if mode == Mode::Service {

@@ -21,8 +21,8 @@ struct Answer {
 }
 
 /// `millrace check [--connect]`.
-pub(crate) async fn run(place: &Place, connect: bool, output: Output) -> Result<(), Failure> {
-    let mode = if place.config.is_some() { Mode::Service } else { Mode::Dev };
+pub(crate) async fn run(place: &Place, connect: bool, dev: bool, output: Output) -> Result<(), Failure> {
+    let mode = if dev { Mode::Dev } else { Mode::Service };
     let config = read_config(place, mode)?;
     let summary = format!(
         "the config is valid: {} sources, {} warehouses, {} destinations, {} connections, {} syncs",

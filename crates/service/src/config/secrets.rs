@@ -25,10 +25,29 @@ const SECRET_NAMES: [&str; 11] = [
 
 /// Reports each literal secret under the node.
 pub(super) fn find_literals(node: &Node, errors: &mut Vec<ConfigError>) {
+    visit_literals(node, &mut |secret, message| errors.push(refuse(secret, &message)));
+}
+
+/// The text with a `*` for each byte of a literal secret: errors show lines of the file.
+pub(super) fn hide(text: &str, root: &Node) -> String {
+    let mut shown = text.as_bytes().to_vec();
+    visit_literals(root, &mut |secret, _| {
+        for byte in shown.get_mut(secret.span.clone()).unwrap_or_default() {
+            if *byte != b'\n' {
+                *byte = b'*';
+            }
+        }
+    });
+    // Spans begin and end between characters, so what is left is whole characters.
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+/// Calls `found` with each literal secret and what to say of it.
+fn visit_literals(node: &Node, found: &mut impl FnMut(&Node, String)) {
     match &node.value {
         Value::List(elements) => {
             for element in elements {
-                find_literals(element, errors);
+                visit_literals(element, found);
             }
         }
         Value::Map(mapping) => {
@@ -39,14 +58,14 @@ pub(super) fn find_literals(node: &Node, errors: &mut Vec<ConfigError>) {
                     _ => false,
                 };
                 if literal {
-                    errors.push(refuse(value, &format!("{:?} is a secret and stands in the file", key.name)));
+                    found(value, format!("{:?} is a secret and stands in the file", key.name));
                 } else {
-                    find_literals(value, errors);
+                    visit_literals(value, found);
                 }
             }
         }
         Value::Text(text) if has_password(&literal_part(written(text))) => {
-            errors.push(refuse(node, "a password stands in this URL"));
+            found(node, "a password stands in this URL".to_owned());
         }
         _ => {}
     }
