@@ -292,3 +292,30 @@ fn positions_after(before: &Positions, ranges: &[OffsetRange]) -> Positions {
     positions.extend(after);
     positions
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(partition: i32, start: i64, end: i64) -> OffsetRange {
+        OffsetRange { partition, start, end }
+    }
+
+    #[test]
+    fn a_range_begins_where_the_last_ended_unless_the_partition_is_new() {
+        let positions = Positions::from([(0, 5)]);
+        for good in [range(0, 5, 9), range(0, 5, 5), range(1, 77, 78)] {
+            assert_eq!(unexpected_range(&positions, &[good]), None);
+        }
+        for bad in [range(0, 4, 9), range(0, 6, 9), range(0, 5, 4), range(1, 7, 6)] {
+            assert_eq!(unexpected_range(&positions, &[range(2, 0, 1), bad]), Some(&bad));
+        }
+    }
+
+    #[test]
+    fn positions_of_partitions_that_were_not_read_stay() {
+        let before = Positions::from([(0, 5), (1, 7)]);
+        let after = positions_after(&before, &[range(1, 7, 9), range(2, 0, 3)]);
+        assert_eq!(after, Positions::from([(0, 5), (1, 9), (2, 3)]));
+    }
+}

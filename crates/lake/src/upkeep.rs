@@ -87,7 +87,13 @@ async fn collect(name: &TableName, table: &DeltaTable, now: DateTime<Utc>) -> Re
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::path::PathBuf;
+
+    use millrace_columnar::{Cell, Row, TableSchema, batch_of};
+    use millrace_event_model::FieldType;
+
     use super::*;
 
     #[test]
@@ -98,5 +104,31 @@ mod tests {
         let merged = to_merge(small.chain(some).chain(large));
         assert_eq!(merged.len(), 20);
         assert!(merged.iter().all(|path| path.as_ref().starts_with("small")));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn small_files_become_one_and_go_when_nobody_can_read_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::new(folder.path().to_owned());
+        let name = TableName { schema: "web".to_owned(), table: "tracks".to_owned() };
+        let columns = TableSchema::from([("n".to_owned(), FieldType::Int)]);
+        tables.create(&name, &columns).await.unwrap();
+        let files = |folder: &PathBuf| {
+            let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            entries.filter(|path| path.extension().is_some_and(|end| end == "parquet")).count()
+        };
+        let folder = tables.folder(&name).unwrap();
+        for n in 0..64 {
+            let row = Row::from([("n".to_owned(), Cell::Int(n))]);
+            let mut edit = Edit::new(&name, tables.any(&name).await.unwrap().unwrap()).unwrap();
+            edit.append(&batch_of(&columns, &[row]).unwrap()).await.unwrap();
+            tables.keep(&name, edit.commit(None).await.unwrap());
+            after_commit(&tables, &name, Utc::now()).await.unwrap();
+        }
+        assert_eq!(files(&folder), 65, "the old files are still there for those who read them");
+        let table = tables.latest(&name).await.unwrap().unwrap();
+        assert_eq!(table.snapshot().unwrap().log_data().num_files(), 1);
+        collect(&name, &table, Utc::now() + TimeDelta::hours(KEPT_HOURS + 1)).await.unwrap();
+        assert_eq!(files(&folder), 1);
     }
 }
