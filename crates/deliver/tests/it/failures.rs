@@ -94,7 +94,7 @@ async fn a_destination_that_needs_a_person_keeps_everything_until_it_is_resumed(
     assert!(tried <= 8, "no more than were under way: {tried}");
 
     receiver.now_answers(|_, _| Answer::Status(200));
-    stack.say(Control::Resume { destination: "hook".parse().unwrap(), at: Utc::now() }).await;
+    stack.order(Control::Resume { destination: "hook".parse().unwrap(), at: Utc::now() }).await;
     until("all arrive", async || stack.books().await.len() == names.len()).await;
     until("it is well", async || stage.trouble().is_none()).await;
     stage.stop().await;
@@ -106,13 +106,13 @@ async fn an_operators_pause_holds_over_a_restart() {
     let stack = Stack::start().await;
     let receiver = Receiver::willing().await;
     let hook = || "hook".parse().unwrap();
-    stack.say(Control::Pause { destination: hook(), reason: "migration".to_owned(), at: Utc::now() }).await;
+    stack.order(Control::Pause { destination: hook(), reason: "migration".to_owned(), at: Utc::now() }).await;
     stack.publish_many(2, 2).await;
     let stage = stack.stage(receiver.destination());
     until("it says so", async || stage.trouble().is_some_and(|why| why.contains("migration"))).await;
     until("it has its partitions", async || stack.progress().await.len() == 12).await;
     assert!(receiver.requests().is_empty());
-    stack.say(Control::Resume { destination: hook(), at: Utc::now() }).await;
+    stack.order(Control::Resume { destination: hook(), at: Utc::now() }).await;
     until("all arrive", async || receiver.requests().len() == 4).await;
     stage.stop().await;
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millrace_event_model::Progress;
+use millrace_event_model::topics::PROGRESS;
+
 use crate::receiver::{Answer, Receiver};
 use crate::stack::{Stack, patient, small, until};
 
@@ -101,4 +104,24 @@ async fn a_start_at_the_latest_does_not_jump_with_a_restart() {
     until("it arrives", async || receiver.requests().len() == 1).await;
     stage.stop().await;
     assert_eq!(receiver.bodies(), ["between"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_of_another_cluster_is_refused_and_says_what_to_do() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::willing().await;
+    stack.publish_many(3, 1).await;
+    let of_elsewhere = Progress {
+        destination: "hook".parse().unwrap(),
+        topic: stack.lane().as_str().to_owned(),
+        partition: 0,
+        cluster: "elsewhere".to_owned(),
+        low: 1,
+        done: Vec::new(),
+    };
+    stack.say(&PROGRESS.of(stack.bus.workspace()), &of_elsewhere).await;
+    let stage = stack.stage(receiver.destination());
+    until("it says so", async || stage.trouble().is_some_and(|why| why.contains("\"elsewhere\""))).await;
+    stage.stop().await;
+    assert!(receiver.requests().is_empty());
 }

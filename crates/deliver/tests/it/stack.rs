@@ -13,7 +13,8 @@ use millrace_connector::Destination;
 use millrace_deliver::{
     Bounds, DeliverError, DestinationOptions, EventConnection, Options, RetryPolicy, Service,
 };
-use millrace_event_model::topics::{CHANGES, CONTROL, DEAD_LETTERS, EVENTS, OUTCOMES, PROGRESS};
+use millrace_event_model::topics::{CHANGES, CONTROL, DEAD_LETTERS, EVENTS, OUTCOMES, PROGRESS, TopicName};
+use millrace_event_model::wire::Message;
 use millrace_event_model::{
     Change, ChangeOp, Control, DeadLetter, Disposition, Event, KeyHasher, Lane, MessageId, Origin, Outcome,
     PartitionKey, Progress, Workspace,
@@ -54,7 +55,7 @@ impl Stack {
         Self { bus, publisher, hasher: KeyHasher::new(&[1; 32]), _broker: broker, _dir: dir }
     }
 
-    /// Publishes an event of `web` for a person; its body is `name`.
+    /// An event of `web` for a person; its body is `name`.
     pub(crate) fn event(&self, person: &str, name: &str) -> Event {
         Event {
             event_type: "track".to_owned(),
@@ -72,8 +73,7 @@ impl Stack {
     }
 
     pub(crate) async fn publish(&self, events: &[Event]) -> Vec<Placed> {
-        let topic = EVENTS.lane(self.bus.workspace(), &Lane::main());
-        self.publisher.publish(&topic, events).await.unwrap().placed
+        self.publisher.publish(&self.lane(), events).await.unwrap().placed
     }
 
     /// `persons` persons with `each` events each, `p<person>-<number>`, in turns.
@@ -106,11 +106,21 @@ impl Stack {
             published_at: Utc::now(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
-        let _acked = self.publisher.publish(&CHANGES.of(self.bus.workspace()), [&change]).await.unwrap();
+        self.say(&CHANGES.of(self.bus.workspace()), &change).await;
     }
 
-    pub(crate) async fn say(&self, control: Control) {
-        let _acked = self.publisher.publish(&CONTROL.of(self.bus.workspace()), [&control]).await.unwrap();
+    /// As an operator.
+    pub(crate) async fn order(&self, control: Control) {
+        self.say(&CONTROL.of(self.bus.workspace()), &control).await;
+    }
+
+    pub(crate) async fn say<M: Message>(&self, topic: &TopicName<M>, message: &M) {
+        let _acked = self.publisher.publish(topic, [message]).await.unwrap();
+    }
+
+    /// The topic of the events.
+    pub(crate) fn lane(&self) -> TopicName<Event> {
+        EVENTS.lane(self.bus.workspace(), &Lane::main())
     }
 
     pub(crate) async fn outcomes(&self) -> Vec<Outcome> {
@@ -127,7 +137,7 @@ impl Stack {
     pub(crate) async fn progress(&self) -> BTreeMap<i32, Progress> {
         let read = self.bus.read_all(&PROGRESS.of(self.bus.workspace())).await.unwrap();
         let records = read.into_iter().map(|record| record.message.unwrap());
-        let lane = EVENTS.lane(self.bus.workspace(), &Lane::main());
+        let lane = self.lane();
         records.filter(|p| p.topic == lane.as_str()).map(|p| (p.partition, p)).collect()
     }
 
