@@ -1,13 +1,13 @@
 //! The loop of a records connection: read ahead, decide, load.
 //!
-//! Two readers of one topic. The first goes ahead and only takes notes ([`Scan`]); the second reads the rows
-//! again up to where all is decided. So memory holds one batch whatever the distance between two barriers,
-//! and every byte is read twice, the second time from the broker's page cache.
+//! Everything is read twice. A reader goes ahead and only takes notes ([`Scan`]); up to where all is decided,
+//! the rows are read again in ranges of the size of a load, mostly from the broker's page cache. So memory
+//! holds one batch whatever the distance between two barriers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_bus::{Batch, BatchLimits, Reader, Received, Start};
+use millrace_bus::{BatchLimits, Reader, Received, Start};
 use millrace_connector::{OffsetRange, Positions};
 use millrace_event_model::topics::TopicName;
 use millrace_event_model::{Disposition, Record};
@@ -16,9 +16,9 @@ use tokio::task::spawn_blocking;
 
 use super::prepare::{Judged, prepare};
 use super::scan::{Scan, Step};
-use crate::position::{self, readable_ranges, stored_ranges};
+use crate::position::{self, readable_ranges};
 use crate::session::{Redo, Session};
-use crate::{Error, metrics};
+use crate::{Error, LoadLimits, metrics};
 
 /// How long to wait for records that are known to be there: longer, and the broker is asked again.
 const KNOWN_ROWS_WAIT: Duration = Duration::from_secs(5);
@@ -30,8 +30,6 @@ pub(crate) struct RecordLoader<'s> {
     scan: Scan,
     /// Goes ahead.
     ahead: Reader<Record>,
-    /// Reads the rows.
-    rows: Reader<Record>,
 }
 
 impl<'s> RecordLoader<'s> {
@@ -44,16 +42,14 @@ impl<'s> RecordLoader<'s> {
         stop: &Stop,
     ) -> Result<(), Error> {
         let resumed = session.resume().await?;
-        let reader = |from: &Positions| session.bus.reader(&topic, from, Start::Earliest);
-        let mut from = resumed.positions.clone();
-        let mut behind_redo = from.clone();
+        let mut from = resumed.positions;
         if let Some(redo) = &resumed.redo {
             // What is gone is not read again.
+            from = position::after(&from, &redo.ranges);
             from.extend(redo.readable.iter().map(|range| (range.partition, range.start)));
-            behind_redo = position::after(&resumed.positions, &redo.ranges);
         }
-        let (scan, ahead, rows) = (Scan::new(&from), reader(&from)?, reader(&behind_redo)?);
-        let mut loader = Self { session, limits, scan, ahead, rows };
+        let ahead = session.bus.reader(&topic, &from, Start::Earliest)?;
+        let mut loader = Self { session, limits, scan: Scan::new(&from), ahead };
         if let Some(redo) = resumed.redo {
             loader.redo(redo, stop).await?;
         }
@@ -90,7 +86,8 @@ impl<'s> RecordLoader<'s> {
             }
         }
         for range in &batch.ranges {
-            self.scan.advance(range.partition, range.end);
+            let of_it = batch.records.iter().filter(|record| record.partition == range.partition);
+            self.scan.advance(range.partition, range.end, of_it.map(Received::bytes).sum());
         }
         Ok(())
     }
@@ -108,47 +105,23 @@ impl<'s> RecordLoader<'s> {
                 return Err(Error::NotYetDecided);
             }
         }
-        let batch = self.rows.read_ranges(&readable_ranges(&redo.readable)).await?;
+        let batch = self.ahead.read_ranges(&readable_ranges(&redo.readable)).await?;
         self.load(batch.records, redo.ranges, redo.expired).await
     }
 
     async fn take(&mut self, step: &Step, stop: &Stop) -> Result<(), Error> {
-        if step.at_once {
-            let ranges = position::between(&self.session.positions(), &step.until);
-            if ranges.is_empty() {
-                return Ok(());
-            }
-            let batch = self.rows.read_ranges(&readable_ranges(&ranges)).await?;
-            self.load(batch.records, ranges, 0).await?;
-            return self.stand_at(&step.until).await;
-        }
+        let limits = LoadLimits { max_records: self.limits.max_records, max_bytes: self.limits.max_bytes };
         while !stop.is_requested() {
-            let known = items_between(&self.session.positions(), &step.until);
-            if known == 0 {
+            let loaded = self.session.positions();
+            let ranges = match step.at_once {
+                true => position::between(&loaded, &step.until),
+                false => self.scan.next_load(&loaded, &step.until, limits),
+            };
+            if ranges.is_empty() {
                 break;
             }
-            // No more than are known to be there, or the batch would wait for others to come.
-            let max_records = self.limits.max_records.min(known);
-            let limits = BatchLimits { max_records, max_wait: KNOWN_ROWS_WAIT, ..self.limits };
-            let batch = self.rows.next_batch(&limits, stop.token()).await?;
-            let (records, ranges) = up_to(batch, &step.until);
-            if !ranges.is_empty() {
-                self.load(records, ranges, 0).await?;
-            }
-            self.stand_at(&step.until).await?;
-        }
-        Ok(())
-    }
-
-    /// Where the second reader went past what is decided, it goes back.
-    async fn stand_at(&mut self, until: &Positions) -> Result<(), Error> {
-        let loaded = self.session.positions();
-        let standing = self.rows.positions().clone();
-        for (partition, position) in loaded {
-            let past_it = until.get(&partition) == Some(&position);
-            if past_it && standing.get(&partition).is_some_and(|next| *next != position) {
-                self.rows.seek(partition, position).await?;
-            }
+            let batch = self.ahead.read_ranges(&readable_ranges(&ranges)).await?;
+            self.load(batch.records, ranges, 0).await?;
         }
         Ok(())
     }
@@ -179,19 +152,4 @@ impl<'s> RecordLoader<'s> {
         self.scan.forget_below(&self.session.positions());
         Ok(())
     }
-}
-
-fn items_between(from: &Positions, until: &Positions) -> usize {
-    let ranges = position::between(from, until);
-    ranges.iter().map(|range| usize::try_from(range.end - range.start).unwrap_or(usize::MAX)).sum()
-}
-
-/// What of a batch lies below the positions.
-fn up_to(batch: Batch<Record>, until: &Positions) -> (Vec<Received<Record>>, Vec<OffsetRange>) {
-    let end_of = |partition: i32| until.get(&partition).copied().unwrap_or(0);
-    let cut = |range: OffsetRange| OffsetRange { end: range.end.min(end_of(range.partition)), ..range };
-    let ranges = stored_ranges(&batch.ranges).into_iter().map(cut);
-    let ranges = ranges.filter(|range| range.start < range.end).collect();
-    let records = batch.records.into_iter().filter(|record| record.offset < end_of(record.partition));
-    (records.collect(), ranges)
 }

@@ -3,7 +3,7 @@
 //! A row is real when the next barrier of its attempt follows before any record of a newer attempt, and void
 //! when the newer record comes first (`event-model/src/record.rs`). Until one of the two has been read the row
 //! is pending. So a reader goes ahead of the loads and notes, per partition, runs of rows and how they
-//! ended; the rows themselves are not kept, and a stream of any length costs a few bytes per barrier.
+//! ended; the rows themselves are not kept, and a stream of any length costs a few bytes per barrier and batch.
 //!
 //! The verdict on a row depends on nothing but the log behind it. So after a crash a new scan, from wherever
 //! it starts, finds the same, and a load that is done again has the same rows.
@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 use millrace_connector::{OffsetRange, Positions};
 use millrace_event_model::{AttemptId, Barrier, LoadMode, Record, RecordBody, StreamSpec};
+
+use crate::LoadLimits;
+use crate::position::between;
 
 /// What is known of a source's log ahead of the stored positions.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,12 +55,21 @@ struct PartitionScan {
     runs: Vec<Run>,
     /// The first run that may be open: all before it have ended.
     open_from: usize,
+    /// What was read at a time: the sizes of loads come from them.
+    stretches: Vec<Stretch>,
     /// Complete barriers of full refreshes.
     completes: Vec<Complete>,
     /// The newest attempt of which anything was read.
     newest: Option<AttemptId>,
     /// The streams of the last barrier: the next one mostly has the same.
     last_streams: Arc<[StreamSpec]>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Stretch {
+    /// One past its last offset.
+    end: i64,
+    bytes: usize,
 }
 
 /// Rows of one attempt with no record of the source between them.
@@ -103,11 +115,46 @@ impl Scan {
         }
     }
 
-    /// Everything below `next` was read, whether it was the source's or not.
-    pub(crate) fn advance(&mut self, partition: i32, next: i64) {
-        if let Some(scan) = self.partitions.get_mut(&partition) {
-            scan.next = scan.next.max(next);
+    /// Everything below `next` was read, whether it was the source's or not: so many bytes since the last
+    /// call for the partition.
+    pub(crate) fn advance(&mut self, partition: i32, next: i64, bytes: usize) {
+        let Some(scan) = self.partitions.get_mut(&partition) else { return };
+        if next > scan.next {
+            scan.next = next;
+            scan.stretches.push(Stretch { end: next, bytes });
         }
+    }
+
+    /// The ranges of the next load on the way from `from` to `until`: as much as the limits allow. None when
+    /// nothing is left. A stretch that was read at once is taken as a whole, so a load is no larger than
+    /// the limits unless those of reading were.
+    pub(crate) fn next_load(
+        &self,
+        from: &Positions,
+        until: &Positions,
+        limits: LoadLimits,
+    ) -> Vec<OffsetRange> {
+        let (mut records, mut bytes) = (0, 0);
+        let mut ranges = Vec::new();
+        for way in between(from, until) {
+            let Some(scan) = self.partitions.get(&way.partition) else { continue };
+            let mut end = way.start;
+            for stretch in scan.stretches.iter().filter(|stretch| stretch.end > way.start) {
+                let next = stretch.end.min(way.end);
+                let more = usize::try_from(next - end).unwrap_or(usize::MAX);
+                let full = records + more > limits.max_records || bytes + stretch.bytes > limits.max_bytes;
+                if next <= end || (full && records > 0) {
+                    break;
+                }
+                end = next;
+                records += more;
+                bytes += stretch.bytes;
+            }
+            if end > way.start {
+                ranges.push(OffsetRange { end, ..way });
+            }
+        }
+        ranges
     }
 
     /// How far it was read.
@@ -186,6 +233,7 @@ impl Scan {
             scan.runs.retain(|run| run.last >= *position);
             scan.open_from = 0;
             scan.skip_ended();
+            scan.stretches.retain(|stretch| stretch.end > *position);
             scan.completes.retain(|complete| complete.offset >= *position);
         }
     }
@@ -230,6 +278,7 @@ impl PartitionScan {
             next,
             runs: Vec::new(),
             open_from: 0,
+            stretches: Vec::new(),
             completes: Vec::new(),
             newest: None,
             last_streams: Arc::from([]),

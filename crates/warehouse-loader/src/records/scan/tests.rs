@@ -61,7 +61,7 @@ fn scan(logs: &[Vec<Record>]) -> Scan {
 fn read(scan: &mut Scan, partition: i32, from: i64, log: &[Record]) {
     for (offset, record) in (from..).zip(log) {
         scan.observe(partition, offset, record);
-        scan.advance(partition, offset + 1);
+        scan.advance(partition, offset + 1, 10);
     }
 }
 
@@ -147,6 +147,23 @@ fn what_is_loaded_is_forgotten() {
     read(&mut scan, 0, 3, &[barrier(1, 2)]);
     assert_eq!(verdicts(&scan, 0, 2..3), "r");
     assert_eq!(last_until(&scan), [4]);
+}
+
+#[test]
+fn a_load_takes_what_fits_and_the_next_goes_on() {
+    let scan = scan(&[vec![begin(1); 3], vec![begin(1); 2]]);
+    let until = Positions::from([(0, 3), (1, 2)]);
+    let range = |partition, start, end| OffsetRange { partition, start, end };
+    let next = |from: [i64; 2], max_records, max_bytes| {
+        let from = Positions::from([(0, from[0]), (1, from[1])]);
+        scan.next_load(&from, &until, LoadLimits { max_records, max_bytes })
+    };
+    assert_eq!(next([0, 0], 9, 99), [range(0, 0, 3), range(1, 0, 2)]);
+    assert_eq!(next([0, 0], 4, 99), [range(0, 0, 3), range(1, 0, 1)]);
+    assert_eq!(next([0, 0], 9, 20), [range(0, 0, 2)]);
+    assert_eq!(next([2, 0], 9, 20), [range(0, 2, 3), range(1, 0, 1)]);
+    assert_eq!(next([2, 2], 1, 1), [range(0, 2, 3)], "a stretch is taken even where it is too large");
+    assert_eq!(next([3, 2], 9, 99), []);
 }
 
 #[test]

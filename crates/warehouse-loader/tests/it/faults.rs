@@ -1,0 +1,221 @@
+//! A warehouse that is away, or dies in the middle; a topic that has forgotten.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use millrace_connector::{
+    ConnectorError, Dialect, KafkaIdentity, Load, QueryStream, Resume, SchemaChange, TableSchemas, Warehouse,
+};
+use millrace_event_model::ConnectionId;
+use millrace_service::Stop;
+use millrace_warehouse_loader::{Error, Kind, LoadLimits};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::json;
+
+use crate::messages::{mixed, track};
+use crate::stack::{Stack, books, connection, contents, eventually, query, run_once};
+
+/// A real warehouse behind a bad line: loads may be cut off in the middle, and answers lost.
+struct BadLine {
+    inner: Arc<dyn Warehouse>,
+    fault: Fault,
+    calls: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Every other load is dropped after so many polls more than the one before.
+    CutOff,
+    /// Every other load is done and its answer lost.
+    AnswerLost,
+    /// Nothing is reached for the first so many calls.
+    AwayFor(usize),
+}
+
+impl BadLine {
+    fn new(inner: Arc<dyn Warehouse>, fault: Fault) -> Arc<Self> {
+        Arc::new(Self { inner, fault, calls: AtomicUsize::new(0) })
+    }
+
+    fn lost() -> ConnectorError {
+        ConnectorError::retry("connection_lost", "the line to the warehouse broke")
+    }
+
+    fn reach(&self) -> Result<(), ConnectorError> {
+        let Fault::AwayFor(calls) = self.fault else { return Ok(()) };
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        if call < calls { Err(Self::lost()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Warehouse for BadLine {
+    fn dialect(&self) -> &'static Dialect {
+        self.inner.dialect()
+    }
+
+    async fn check(&self) -> Result<(), ConnectorError> {
+        self.inner.check().await
+    }
+
+    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
+        self.inner.describe(schema).await
+    }
+
+    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
+        self.inner.apply(schema, changes).await
+    }
+
+    async fn resume(
+        &self,
+        connection: &ConnectionId,
+        epoch: u64,
+        kafka: &KafkaIdentity,
+    ) -> Result<Resume, ConnectorError> {
+        self.reach()?;
+        self.inner.resume(connection, epoch, kafka).await
+    }
+
+    async fn seen(
+        &self,
+        connection: &ConnectionId,
+        ids: &[u128],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Option<u64>>, ConnectorError> {
+        self.inner.seen(connection, ids, now).await
+    }
+
+    async fn load(&self, load: Load) -> Result<(), ConnectorError> {
+        self.reach()?;
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        if call % 2 == 1 {
+            return self.inner.load(load).await;
+        }
+        match self.fault {
+            Fault::CutOff => {
+                let mut loading = self.inner.load(load);
+                let mut polls = call;
+                std::future::poll_fn(|context| {
+                    if polls == 0 {
+                        return Poll::Ready(Err(Self::lost()));
+                    }
+                    polls -= 1;
+                    loading.as_mut().poll(context)
+                })
+                .await
+            }
+            Fault::AnswerLost => {
+                self.inner.load(load).await?;
+                Err(Self::lost())
+            }
+            Fault::AwayFor(_) => self.inner.load(load).await,
+        }
+    }
+
+    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
+        self.inner.query(sql).await
+    }
+}
+
+async fn is_loaded_as_if_undisturbed(fault: Fault) {
+    let stack = Stack::start().await;
+    stack.publish(&mixed(150)).await;
+    // Some of them again: a load that was cut off must not take its own for duplicates.
+    stack.publish(&mixed(30)).await;
+    let (calm, shaken) = (stack.lake("calm"), stack.lake("shaken"));
+    stack.load(connection(calm.clone(), Kind::Events)).await.unwrap();
+
+    let mut options = connection(BadLine::new(shaken.clone(), fault), Kind::Events);
+    options.id = "web--shaken".parse().unwrap();
+    let limits = LoadLimits { max_records: 12, ..LoadLimits::default() };
+    let stop = Stop::new();
+    let running = tokio::spawn(stack.limited("test", options, limits).run(stop.clone()));
+    let all = books(&*calm).await;
+    eventually("the end of the shaken load", async || {
+        let made = shaken.describe("_millrace").await.is_ok_and(|tables| tables.contains_key("counts"));
+        made && books(&*shaken).await == all
+    })
+    .await;
+    stop.trigger();
+    running.await.unwrap().unwrap();
+    assert_eq!(contents(&*shaken).await, contents(&*calm).await);
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_is_cut_off_anywhere_is_done_again_and_once() {
+    is_loaded_as_if_undisturbed(Fault::CutOff).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_whose_answer_is_lost_is_not_done_again() {
+    is_loaded_as_if_undisturbed(Fault::AnswerLost).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_warehouse_that_is_away_shows_in_the_health_and_loses_nothing() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    stack.publish(&[track(1, "ann", "Order Placed", json!({}))]).await;
+    let away = BadLine::new(lake.clone(), Fault::AwayFor(4));
+    let stop = Stop::new();
+    let running = tokio::spawn(stack.service("test", connection(away, Kind::Events)).run(stop.clone()));
+    eventually("a reason in the health", async || {
+        let readiness = stack.health.readiness();
+        let mut reasons = readiness.components.values().filter_map(|component| component.reason.as_deref());
+        reasons.any(|reason| reason.contains("the line to the warehouse broke"))
+    })
+    .await;
+    eventually("the load", async || {
+        let tables = lake.describe("web").await.unwrap();
+        tables.contains_key("tracks") && query(&*lake, "SELECT id FROM web.tracks").await.len() == 1
+    })
+    .await;
+    eventually("readiness", async || stack.health.readiness().ready).await;
+    stop.trigger();
+    running.await.unwrap().unwrap();
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_stops_the_connection_until_it_is_accepted_and_is_counted_then() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    let load = async |accept_gap: bool| {
+        let mut options = connection(lake.clone(), Kind::Events);
+        options.accept_gap = accept_gap;
+        run_once(stack.service("test", options)).await
+    };
+    stack.publish(&[track(1, "ann", "First", json!({}))]).await;
+    load(false).await.unwrap();
+    stack.publish(&[track(2, "ann", "Second", json!({})), track(3, "ann", "Third", json!({}))]).await;
+    forget_all_but_the_last(&stack).await;
+
+    let refused = load(false).await.unwrap_err();
+    assert!(matches!(refused, Error::Gap(ref gap) if gap.items() == 1), "{refused}");
+    assert!(refused.to_string().contains("accept_gap"), "{refused}");
+    let report = load(true).await.unwrap();
+    assert_eq!((report.loaded, report.expired), (1, 1));
+    let events = query(&*lake, "SELECT event FROM web.tracks ORDER BY event").await;
+    assert_eq!(events, ["event=first", "event=third"]);
+    stack.stop().await;
+}
+
+/// As retention does: of the partition that has events, only the last stays.
+async fn forget_all_but_the_last(stack: &Stack) {
+    let topic = stack.events();
+    let watermarks = stack.bus.watermarks(topic.as_str()).await.unwrap();
+    let mut before = TopicPartitionList::new();
+    for (partition, (_, high)) in watermarks.into_iter().filter(|(_, (_, high))| *high > 1) {
+        before.add_partition_offset(topic.as_str(), partition, Offset::Offset(high - 1)).unwrap();
+    }
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", stack.bootstrap()).create().unwrap();
+    admin.delete_records(&before, &AdminOptions::new()).await.unwrap();
+}

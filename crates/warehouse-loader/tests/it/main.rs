@@ -1,0 +1,10 @@
+//! The loader against a real broker and a real warehouse: the embedded broker and a lake in a folder.
+//! `integration-tests` kills the process itself; here its futures are dropped, which is the same to a
+//! lake, and a warehouse that is away or answers late is played by a wrapper around the real one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod events;
+mod faults;
+mod messages;
+mod records;
+mod stack;

@@ -1,0 +1,134 @@
+//! Rows of ELT sources into the lake.
+
+use std::sync::Arc;
+
+use millrace_event_model::{LoadMode, Record};
+use millrace_lake::Lake;
+use millrace_warehouse_loader::{Kind, LoadLimits, Report};
+use serde_json::json;
+
+use crate::messages::{barrier, begin, row, spec};
+use crate::stack::{Stack, books, connection, query, run_once};
+
+/// A stack with a lake, and what extract does with it.
+struct Elt {
+    stack: Stack,
+    lake: Arc<Lake>,
+}
+
+impl Elt {
+    async fn start() -> Self {
+        let stack = Stack::start().await;
+        let lake = stack.lake("lake");
+        Self { stack, lake }
+    }
+
+    async fn rows(&self, records: &[Record]) {
+        let acked = self.stack.publisher.publish(&self.stack.records(), records).await.unwrap();
+        assert_eq!(acked.count(), records.len());
+    }
+
+    /// To every partition, as barriers go.
+    async fn everywhere(&self, record: &Record) {
+        self.to(record, 0..6).await;
+    }
+
+    async fn to(&self, record: &Record, partitions: std::ops::Range<i32>) {
+        for partition in partitions {
+            self.stack.publisher.publish_to(&self.stack.records(), partition, record).await.unwrap();
+        }
+    }
+
+    /// Loads in batches so small that a stream needs several.
+    async fn load(&self) -> Report {
+        let limits = LoadLimits { max_records: 3, ..LoadLimits::default() };
+        let options = connection(self.lake.clone(), Kind::Records);
+        run_once(self.stack.limited("test", options, limits)).await.unwrap()
+    }
+
+    async fn names(&self) -> Vec<String> {
+        query(&*self.lake, "SELECT id, name FROM web.users ORDER BY id").await
+    }
+}
+
+fn named(attempt: u64, id: i64, name: &str) -> Record {
+    row(attempt, "users", json!({"id": id, "name": name}))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_loaded_when_their_barrier_has_come_and_the_later_of_a_key_stays() {
+    let elt = Elt::start().await;
+    let upsert = spec("users", LoadMode::Upsert, 0);
+    elt.everywhere(&begin(1)).await;
+    elt.rows(&[named(1, 1, "a"), named(1, 2, "b"), named(1, 3, "c"), named(1, 1, "a2")]).await;
+    elt.rows(&[row(1, "users", json!({"name": "nobody"}))]).await;
+    assert_eq!(elt.load().await.loaded, 0, "no barrier yet");
+    elt.everywhere(&barrier(1, 1, upsert.clone(), false)).await;
+    let report = elt.load().await;
+    assert_eq!((report.loaded, report.rejected), (4, 1), "the row without a key is rejected");
+    assert_eq!(elt.names().await, ["id=1 name=a2", "id=2 name=b", "id=3 name=c"]);
+
+    elt.rows(&[named(1, 2, "b2"), named(1, 4, "d")]).await;
+    elt.everywhere(&barrier(1, 2, upsert, true)).await;
+    assert_eq!(elt.load().await.loaded, 2);
+    assert_eq!(elt.names().await, ["id=1 name=a2", "id=2 name=b2", "id=3 name=c", "id=4 name=d"]);
+    elt.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_attempt_left_behind_its_last_barrier_is_void_when_the_next_begins() {
+    let elt = Elt::start().await;
+    let append = spec("users", LoadMode::Append, 0);
+    elt.rows(&[named(1, 1, "a")]).await;
+    elt.everywhere(&barrier(1, 1, append.clone(), false)).await;
+    elt.rows(&[named(1, 2, "b"), named(1, 3, "c")]).await;
+    assert_eq!(elt.load().await.loaded, 1);
+    elt.everywhere(&begin(2)).await;
+    elt.rows(&[named(2, 2, "b"), named(2, 3, "c"), named(2, 4, "d")]).await;
+    elt.everywhere(&barrier(2, 2, append, false)).await;
+    let report = elt.load().await;
+    assert_eq!((report.loaded, report.superseded), (3, 2));
+    assert_eq!(elt.names().await, ["id=1 name=a", "id=2 name=b", "id=3 name=c", "id=4 name=d"]);
+    let expected = ["conflicts=0 disposition=loaded items=4", "conflicts=0 disposition=superseded items=2"];
+    assert_eq!(books(&*elt.lake).await, expected);
+    elt.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_refresh_shows_when_it_is_complete_everywhere_and_replaces_the_last() {
+    let elt = Elt::start().await;
+    let refresh = |generation| spec("users", LoadMode::Overwrite, generation);
+    elt.rows(&[named(1, 1, "a"), named(1, 2, "b")]).await;
+    elt.everywhere(&barrier(1, 1, refresh(1), true)).await;
+    assert_eq!(elt.load().await.loaded, 2);
+    assert_eq!(elt.names().await, ["id=1 name=a", "id=2 name=b"]);
+
+    elt.everywhere(&begin(2)).await;
+    elt.rows(&[named(2, 2, "b2"), named(2, 3, "c")]).await;
+    elt.to(&barrier(2, 2, refresh(2), true), 0..5).await;
+    elt.load().await;
+    assert_eq!(elt.names().await, ["id=1 name=a", "id=2 name=b"], "the last partition has no barrier yet");
+    elt.to(&barrier(2, 2, refresh(2), true), 5..6).await;
+    elt.load().await;
+    assert_eq!(elt.names().await, ["id=2 name=b2", "id=3 name=c"]);
+
+    elt.everywhere(&begin(3)).await;
+    elt.everywhere(&barrier(3, 3, refresh(3), true)).await;
+    elt.load().await;
+    assert_eq!(elt.names().await, Vec::<String>::new(), "a refresh without rows empties the table");
+    elt.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_do_not_fit_are_kept_in_the_discards() {
+    let elt = Elt::start().await;
+    elt.rows(&[row(1, "users", json!({"id": 1, "born": "soon", "extra": [1, 2]}))]).await;
+    elt.everywhere(&barrier(1, 1, spec("users", LoadMode::Upsert, 0), false)).await;
+    assert_eq!(elt.load().await.loaded, 1);
+    assert_eq!(query(&*elt.lake, "SELECT id, born, extra FROM web.users").await, ["extra=[1,2] id=1"]);
+    let discards = "SELECT table_name, row_id, column_name, column_value, reason FROM web.rudder_discards";
+    let expected = "column_name=born column_value=soon \
+                    reason=incompatible schema conversion from datetime to string row_id=1 table_name=users";
+    assert_eq!(query(&*elt.lake, discards).await, [expected]);
+    elt.stack.stop().await;
+}
