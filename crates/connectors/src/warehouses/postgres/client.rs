@@ -25,6 +25,10 @@ const MAX_QUERIES: usize = 4;
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '60s'; SET lock_timeout = '20s'; \
     SET client_min_messages = warning; SET timezone = 'UTC'; SET standard_conforming_strings = on";
 
+/// A query waits in its transaction while its reader is busy with what it has read: a sync may well be for
+/// minutes.
+const QUERY_SESSION: &str = "SET idle_in_transaction_session_timeout = '1h'";
+
 /// The way to one server.
 pub(super) struct Sessions {
     connection: Config,
@@ -62,7 +66,10 @@ impl Sessions {
     /// A session of its own for a query, which keeps it to its end.
     pub(super) async fn for_query(&self) -> Result<(Client, OwnedSemaphorePermit), ConnectorError> {
         let permit = permit(&self.queries).await?;
-        Ok((self.connect().await?, permit))
+        let client = self.connect().await?;
+        let set = client.batch_execute(QUERY_SESSION).await;
+        set.map_err(|error| classify(error, During::Connect, &self.doing("connecting to")))?;
+        Ok((client, permit))
     }
 
     /// Needed to cancel a query.

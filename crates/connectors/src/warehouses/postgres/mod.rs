@@ -72,7 +72,6 @@ fn build(settings: &Value, context: &Context) -> Result<Arc<dyn Warehouse>, Conn
 struct Postgres {
     sessions: Sessions,
     own: OwnTables,
-    internal_schema: String,
     made_days: MadeDays,
     dialect: &'static Dialect,
 }
@@ -85,7 +84,6 @@ impl Postgres {
         Ok(Self {
             sessions: Sessions::new(&settings, &context.id)?,
             own: OwnTables::new(&settings.internal_schema)?,
-            internal_schema: settings.internal_schema,
             made_days: MadeDays::default(),
             dialect,
         })
@@ -163,7 +161,7 @@ impl Warehouse for Postgres {
         let mut session = self.sessions.get().await?;
         let client = &mut session.client;
         let resumed = async {
-            ddl::run(client, &self.internal_schema, &self.own.statements()).await?;
+            self.own.ensure(client).await?;
             let transaction = client.transaction().await?;
             let resume = positions::resume(&transaction, &self.own, connection, epoch, kafka).await?;
             transaction.commit().await?;

@@ -7,10 +7,12 @@
 
 use millrace_connector::{ConnectorError, Count, KafkaIdentity, OffsetRange, Positions, Resume};
 use millrace_event_model::ConnectionId;
-use tokio_postgres::{Error, Transaction};
+use tokio_postgres::{Client, Error, Transaction};
 
-use super::ddl::quote;
+use super::ddl::{self, quote};
 use super::error::Failure;
+
+const SEEN_INDEX: &str = "seen_by_id";
 
 /// Where our own tables are.
 #[derive(Debug, Clone)]
@@ -35,8 +37,18 @@ impl OwnTables {
         self.table(&format!("staged_{number}"))
     }
 
-    /// Makes them. May run twice.
-    pub(super) fn statements(&self) -> Vec<String> {
+    /// Makes them if they are not there. Asked first: `CREATE INDEX IF NOT EXISTS` locks the table before
+    /// it looks, and would wait for every load under way.
+    pub(super) async fn ensure(&self, client: &mut Client) -> Result<(), Error> {
+        // The last of the statements, all of one transaction: where it is, all are.
+        let made = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&self.table(SEEN_INDEX)]).await?;
+        if made.try_get(0)? {
+            return Ok(());
+        }
+        ddl::run(client, &self.schema, &self.statements()).await
+    }
+
+    fn statements(&self) -> Vec<String> {
         let schema = &self.schema;
         let create = |name: &str, columns: &str| {
             format!("CREATE TABLE IF NOT EXISTS {} ({columns})", self.table(name))
@@ -71,7 +83,7 @@ impl OwnTables {
                  content bigint NOT NULL, day date NOT NULL) PARTITION BY RANGE (day)",
                 self.table("seen")
             ),
-            format!("CREATE INDEX IF NOT EXISTS seen_by_id ON {} (connection, id)", self.table("seen")),
+            format!("CREATE INDEX IF NOT EXISTS {SEEN_INDEX} ON {} (connection, id)", self.table("seen")),
         ]
     }
 }

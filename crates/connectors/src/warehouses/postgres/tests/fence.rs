@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use millrace_connector::ErrorKind;
-use tempfile::TempDir;
 
-use super::server::{Database, connect, script, url_of};
+use super::server::{Database, OwnServer, connect};
 use super::*;
 
 fn one_row(start: i64) -> Load {
@@ -116,36 +117,23 @@ async fn a_connection_killed_in_the_middle_of_a_load_leaves_nothing() {
     assert_eq!(numbers(&warehouse).await, json!([{"n": 0}]));
 }
 
-fn run(action: &str, folder: &TempDir) -> String {
-    let output = Command::new(script())
-        .args([action, folder.path().join("server").to_str().unwrap()])
-        .env_remove("MILLRACE_TEST_POSTGRES")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[tokio::test]
 async fn a_server_that_is_away_is_waited_for() {
-    let folder = tempfile::Builder::new().prefix("millrace-postgres").tempdir().unwrap();
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), readable).unwrap();
-    let started = run("start", &folder);
-    let Some(url) = url_of(started.trim()) else { return };
-    let warehouse = postgres(&url);
+    let Some(server) = OwnServer::start() else { return };
+    let url = &server.url;
+    let warehouse = postgres(url);
     warehouse.check().await.unwrap();
     warehouse.resume(&connection(), 1, &kafka()).await.unwrap();
     create_numbers(&warehouse).await;
     warehouse.load(one_row(0)).await.unwrap();
 
-    run("stop", &folder);
+    server.run("stop");
     let error = warehouse.load(one_row(1)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Retry { after: None }, "{}", error.full());
     let error = warehouse.check().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Retry { after: None }, "{}", error.full());
 
-    run("start", &folder);
+    server.run("start");
     let resume = warehouse.resume(&connection(), 1, &kafka()).await.unwrap();
     assert_eq!(
         resume.positions,
@@ -155,9 +143,50 @@ async fn a_server_that_is_away_is_waited_for() {
     warehouse.load(one_row(1)).await.unwrap();
     assert_eq!(numbers(&warehouse).await, json!([{"n": 0}, {"n": 1}]));
 
-    let absent =
-        postgres(&url.replace("/postgres", "/no_such_database").replace("//no_such_database", "//postgres"));
-    assert_eq!(absent.check().await.unwrap_err().kind, ErrorKind::Pause);
-    drop(connect(&url).await);
-    run("stop", &folder);
+    let absent = format!("{}/no_such_database", url.rsplit_once('/').unwrap().0);
+    assert_eq!(postgres(&absent).check().await.unwrap_err().kind, ErrorKind::Pause);
+}
+
+/// Makes a certificate for 127.0.0.1 that nobody has signed but itself.
+fn certificate(folder: &Path) -> bool {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=millrace test"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", "server.key", "-out", "server.crt"])
+        .current_dir(folder)
+        .output();
+    made.is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test]
+async fn tls_is_used_and_required_tls_is_checked() {
+    let Some(server) = OwnServer::start() else { return };
+    let data = server.data();
+    if !certificate(&data) {
+        eprintln!("SKIPPED: openssl cannot make a certificate");
+        return;
+    }
+    // PostgreSQL wants the key to be its own, and the files' owner is who ran openssl.
+    let owner = std::fs::metadata(data.join("PG_VERSION")).unwrap();
+    for file in ["server.key", "server.crt"] {
+        std::os::unix::fs::chown(data.join(file), Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let client = connect(&server.url).await;
+    client.execute("ALTER SYSTEM SET ssl = on", &[]).await.unwrap();
+    client.execute("SELECT pg_reload_conf()", &[]).await.unwrap();
+    wait_for(&client, "SELECT current_setting('ssl')::boolean").await;
+
+    let authority = data.join("server.crt");
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let checked = format!("sslmode=verify-full&sslrootcert={}", authority.display());
+    for (parameters, expected) in [("", true), ("sslmode=disable", false), (checked.as_str(), true)] {
+        let warehouse = postgres(&format!("{}?{parameters}", server.url));
+        assert_eq!(select(&warehouse, encrypted).await, json!([{ "ssl": expected }]), "{parameters}");
+    }
+    let error = postgres(&format!("{}?sslmode=require", server.url)).check().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Pause, "nobody known has signed it: {}", error.full());
+    // The name counts too: the certificate is for the address.
+    let other_name = server.url.replace("127.0.0.1", "localhost");
+    let error = postgres(&format!("{other_name}?{checked}")).check().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Pause, "{}", error.full());
 }

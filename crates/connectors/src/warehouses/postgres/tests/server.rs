@@ -6,9 +6,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-pub(super) fn script() -> PathBuf {
+fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration-tests/servers/postgres.sh")
 }
 
@@ -36,7 +37,7 @@ fn serve() -> Option<Server> {
 }
 
 /// The url of the script's answer; without a server the reason for it is printed.
-pub(super) fn url_of(line: &str) -> Option<String> {
+fn url_of(line: &str) -> Option<String> {
     let url = line.strip_prefix("export MILLRACE_TEST_POSTGRES=");
     if url.is_none() {
         eprintln!("{line}");
@@ -67,6 +68,48 @@ impl Database {
     /// A session beside the warehouse's.
     pub(super) async fn client(&self) -> Client {
         connect(&self.url).await
+    }
+}
+
+/// A server of a test's own, which it may stop and start.
+pub(super) struct OwnServer {
+    folder: TempDir,
+    /// Where it is, each time it runs.
+    pub(super) url: String,
+}
+
+impl OwnServer {
+    /// `None`: there is none to be had, and the reason was printed.
+    pub(super) fn start() -> Option<Self> {
+        let folder = tempfile::Builder::new().prefix("millrace-postgres").tempdir().unwrap();
+        // The server runs as another user, and must reach its folder below.
+        let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open_to_all).unwrap();
+        let mut server = Self { folder, url: String::new() };
+        server.url = url_of(server.run("start").trim())?;
+        Some(server)
+    }
+
+    /// `start` or `stop`; the latter at once, as a crash would.
+    pub(super) fn run(&self, action: &str) -> String {
+        let output = Command::new(script())
+            .args([action, self.folder.path().join("server").to_str().unwrap()])
+            .env_remove("MILLRACE_TEST_POSTGRES")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Its data folder.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.path().join("server/db")
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        let _ = Command::new(script()).arg("stop").arg(self.folder.path().join("server")).status();
     }
 }
 
