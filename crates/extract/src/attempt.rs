@@ -234,14 +234,20 @@ impl Attempt {
                     self.barrier(spec, Some(state), false).await?;
                     report.barriers += 1;
                 }
-                Some(SourceMessage::Log { level, message }) => {
-                    tracing::info!(source = %self.options.id, level, "{message}");
-                }
+                Some(SourceMessage::Log { level, message }) => self.tell(level, &message),
                 None => {
                     self.publish(&mut chunk).await?;
                     return Ok(report);
                 }
             }
+        }
+    }
+
+    /// Passes on what the source says. Its running commentary is for whoever asks for it.
+    fn tell(&self, level: &str, message: &str) {
+        match level {
+            "error" | "warn" => tracing::warn!(source = %self.options.id, "{message}"),
+            _ => tracing::debug!(source = %self.options.id, "{message}"),
         }
     }
 

@@ -11,8 +11,14 @@
 )]
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod bad_input;
+mod commands;
 mod demo;
+mod elt;
 mod http;
+mod postgres;
+mod real_clients;
+mod separate_stages;
 mod stack;
 mod tidy;
 mod track_to_warehouse;

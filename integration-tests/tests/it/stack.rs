@@ -75,9 +75,14 @@ impl Site {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The rows of a query as JSON objects; an error (no such table yet) is no rows.
+    /// The rows of a query on the warehouse `lake` as JSON objects; an error (no such table yet) is no rows.
     pub(crate) fn query(&self, sql: &str) -> Vec<Value> {
-        let output = self.run(&["query", "-o", "json", sql]);
+        self.query_of("lake", sql)
+    }
+
+    /// The same of a named warehouse.
+    pub(crate) fn query_of(&self, warehouse: &str, sql: &str) -> Vec<Value> {
+        let output = self.run(&["query", "-o", "json", "--warehouse", warehouse, sql]);
         let text = String::from_utf8(output.stdout).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

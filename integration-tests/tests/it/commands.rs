@@ -1,0 +1,94 @@
+//! The commands as scripts use them: stdout, exit codes, words for people.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::stack::Site;
+use crate::track_to_warehouse::CONFIG;
+
+#[test]
+fn check_says_all_that_is_wrong_with_place_and_exits_2() {
+    let site = Site::new("workspace: Acme\nsource: []\nconnections: [{from: web, to: lake}]\n");
+    let output = site.run(&["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    for part in ["invalid name \"Acme\"", "did you mean \"sources\"", "millrace.yaml:2:1"] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn check_connect_reaches_everything_and_exits_5_when_something_is_away() {
+    let site = Site::new(CONFIG);
+    let output = site.run(&["check", "--dev", "--connect"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let away = CONFIG.replace(
+        "kind: lake, settings: { url: \"{dir}/lake\" }",
+        "kind: postgres, settings: { url: \"postgres://u@127.0.0.1:9/d\" }",
+    );
+    let output = Site::new(&away).run(&["check", "--dev", "--connect", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(5));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lake =
+        said["answers"].as_array().unwrap().iter().find(|answer| answer["what"] == "warehouse lake").unwrap();
+    assert!(lake["problem"].as_str().unwrap().contains("refused"), "{lake}");
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_outside_dev_and_never_printed() {
+    let site = Site::new(&CONFIG.replace("test-write-key", "hunter2-hunter2"));
+    let output = site.run(&["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("is a secret and stands in the file"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn previews_answer_a_line_with_a_line() {
+    let site = Site::new("");
+    let preview = |arguments: &[&str], input: &str| -> Vec<Value> {
+        let mut child = site.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let event =
+        r#"{"type":"track","event":"Order Placed","userId":"u","messageId":"m","properties":{"total":5}}"#;
+    let input = format!("{event}\nnot json\n");
+    let rows = preview(&["preview", "rows", "--warehouse", "postgres"], &input);
+    assert_eq!(rows[0]["rows"][1]["table"], "order_placed");
+    assert_eq!(rows[0]["rows"][1]["columns"]["total"], "int");
+    assert!(rows[1]["error"].is_string(), "{rows:?}");
+    let requests = preview(&["preview", "requests", "--destination", "webhook"], &input);
+    assert_eq!(
+        (&requests[0]["requests"][0]["method"], &requests[0]["requests"][0]["body_format"]),
+        (&"POST".into(), &"json".into())
+    );
+    let privacy = preview(&["preview", "privacy"], "{\"contact\":\"a@b.example\"}\n");
+    assert_eq!(privacy[0]["findings"][0]["kind"], "email");
+    assert!(!privacy[0]["event"].to_string().contains("a@b.example"));
+}
+
+#[test]
+fn send_waits_until_the_event_can_be_queried() {
+    let site = Site::new(CONFIG);
+    let dev = site.dev();
+    let said: Value =
+        serde_json::from_str(&site.stdout(&["send", "--wait", "-o", "json", "--url", &dev.ingest])).unwrap();
+    let after = said["arrived"][0]["after_ms"].as_u64().unwrap();
+    println!("first event to a row that can be queried: {after} ms");
+    assert_eq!(site.query("SELECT event_text FROM web.tracks")[0]["event_text"], "Test Event");
+    let table = site.stdout(&["query", "SELECT event_text FROM web.tracks"]);
+    assert!(table.contains("event_text") && table.contains("(1 row)"), "{table}");
+    let output = site.run(&["query", "SELECT * FROM web.nothing"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no table \"nothing\""));
+}
