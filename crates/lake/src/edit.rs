@@ -57,6 +57,8 @@ pub(crate) struct Edit {
     removes: Vec<Remove>,
     /// Whether rows change, or only the files that hold them.
     changes_rows: bool,
+    /// Whether what is added does not depend on what is there.
+    blind: bool,
 }
 
 impl Edit {
@@ -75,7 +77,7 @@ impl Edit {
         };
         let files = state.log_data().into_iter().map(file).collect();
         let (adds, removes) = (Vec::new(), Vec::new());
-        Ok(Self { name: name.clone(), table, schema, files, adds, removes, changes_rows: true })
+        Ok(Self { name: name.clone(), table, schema, files, adds, removes, changes_rows: true, blind: true })
     }
 
     /// Adds rows. Columns that the batch lacks are not in the file, which reads as null.
@@ -89,6 +91,7 @@ impl Edit {
 
     /// Replaces all rows by those of a staged generation.
     pub(crate) async fn swap(&mut self, stage: &Stage, generation: u64) -> Result<()> {
+        self.blind = false;
         for file in std::mem::take(&mut self.files) {
             self.take_out(file);
         }
@@ -125,6 +128,7 @@ impl Edit {
         key: &[String],
         merged: impl FnOnce(&Matched) -> std::result::Result<RecordBatch, ArrowError>,
     ) -> Result<()> {
+        self.blind = false;
         let name = self.name.clone();
         let failed = |error| error::rows(format!("cannot merge rows into table {}", display(&name)), error);
         let keys = Keys::of(incoming, key).map_err(failed)?;
@@ -168,6 +172,7 @@ impl Edit {
     /// Puts the rows of these files of the table into as few as possible. No row changes.
     pub(crate) async fn compact(&mut self, paths: &[Path]) -> Result<()> {
         self.changes_rows = false;
+        self.blind = false;
         let mut writer = self.writer(&self.schema)?;
         for file in std::mem::take(&mut self.files) {
             if !paths.contains(&file.path) {
@@ -193,11 +198,10 @@ impl Edit {
         if self.adds.is_empty() && self.removes.is_empty() && mark.is_none() {
             return Ok(self.table);
         }
-        let only_adds = self.removes.is_empty();
         let version = self.table.version().unwrap_or_default();
         let mut properties = CommitProperties::default()
             .with_cleanup_expired_logs(Some(version.is_multiple_of(LOG_CLEANUP_EVERY)));
-        if !only_adds {
+        if !self.blind {
             properties = properties.with_max_retries(0);
         }
         if let Some(mark) = mark {
@@ -205,7 +209,7 @@ impl Edit {
             let number = i64::try_from(mark.number).unwrap_or(i64::MAX);
             properties = properties.with_application_transaction(Transaction::new(&mark.app_id, number));
         }
-        let operation = operation(only_adds, self.changes_rows);
+        let operation = operation(self.removes.is_empty(), self.changes_rows);
         let changes_rows = self.changes_rows;
         let removes = self.removes.into_iter().map(|remove| Remove { data_change: changes_rows, ..remove });
         let adds = self.adds.into_iter().map(|add| Add { data_change: changes_rows, ..add });

@@ -182,3 +182,24 @@ async fn a_mark_is_found_however_many_commits_came_after_it() {
     assert_eq!(rig.query("SELECT count(*) AS n FROM web.rare WHERE id = 'a'").await, ["n=1"]);
     assert_eq!(rig.query("SELECT count(*) AS n FROM web.rare").await, ["n=61"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_connections_that_upsert_one_key_at_once_leave_one_row() {
+    let columns = [ID, ("n", Int)];
+    let rig = Rig::new().await;
+    rig.create("items", &columns).await;
+    let other = rig.other();
+    other.resume(&"other--lake".parse().unwrap(), 1, &kafka()).await.unwrap();
+    for n in 0..5 {
+        let write = WriteMode::Upsert { key: vec!["id".to_owned()] };
+        let batch = rows(columns, vec![[text(&format!("k{n}")), Cell::Int(n)]]);
+        let ours = load(n, n + 1).rows("items", batch, write);
+        let mut theirs = ours.clone();
+        theirs.connection = "other--lake".parse().unwrap();
+        let (one, two) = tokio::join!(rig.lake.load(ours), other.load(theirs));
+        one.unwrap();
+        two.unwrap();
+    }
+    let found = rig.query("SELECT count(*) AS c, count(DISTINCT id) AS d FROM web.items").await;
+    assert_eq!(found, ["c=5 d=5"]);
+}
