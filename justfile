@@ -21,6 +21,7 @@ lint:
     cargo fmt --all --check
     cargo clippy {{flags}} --workspace --all-targets -- -D warnings
     cargo deny --offline check bans licenses sources
+    deploy/lint.sh
 
 # Rewrites the files that golden tests hold equal to the code.
 golden:

@@ -47,6 +47,16 @@ fn a_secret_in_the_file_is_refused_outside_dev_and_never_printed() {
 }
 
 #[test]
+fn the_compose_example_has_a_valid_config() {
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/compose/millrace.yaml");
+    let site = Site::new("");
+    let mut command = site.command(&["check", "--config", config]);
+    command.env("WEB_WRITE_KEY", "k").env("DATABASE_URL", "postgres://millrace:pw@postgres:5432/millrace");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn previews_answer_a_line_with_a_line() {
     let site = Site::new("");
     let preview = |arguments: &[&str], input: &str| -> Vec<Value> {
