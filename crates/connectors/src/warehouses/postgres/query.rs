@@ -42,7 +42,11 @@ const MAX_FETCH: usize = 20_000;
 /// Batches that wait for the reader: one, so that the server works while the reader does.
 const WAITING_BATCHES: usize = 1;
 
-type Batches = mpsc::Sender<Result<RecordBatch, ConnectorError>>;
+/// What the stream gets; `None` is the end of the rows. A channel that closes without it was cut off: taken
+/// for the end, it would make a sync believe that the missing rows are gone.
+type Fetched = Option<Result<RecordBatch, ConnectorError>>;
+
+type Batches = mpsc::Sender<Fetched>;
 
 /// Starts a query.
 pub(super) async fn run(sessions: &Sessions, sql: &str) -> Result<QueryStream, ConnectorError> {
@@ -67,12 +71,19 @@ pub(super) async fn run(sessions: &Sessions, sql: &str) -> Result<QueryStream, C
         }
         drop(permit);
     });
-    let schema =
-        start.await.map_err(|_| ConnectorError::retry("closed", "the query ended before it began"))??;
-    let batches = stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|batch| (batch, receiver))
+    let schema = start.await.map_err(|_| cut_off())??;
+    let batches = stream::unfold(Some(receiver), |receiver| async move {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(fetched) => fetched.map(|batch| (batch, Some(receiver))),
+            None => Some((Err(cut_off()), None)),
+        }
     });
     Ok(QueryStream { schema, batches: Box::pin(batches) })
+}
+
+fn cut_off() -> ConnectorError {
+    ConnectorError::retry("cut_off", "the query was cut off in the middle")
 }
 
 async fn execute(
@@ -83,13 +94,12 @@ async fn execute(
     batches: Batches,
 ) {
     let mut started = Some(started);
-    if let Err(failure) = fetch(&mut client, sql, &mut started, &batches).await {
-        let error = failure.classify(During::Query, what);
-        // Nobody listens any more only if the stream was dropped.
-        match started {
-            Some(started) => drop(started.send(Err(error))),
-            None => drop(batches.send(Err(error)).await),
-        }
+    let fetched = fetch(&mut client, sql, &mut started, &batches).await;
+    let last = fetched.err().map(|failure| Err(failure.classify(During::Query, what)));
+    // Nobody listens any more only if the stream was dropped.
+    match (started, last) {
+        (Some(started), Some(Err(error))) => drop(started.send(Err(error))),
+        (_, last) => drop(batches.send(last).await),
     }
 }
 
@@ -111,7 +121,7 @@ async fn fetch(
         let rows = transaction.query_portal(&portal, i32::try_from(wanted).unwrap_or(i32::MAX)).await?;
         if !rows.is_empty() {
             let batch = rows::to_batch(&rows, &columns, &schema)?;
-            if batches.send(Ok(batch)).await.is_err() {
+            if batches.send(Some(Ok(batch))).await.is_err() {
                 return Ok(());
             }
         }

@@ -92,3 +92,17 @@ async fn a_dropped_query_is_cancelled() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn a_query_that_is_cut_off_does_not_look_complete() {
+    let Some(database) = Database::create().await else { return };
+    let warehouse = postgres(&database.url);
+    let mut stream = warehouse.query("SELECT n FROM generate_series(1, 10000000) AS n").await.unwrap();
+    stream.batches.next().await.unwrap().unwrap();
+    let client = database.client().await;
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE query LIKE '%generate_series%' AND pid <> pg_backend_pid() AND datname = current_database()";
+    client.query(kill, &[]).await.unwrap();
+    let rest: Result<Vec<RecordBatch>, _> = stream.batches.try_collect().await;
+    assert_eq!(rest.unwrap_err().kind, ErrorKind::Retry { after: None });
+}
