@@ -16,9 +16,10 @@ pub(crate) fn oversize(source: &SourceId, count: u64) {
 }
 
 pub(crate) fn attempt(source: &SourceId, status: &'static str, now_seconds: f64) {
-    counter!("millrace_sync_runs_total", "connection" => source.to_string(), "status" => status).increment(1);
+    counter!("millrace_extract_attempts_total", "source" => source.to_string(), "status" => status)
+        .increment(1);
     if status == "ok" {
-        gauge!("millrace_sync_last_success_timestamp_seconds", "connection" => source.to_string())
+        gauge!("millrace_extract_last_success_timestamp_seconds", "source" => source.to_string())
             .set(now_seconds);
     }
 }
