@@ -49,13 +49,24 @@ pub(crate) fn value(kind: Kind, action: Action, canonical: &str, key: &HashKey) 
     }
 }
 
+/// Where in an object's key a value stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InKey {
+    /// The value is the whole key.
+    pub(crate) whole: bool,
+    /// How many of its kind the document's keys have had, this one included.
+    pub(crate) ordinal: u32,
+}
+
 /// The text for a value inside an object's key. Two keys of one object must stay two, and a key becomes a
-/// column's name: `masked_email`, `masked_email_2`.
-pub(crate) fn key(kind: Kind, action: Action, canonical: &str, hash_key: &HashKey, ordinal: u32) -> String {
-    match (action, ordinal) {
+/// column's name: `masked_email`, `masked_email_2`; within a longer key `[email]`, `[email 2]`.
+pub(crate) fn key(kind: Kind, action: Action, canonical: &str, hash_key: &HashKey, place: InKey) -> String {
+    match (action, place) {
         (Action::Keep | Action::Hash, _) => value(kind, action, canonical, hash_key),
-        (_, 1) => format!("masked_{kind}"),
-        (_, ordinal) => format!("masked_{kind}_{ordinal}"),
+        (_, InKey { whole: true, ordinal: 1 }) => format!("masked_{kind}"),
+        (_, InKey { whole: true, ordinal }) => format!("masked_{kind}_{ordinal}"),
+        (_, InKey { whole: false, ordinal: 1 }) => format!("[{kind}]"),
+        (_, InKey { whole: false, ordinal }) => format!("[{kind} {ordinal}]"),
     }
 }
 

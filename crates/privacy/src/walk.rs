@@ -7,7 +7,7 @@ use crate::detect::{self, Hit};
 use crate::filter::{self, Suspicion};
 use crate::key::{self, Hint};
 use crate::lexer::{Lexer, StringToken};
-use crate::replace;
+use crate::replace::{self, InKey};
 use crate::text::{self, Unit};
 use crate::{Action, Finding, Kind, MAX_DEPTH, ScanError, Scanned, Scanner};
 
@@ -179,8 +179,9 @@ impl<'s, 'b> Walk<'s, 'b> {
                 *count
             });
             let action = self.scanner.policy().action(hit.kind);
-            let text = replace::key(hit.kind, action, &hit.canonical, self.scanner.hash_key(), ordinal);
             let span = bytes(&self.units, hit);
+            let place = InKey { whole: span == token.span, ordinal };
+            let text = replace::key(hit.kind, action, &hit.canonical, self.scanner.hash_key(), place);
             name.push_str(&unescaped(self.input.get(read..span.start).unwrap_or_default()));
             name.push_str(&text);
             read = span.end;

@@ -72,7 +72,7 @@ fn domain_end(units: &[Unit], start: usize) -> Option<usize> {
             continue;
         }
         let label = units.get(label_start..at).unwrap_or_default();
-        if !is_label(label) {
+        if label.first().is_none_or(|unit| unit.ch == '-') {
             break;
         }
         labels += 1;
@@ -80,10 +80,10 @@ fn domain_end(units: &[Unit], start: usize) -> Option<usize> {
             numeric_labels += 1;
         }
         // `package@1.0.0-beta.x` is a version, not a domain.
-        if labels >= 2 && numeric_labels < 2 && is_top_level(label) {
-            end = Some(at);
+        if labels >= 2 && numeric_labels < 2 {
+            end = top_level_length(label).map(|length| label_start + length).or(end);
         }
-        if next != Some('.') {
+        if next != Some('.') || label.last().is_some_and(|unit| unit.ch == '-') {
             break;
         }
         at += 1;
@@ -92,15 +92,16 @@ fn domain_end(units: &[Unit], start: usize) -> Option<usize> {
     end.filter(|end| !ends_as_file(units.get(start..*end).unwrap_or_default()))
 }
 
-fn is_label(label: &[Unit]) -> bool {
-    let hyphen_at_an_edge =
-        label.first().is_none_or(|unit| unit.ch == '-') || label.last().is_some_and(|unit| unit.ch == '-');
-    !hyphen_at_an_edge
-}
-
-fn is_top_level(label: &[Unit]) -> bool {
+/// How much of a label is a top-level domain. Digits or a hyphen may be glued to it:
+/// `jane@example.com4155552671`, `jane@example.com-2026`.
+fn top_level_length(label: &[Unit]) -> Option<usize> {
     let punycode = label.len() > 4 && label.iter().zip("xn--".chars()).all(|(unit, ch)| unit.ch == ch);
-    punycode || (label.len() >= 2 && label.iter().all(|unit| unit.ch.is_alphabetic() || !unit.ch.is_ascii()))
+    if punycode {
+        return Some(label.len());
+    }
+    let letters = label.iter().take_while(|unit| unit.ch.is_alphabetic() || !unit.ch.is_ascii()).count();
+    let ends_well = label.get(letters).is_none_or(|unit| unit.ch.is_ascii_digit() || unit.ch == '-');
+    (letters >= 2 && ends_well).then_some(letters)
 }
 
 fn ends_as_file(domain: &[Unit]) -> bool {

@@ -188,13 +188,15 @@ fn is_date(units: &[Unit], groups: &[Group]) -> bool {
 /// the whole text, since three amounts in a row look the same.
 fn north_american(units: &[Unit], chain: &Chain, hits: &mut Vec<Hit>) {
     let mut first = 0;
+    let mut clear_from = None;
     while first < chain.groups.len() {
         let found = [4, 3].into_iter().find_map(|length| {
             let groups = chain.groups.get(first..first + length)?;
-            is_written_as_north_american(units, chain, groups).then_some(groups)
+            is_written_as_north_american(units, chain, groups, clear_from).then_some(groups)
         });
         if let Some(groups) = found {
             hits.push(hit(units, groups));
+            clear_from = groups.last().map(|group| group.end);
             first += groups.len();
             continue;
         }
@@ -202,7 +204,13 @@ fn north_american(units: &[Unit], chain: &Chain, hits: &mut Vec<Hit>) {
     }
 }
 
-fn is_written_as_north_american(units: &[Unit], chain: &Chain, groups: &[Group]) -> bool {
+/// `clear_from`: where the number before in the chain ends.
+fn is_written_as_north_american(
+    units: &[Unit],
+    chain: &Chain,
+    groups: &[Group],
+    clear_from: Option<usize>,
+) -> bool {
     let number = digits::text(units, groups);
     let national = match groups {
         [one, area, exchange, line] if one.len() == 1 && number.starts_with('1') => [area, exchange, line],
@@ -226,18 +234,21 @@ fn is_written_as_north_american(units: &[Unit], chain: &Chain, groups: &[Group])
     let written = (bracketed && outer.chars().count() == 1)
         || (single(&inner) && inner == outer)
         || (whole && inner.chars().count() == 1 && outer.chars().count() == 1);
-    written && stands_alone(units, opening, line.end)
+    written && (clear_from == Some(opening) || begins_alone(units, opening)) && ends_alone(units, line.end)
 }
 
 /// No letter, digit, point or hyphen touches: part of an identifier, a path or a longer number does not
 /// count.
-fn stands_alone(units: &[Unit], start: usize, end: usize) -> bool {
+fn begins_alone(units: &[Unit], start: usize) -> bool {
     let before = digits::before(units, start);
-    let joined_before = digits::is_word(before) || matches!(before, Some('-' | '.' | '/' | '#' | '$' | '+'));
+    !digits::is_word(before) && !matches!(before, Some('-' | '.' | '/' | '#' | '$' | '+'))
+}
+
+fn ends_alone(units: &[Unit], end: usize) -> bool {
     let after = digits::after(units, end);
     let goes_on = matches!(after, Some('-' | '.' | '/'))
         && units.get(end + 1).is_some_and(|unit| unit.ch.is_alphanumeric());
-    !joined_before && !goes_on && !is_joined_letter(after)
+    !goes_on && !is_joined_letter(after)
 }
 
 fn hit(units: &[Unit], groups: &[Group]) -> Hit {

@@ -1,6 +1,7 @@
 //! The scanner's laws over any JSON: text made of what it looks for, nested at random.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde_json::Value;
 
 use super::{scan, scanner};
@@ -86,7 +87,8 @@ fn shape(value: &Value) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    // The same cases in each run; they were explored with 100,000 random ones. Another seed explores further.
+    #![proptest_config(ProptestConfig { cases: 1000, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_output_is_json_of_the_same_shape(value in json(), escapes in any::<u64>()) {
