@@ -7,8 +7,7 @@
 //! What it promises: an acked event and a committed offset survive the end of the process, SIGKILL
 //! included (`sigkill_in_the_middle_of_a_produce_loses_nothing_acked`). A power cut may take the last
 //! moments, since SQLite syncs its log at checkpoints and not at each commit. One process at a time opens
-//! a folder. What it does without (replicas, transactions, changing a topic) is in
-//! `docs/adr/` and `docs/embedded-broker.md`.
+//! a folder. What it does without is in `docs/adr/0002-the-embedded-broker.md`.
 
 mod embedded;
 mod error;

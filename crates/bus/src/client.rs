@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
 use chrono::{DateTime, Utc};
 use millrace_event_model::Workspace;
 use millrace_event_model::topics::TopicName;
 use millrace_event_model::wire::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::{self, Quiet};
@@ -22,6 +23,9 @@ use crate::{
 
 /// How long one question to the cluster may take. The client finds a new leader within it.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a question waits for a partition to have a leader again; an election takes a second or two.
+const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// For each partition, the first offset that is kept and the offset that the next message will get.
 pub type Watermarks = BTreeMap<i32, (i64, i64)>;
@@ -150,10 +154,8 @@ impl Bus {
     pub async fn identity(&self, topic: &str) -> Result<Identity, BusError> {
         let cluster = self
             .query("ask for the cluster's id", |client| {
-                client
-                    .client()
-                    .fetch_cluster_id(QUERY_TIMEOUT)
-                    .ok_or(KafkaError::MetadataFetch(rdkafka::error::RDKafkaErrorCode::OperationTimedOut))
+                let id = client.client().fetch_cluster_id(QUERY_TIMEOUT);
+                id.ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
             })
             .await?;
         Ok(Identity { cluster, topic: topic.to_owned() })
@@ -196,8 +198,8 @@ impl Bus {
         let found = self
             .query(format!("ask topic {topic} for offsets by time"), move |client| {
                 let mut times = TopicPartitionList::new();
-                for partition in partitions {
-                    times.add_partition_offset(&name, partition, Offset::Offset(at.timestamp_millis()))?;
+                for partition in &partitions {
+                    times.add_partition_offset(&name, *partition, Offset::Offset(at.timestamp_millis()))?;
                 }
                 let answer = client.offsets_for_times(times, QUERY_TIMEOUT)?;
                 Ok(answer.elements().iter().map(|e| (e.partition(), e.offset())).collect::<Vec<_>>())
@@ -213,16 +215,26 @@ impl Bus {
         Ok(positions)
     }
 
-    /// Asks the cluster something, on a thread that may block.
+    /// Asks the cluster something, on a thread that may block. Asks again while a partition has no leader.
     pub(crate) async fn query<T: Send + 'static>(
         &self,
         doing: impl Into<String>,
-        ask: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, KafkaError> + Send + 'static,
+        ask: impl Fn(&BaseConsumer<Quiet>) -> Result<T, KafkaError> + Send + Sync + 'static,
     ) -> Result<T, BusError> {
         let client = self.queries()?;
-        let answer = tokio::task::spawn_blocking(move || ask(&client)).await;
-        // The blocking task panics nowhere, so it is missing only while the runtime shuts down.
-        answer.unwrap_or(Err(KafkaError::Canceled)).map_err(BusError::kafka(doing))
+        let ask = Arc::new(ask);
+        let once = || async {
+            let (client, ask) = (Arc::clone(&client), Arc::clone(&ask));
+            let answer = tokio::task::spawn_blocking(move || ask(&client)).await;
+            // The blocking task panics nowhere, so it is missing only while the runtime shuts down.
+            answer.unwrap_or(Err(KafkaError::Canceled))
+        };
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(20))
+            .with_max_delay(Duration::from_secs(1))
+            .with_total_delay(Some(LEADER_PATIENCE))
+            .without_max_times();
+        once.retry(backoff).when(has_no_leader).await.map_err(BusError::kafka(doing))
     }
 
     fn queries(&self) -> Result<Arc<BaseConsumer<Quiet>>, BusError> {
@@ -234,4 +246,13 @@ impl Bus {
         let client: BaseConsumer<Quiet> = made.map_err(BusError::InvalidSettings)?;
         Ok(Arc::clone(self.0.queries.get_or_init(|| Arc::new(client))))
     }
+}
+
+/// True for a moment after a topic was made, and while its partitions move to another broker.
+fn has_no_leader(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition)
+    )
 }

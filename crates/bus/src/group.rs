@@ -19,8 +19,9 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::buffer::Shared;
 use crate::client::QUERY_TIMEOUT;
-use crate::member::{Member, Shared, poll_until_closed};
+use crate::member::{Member, poll_until_closed};
 use crate::reader::check_position;
 use crate::{Batch, Bus, BusError, Positions, Start, config};
 
@@ -171,7 +172,7 @@ impl<M: Message + Send + 'static> std::fmt::Debug for GroupReader<M> {
 impl<M: Message + Send + 'static> GroupReader<M> {
     pub(crate) fn join(bus: &Bus, topic: &TopicName<M>, options: GroupOptions) -> Result<Self, BusError> {
         let group = format!("{}.{}", bus.workspace(), options.name);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(group.clone()));
         let member = Member::new(group.clone(), bus.clone(), topic.clone(), Arc::clone(&shared), &options);
         let config = config::member(
             bus.settings(),

@@ -12,6 +12,7 @@
 //! only out of a batch. Kafka transactions are not used.
 
 mod batch;
+mod buffer;
 mod client;
 mod config;
 pub mod consume;

@@ -1,8 +1,7 @@
-//! The poll thread of a [`crate::GroupReader`], and what it shares with the owner.
+//! The poll thread of a [`crate::GroupReader`]: it brings the owner's word into each rebalance.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millrace_event_model::topics::{Cleanup, TopicName};
@@ -14,216 +13,16 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
-use tokio::sync::Notify;
 
-use crate::batch::{Filling, receive};
+use crate::batch::receive;
+use crate::buffer::Shared;
 use crate::client::QUERY_TIMEOUT;
 use crate::error::kind_of;
 use crate::reader::check_position;
-use crate::{
-    Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Positions, Received, Revocation, config,
-};
+use crate::{Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Positions, Revocation, config};
 
 /// How soon the thread notices that a partition wants to be fetched again, or that it is to close.
 const POLL: Duration = Duration::from_millis(50);
-
-/// A partition with so many messages, or so many bytes of them, that the owner has not taken is not fetched
-/// until half of them are gone.
-const BUFFERED_MESSAGES: usize = 1_000;
-const BUFFERED_BYTES: usize = 2 * 1024 * 1024;
-
-/// What the poll thread and the owner share.
-pub(crate) struct Shared<M> {
-    state: Mutex<State<M>>,
-    changed: Notify,
-}
-
-struct State<M> {
-    rebalances: VecDeque<GroupEvent<M>>,
-    /// The partitions that are assigned.
-    partitions: BTreeMap<i32, Buffer<M>>,
-    /// Those the owner takes nothing from.
-    held: BTreeSet<i32>,
-    /// The partition that was served last: the next one comes first.
-    served: i32,
-    failed: Option<BusError>,
-    closing: bool,
-}
-
-struct Buffer<M> {
-    records: VecDeque<Received<M>>,
-    bytes: usize,
-    /// The offset that comes next from Kafka.
-    next: i64,
-    /// Where the owner's next range begins.
-    taken: i64,
-    /// Kafka is told not to send more.
-    fetching: bool,
-}
-
-impl<M> Default for Shared<M> {
-    fn default() -> Self {
-        let state = State {
-            rebalances: VecDeque::new(),
-            partitions: BTreeMap::new(),
-            held: BTreeSet::new(),
-            served: -1,
-            failed: None,
-            closing: false,
-        };
-        Self { state: Mutex::new(state), changed: Notify::new() }
-    }
-}
-
-impl<M> Buffer<M> {
-    fn is_full(&self) -> bool {
-        self.records.len() >= BUFFERED_MESSAGES || self.bytes >= BUFFERED_BYTES
-    }
-
-    fn is_half_empty(&self) -> bool {
-        self.records.len() <= BUFFERED_MESSAGES / 2 && self.bytes <= BUFFERED_BYTES / 2
-    }
-}
-
-impl<M> Shared<M> {
-    fn lock(&self) -> MutexGuard<'_, State<M>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns when something may have come. One owner waits, so one permit is enough.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    pub(crate) fn take(&self, room: usize) -> Option<Result<GroupEvent<M>, BusError>> {
-        let mut state = self.lock();
-        if let Some(event) = state.rebalances.pop_front() {
-            return Some(Ok(event));
-        }
-        if let Some(error) = state.failed.take() {
-            return Some(Err(error));
-        }
-        let filling = state.take_records(room);
-        (!filling.is_empty()).then(|| Ok(GroupEvent::Records(filling.finish())))
-    }
-
-    pub(crate) fn hold(&self, partitions: &[i32], hold: bool) {
-        let mut state = self.lock();
-        for partition in partitions {
-            if hold {
-                state.held.insert(*partition);
-            } else {
-                state.held.remove(partition);
-            }
-        }
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    pub(crate) fn close(&self) {
-        let mut state = self.lock();
-        state.closing = true;
-        // Whoever waits for an answer to these hears that none will come.
-        state.rebalances.clear();
-    }
-
-    fn is_closing(&self) -> bool {
-        self.lock().closing
-    }
-
-    fn fail(&self, error: BusError) {
-        let mut state = self.lock();
-        state.failed = Some(error);
-        state.closing = true;
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    fn push_rebalance(&self, event: GroupEvent<M>) {
-        self.lock().rebalances.push_back(event);
-        self.changed.notify_one();
-    }
-
-    fn assigned(&self, positions: &Positions) {
-        let mut state = self.lock();
-        for (partition, offset) in positions {
-            let buffer =
-                Buffer { records: VecDeque::new(), bytes: 0, next: *offset, taken: *offset, fetching: true };
-            state.partitions.insert(*partition, buffer);
-        }
-    }
-
-    /// What the owner has not taken of them is dropped: their next owner reads it again.
-    fn revoked(&self, partitions: &[i32]) {
-        let mut state = self.lock();
-        for partition in partitions {
-            state.partitions.remove(partition);
-            state.held.remove(partition);
-        }
-    }
-
-    /// What comes next from a partition, if it is assigned.
-    fn expected(&self, partition: i32) -> Option<i64> {
-        self.lock().partitions.get(&partition).map(|buffer| buffer.next)
-    }
-
-    fn push(&self, received: Received<M>) {
-        let mut state = self.lock();
-        // Revoked meanwhile: its next owner reads it.
-        let Some(buffer) = state.partitions.get_mut(&received.partition) else { return };
-        buffer.next = received.offset + 1;
-        buffer.bytes += received.bytes();
-        buffer.records.push_back(received);
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    /// The partitions that Kafka is to stop sending, and to send again.
-    fn regulate(&self) -> (Vec<i32>, Vec<i32>) {
-        let (mut full, mut drained) = (Vec::new(), Vec::new());
-        for (partition, buffer) in &mut self.lock().partitions {
-            if buffer.fetching && buffer.is_full() {
-                buffer.fetching = false;
-                full.push(*partition);
-            } else if !buffer.fetching && buffer.is_half_empty() {
-                buffer.fetching = true;
-                drained.push(*partition);
-            }
-        }
-        (full, drained)
-    }
-
-    fn positions(&self) -> Positions {
-        self.lock().partitions.iter().map(|(partition, buffer)| (*partition, buffer.next)).collect()
-    }
-}
-
-impl<M> State<M> {
-    /// Each partition in turn gives what it has, beginning behind the one that was served last.
-    fn take_records(&mut self, room: usize) -> Filling<M> {
-        let mut filling = Filling::default();
-        let served = self.served;
-        let order: Vec<i32> = self
-            .partitions
-            .range(served + 1..)
-            .chain(self.partitions.range(..=served))
-            .map(|(partition, _)| *partition)
-            .filter(|partition| !self.held.contains(partition))
-            .collect();
-        for partition in order {
-            let Some(buffer) = self.partitions.get_mut(&partition) else { continue };
-            while filling.len() < room {
-                let Some(received) = buffer.records.pop_front() else { break };
-                buffer.bytes -= received.bytes();
-                let start = buffer.taken;
-                buffer.taken = received.offset + 1;
-                filling.push(received, start);
-                self.served = partition;
-            }
-        }
-        filling
-    }
-}
 
 /// The context of a member's client: it brings the owner's word into each rebalance.
 pub(crate) struct Member<M> {
@@ -292,9 +91,7 @@ impl<M: Send> Member<M> {
             self.shared.revoked(&numbers);
             let lost = consumer.assignment_lost();
             let (done, is_done) = mpsc::sync_channel(0);
-            if !self.shared.is_closing() {
-                self.shared.push_rebalance(GroupEvent::Revoked(Revocation::new(numbers, lost, done)));
-            }
+            self.shared.push_rebalance(GroupEvent::Revoked(Revocation::new(numbers, lost, done)));
             // The owner never sends: it drops its end when it is done.
             if !lost && is_done.recv_timeout(self.drain_timeout) == Err(RecvTimeoutError::Timeout) {
                 tracing::warn!(

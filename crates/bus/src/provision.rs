@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use millrace_event_model::topics::{self, Cleanup, TopicSpec};
+use millrace_event_model::topics::{self, TopicSpec};
 use millrace_event_model::{Lane, Workspace};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer as _;
@@ -198,7 +198,7 @@ async fn create(
     policy: ReplicationPolicy,
 ) -> Result<(), BusError> {
     let in_sync = MIN_IN_SYNC.to_string();
-    let settings: Vec<_> = missing.iter().map(|topic| creation_settings(&topic.spec)).collect();
+    let settings: Vec<_> = missing.iter().map(|topic| topic.spec.settings()).collect();
     let new: Vec<NewTopic<'_>> = missing
         .iter()
         .zip(&settings)
@@ -244,18 +244,6 @@ async fn create(
         }
     }
     Ok(())
-}
-
-/// A compacted topic keeps a segment open for a week by default, and what is in it is not compacted: a
-/// reader of all of it would read a week of progress.
-const COMPACTED_SEGMENT_MS: &str = "3600000";
-
-fn creation_settings(spec: &TopicSpec) -> Vec<(&'static str, String)> {
-    let mut settings = spec.settings();
-    if spec.cleanup == Cleanup::Compact {
-        settings.push(("segment.ms", COMPACTED_SEGMENT_MS.to_owned()));
-    }
-    settings
 }
 
 /// The settings of each topic, in the same order.

@@ -1,4 +1,4 @@
-//! A broker for one test, and a workspace of its own on it.
+//! Brokers for one test, and a workspace of its own on each.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -19,22 +19,25 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        if let Ok(brokers) = std::env::var("KAFKA_BROKERS") {
-            return Self { broker: None, brokers, dir };
+    /// One of each kind: the suite runs on all of them.
+    pub(crate) fn each() -> Vec<Self> {
+        let mut clusters = vec![Self::embedded()];
+        match std::env::var("KAFKA_BROKERS") {
+            Ok(brokers) => {
+                clusters.push(Self { broker: None, brokers, dir: tempfile::tempdir().unwrap() });
+            }
+            Err(_) => {
+                eprintln!("SKIPPED on Apache Kafka: KAFKA_BROKERS is not set (servers/kafka.sh provides one)")
+            }
         }
-        let broker = EmbeddedBroker::start(dir.path(), None).unwrap();
-        Self { brokers: broker.bootstrap(), broker: Some(broker), dir }
+        clusters
     }
 
-    /// A broker that the test may stop and start; `None`, with a word, when the cluster is not ours.
-    pub(crate) fn start_own(test: &str) -> Option<Self> {
-        if std::env::var_os("KAFKA_BROKERS").is_some() {
-            eprintln!("SKIPPED {test}: it stops the broker, and the one of KAFKA_BROKERS is not its own");
-            return None;
-        }
-        Some(Self::start())
+    /// A broker that the test may stop and start.
+    pub(crate) fn embedded() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = EmbeddedBroker::start(dir.path(), None).unwrap();
+        Self { brokers: broker.bootstrap(), broker: Some(broker), dir }
     }
 
     pub(crate) fn brokers(&self) -> &str {
@@ -43,6 +46,11 @@ impl Cluster {
 
     /// A bus whose workspace nobody else has; no topics yet.
     pub(crate) fn bare_bus(&self) -> Bus {
+        eprintln!(
+            "on {} at {}",
+            if self.broker.is_some() { "the embedded broker" } else { "Kafka" },
+            self.brokers
+        );
         let unique = self.dir.path().file_name().unwrap().to_string_lossy().to_lowercase();
         let workspace: Workspace = format!("t{}", unique.trim_start_matches('.')).parse().unwrap();
         Bus::new(KafkaSettings::new(self.brokers.clone()), workspace).unwrap().with_patience(DEADLINE)

@@ -120,10 +120,16 @@ async fn run(bus: &Bus, loader: &mut Loader) -> Result<(), Died> {
     tokio::time::timeout(DEADLINE, running).await.expect("the loop ends")
 }
 
-/// Runs until it dies at the point, then again; says what the store holds and how often each range was
-/// staged.
-async fn check(point: Crash, intents: bool) -> BTreeMap<Vec<Range>, usize> {
-    let cluster = Cluster::start();
+/// Runs until it dies at the point, then again; says how often each batch was staged, on each broker.
+async fn check(point: Crash, intents: bool) -> Vec<BTreeMap<Vec<Range>, usize>> {
+    let mut staged = Vec::new();
+    for cluster in Cluster::each() {
+        staged.push(check_on(&cluster, point, intents).await);
+    }
+    staged
+}
+
+async fn check_on(cluster: &Cluster, point: Crash, intents: bool) -> BTreeMap<Vec<Range>, usize> {
     let bus = cluster.bus().await;
     let messages = some_events(MESSAGES);
     let publisher = bus.publisher(PublisherOptions::default()).unwrap();
@@ -159,7 +165,7 @@ async fn check(point: Crash, intents: bool) -> BTreeMap<Vec<Range>, usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_before_the_first_read_changes_nothing() {
     let staged = check(Crash::AtResume, false).await;
-    assert!(staged.values().all(|times| *times == 1), "{staged:?}");
+    assert!(staged.iter().flat_map(BTreeMap::values).all(|times| *times == 1), "{staged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,40 +177,42 @@ async fn a_crash_after_the_read_reads_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_before_the_commit_redoes_the_same_ranges() {
     check(Crash::AfterStage, false).await;
-    let staged = check(Crash::AfterStage, true).await;
-    assert_eq!(staged.values().filter(|times| **times == 2).count(), 1, "{staged:?}");
+    for staged in check(Crash::AfterStage, true).await {
+        assert_eq!(staged.values().filter(|times| **times == 2).count(), 1, "{staged:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_not_heard_of_is_not_done_twice() {
     for intents in [false, true] {
         let staged = check(Crash::BeforeTheAnswer, intents).await;
-        assert!(staged.values().all(|times| *times == 1), "{staged:?}");
+        assert!(staged.iter().flat_map(BTreeMap::values).all(|times| *times == 1), "{staged:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_after_the_commit_repeats_nothing() {
     let staged = check(Crash::AfterCommit, false).await;
-    assert!(staged.values().all(|times| *times == 1), "{staged:?}");
+    assert!(staged.iter().flat_map(BTreeMap::values).all(|times| *times == 1), "{staged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_the_batch_in_hand() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let messages = some_events(MESSAGES);
-    let publisher = bus.publisher(PublisherOptions::default()).unwrap();
-    let _ = publisher.publish(&events(&bus), &messages).await.unwrap();
-    let mut loader = Loader {
-        store: Arc::default(),
-        intents: false,
-        crash: Arc::new(Mutex::new(Crash::Never)),
-        stop: CancellationToken::new(),
-    };
-    // The stop comes with the last commit; the loop returns without another batch.
-    run(&bus, &mut loader).await.unwrap();
-    let store = loader.store.lock().unwrap();
-    assert_eq!(store.rows.len(), MESSAGES);
-    assert_eq!(store.resumed, 1);
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let messages = some_events(MESSAGES);
+        let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+        let _ = publisher.publish(&events(&bus), &messages).await.unwrap();
+        let mut loader = Loader {
+            store: Arc::default(),
+            intents: false,
+            crash: Arc::new(Mutex::new(Crash::Never)),
+            stop: CancellationToken::new(),
+        };
+        // The stop comes with the last commit; the loop returns without another batch.
+        run(&bus, &mut loader).await.unwrap();
+        let store = loader.store.lock().unwrap();
+        assert_eq!(store.rows.len(), MESSAGES);
+        assert_eq!(store.resumed, 1);
+    }
 }

@@ -94,191 +94,199 @@ fn all_partitions() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_alone_reads_everything_from_where_it_says() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let messages = some_events(500);
-    publish(&bus, &messages).await;
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let messages = some_events(500);
+        publish(&bus, &messages).await;
 
-    let mut owner = Owner::join(&bus, options(None));
-    owner.read(messages.len()).await;
+        let mut owner = Owner::join(&bus, options(None));
+        owner.read(messages.len()).await;
 
-    assert_eq!(owner.owned.len(), all_partitions());
-    assert_eq!(owner.sorted_ids(), sorted_ids(&messages));
-    let positions = owner.positions();
-    owner.reader.commit(&positions).await.unwrap();
-    let partitions: Vec<i32> = positions.keys().copied().collect();
-    assert_eq!(owner.reader.committed(&partitions).await.unwrap(), positions);
-    owner.reader.close().await;
+        assert_eq!(owner.owned.len(), all_partitions());
+        assert_eq!(owner.sorted_ids(), sorted_ids(&messages));
+        let positions = owner.positions();
+        owner.reader.commit(&positions).await.unwrap();
+        let partitions: Vec<i32> = positions.keys().copied().collect();
+        assert_eq!(owner.reader.committed(&partitions).await.unwrap(), positions);
+        owner.reader.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebalance_waits_for_the_drain_and_no_message_is_read_twice() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let messages = some_events(600);
-    publish(&bus, &messages[..300]).await;
-    let mut first = Owner::join(&bus, options(None));
-    first.read(300).await;
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let messages = some_events(600);
+        publish(&bus, &messages[..300]).await;
+        let mut first = Owner::join(&bus, options(None));
+        first.read(300).await;
 
-    let mut second = Owner::join(&bus, options(None));
-    let handed_over = first.positions();
-    let none = Positions::new();
-    let revocation = tokio::time::timeout(DEADLINE, async {
-        loop {
-            if let Some(revocation) = first.step(&none, 100).await {
-                return revocation;
+        let mut second = Owner::join(&bus, options(None));
+        let handed_over = first.positions();
+        let none = Positions::new();
+        let revocation = tokio::time::timeout(DEADLINE, async {
+            loop {
+                if let Some(revocation) = first.step(&none, 100).await {
+                    return revocation;
+                }
             }
-        }
-    })
-    .await
-    .expect("the second member gets its share");
-    assert!(!revocation.is_lost());
-    // While the first one drains, the second has nothing.
-    let early = tokio::time::timeout(Duration::from_secs(1), second.reader.next(100)).await;
-    assert!(early.is_err(), "{early:?}");
-    let committed: Positions = handed_over
-        .iter()
-        .filter(|(partition, _)| revocation.partitions().contains(partition))
-        .map(|(partition, offset)| (*partition, *offset))
-        .collect();
-    first.reader.commit(&committed).await.expect("a commit in the drain is still the owner's");
-    revocation.finish();
+        })
+        .await
+        .expect("the second member gets its share");
+        assert!(!revocation.is_lost());
+        // While the first one drains, the second has nothing.
+        let early = tokio::time::timeout(Duration::from_secs(1), second.reader.next(100)).await;
+        assert!(early.is_err(), "{early:?}");
+        let committed: Positions = handed_over
+            .iter()
+            .filter(|(partition, _)| revocation.partitions().contains(partition))
+            .map(|(partition, offset)| (*partition, *offset))
+            .collect();
+        first.reader.commit(&committed).await.expect("a commit in the drain is still the owner's");
+        revocation.finish();
 
-    publish(&bus, &messages[300..]).await;
-    let both = async {
-        while first.ids.len() + second.ids.len() < messages.len() {
-            tokio::select! {
-                revoked = first.step(&none, 100) => drop(revoked),
-                revoked = second.step(&handed_over, 100) => drop(revoked),
+        publish(&bus, &messages[300..]).await;
+        let both = async {
+            while first.ids.len() + second.ids.len() < messages.len() {
+                tokio::select! {
+                    revoked = first.step(&none, 100) => drop(revoked),
+                    revoked = second.step(&handed_over, 100) => drop(revoked),
+                }
             }
-        }
-    };
-    tokio::time::timeout(DEADLINE, both).await.expect("both members read on");
-    let mut ids = [first.ids.clone(), second.ids.clone()].concat();
-    ids.sort();
-    assert_eq!(ids, sorted_ids(&messages));
-    assert!(first.owned.is_disjoint(&second.owned), "{:?} {:?}", first.owned, second.owned);
-    assert_eq!(first.owned.len() + second.owned.len(), all_partitions());
+        };
+        tokio::time::timeout(DEADLINE, both).await.expect("both members read on");
+        let mut ids = [first.ids.clone(), second.ids.clone()].concat();
+        ids.sort();
+        assert_eq!(ids, sorted_ids(&messages));
+        assert!(first.owned.is_disjoint(&second.owned), "{:?} {:?}", first.owned, second.owned);
+        assert_eq!(first.owned.len() + second.owned.len(), all_partitions());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_does_not_drain_holds_the_group_up_no_longer_than_its_bound() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    publish(&bus, &some_events(100)).await;
-    let hasty = GroupOptions { drain_timeout: Duration::from_secs(1), ..options(None) };
-    let mut first = Owner::join(&bus, hasty);
-    first.read(100).await;
-    let mut second = Owner::join(&bus, options(None));
-    let none = Positions::new();
-    let mut kept = Vec::new();
-    let handed_over = first.positions();
-    let taken_over = async {
-        while second.owned.is_empty() {
-            tokio::select! {
-                revoked = first.step(&none, 100) => kept.extend(revoked),
-                revoked = second.step(&handed_over, 100) => drop(revoked),
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        publish(&bus, &some_events(100)).await;
+        let hasty = GroupOptions { drain_timeout: Duration::from_secs(1), ..options(None) };
+        let mut first = Owner::join(&bus, hasty);
+        first.read(100).await;
+        let mut second = Owner::join(&bus, options(None));
+        let none = Positions::new();
+        let mut kept = Vec::new();
+        let handed_over = first.positions();
+        let taken_over = async {
+            while second.owned.is_empty() {
+                tokio::select! {
+                    revoked = first.step(&none, 100) => kept.extend(revoked),
+                    revoked = second.step(&handed_over, 100) => drop(revoked),
+                }
             }
-        }
-    };
-    tokio::time::timeout(DEADLINE, taken_over).await.expect("the second member gets its share");
-    assert!(!kept.is_empty(), "the first one never finished its drain");
+        };
+        tokio::time::timeout(DEADLINE, taken_over).await.expect("the second member gets its share");
+        assert!(!kept.is_empty(), "the first one never finished its drain");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_owner_is_fed_no_more_than_the_buffers_hold_and_misses_nothing() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    // More than the buffers of the few partitions that three people use.
-    let messages: Vec<Event> = (0..6_000).map(|number| crate::messages::event(number, 3)).collect();
-    publish(&bus, &messages).await;
-    let mut owner = Owner::join(&bus, options(None));
-    let none = Positions::new();
-    while owner.owned.len() < all_partitions() {
-        drop(owner.step(&none, 0).await);
-    }
-    let idle = tokio::time::timeout(Duration::from_secs(2), owner.reader.next(0)).await;
-    assert!(idle.is_err(), "with no room there are no messages");
-    let held: Vec<i32> = owner.owned.iter().copied().take(all_partitions() / 2).collect();
-    owner.reader.pause(&held);
-    let some = tokio::time::timeout(Duration::from_secs(2), async {
-        loop {
-            drop(owner.step(&none, 10).await);
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        // More than the buffers of the few partitions that three people use.
+        let messages: Vec<Event> = (0..6_000).map(|number| crate::messages::event(number, 3)).collect();
+        publish(&bus, &messages).await;
+        let mut owner = Owner::join(&bus, options(None));
+        let none = Positions::new();
+        while owner.owned.len() < all_partitions() {
+            drop(owner.step(&none, 0).await);
         }
-    });
-    let _ = some.await.unwrap_err();
-    assert!(
-        owner.ranges.iter().all(|range| !held.contains(&range.partition)),
-        "a held partition gave something"
-    );
-    owner.reader.resume(&held);
-    owner.read(messages.len()).await;
-    assert_eq!(owner.sorted_ids(), sorted_ids(&messages));
-    owner.positions();
+        let idle = tokio::time::timeout(Duration::from_secs(2), owner.reader.next(0)).await;
+        assert!(idle.is_err(), "with no room there are no messages");
+        let held: Vec<i32> = owner.owned.iter().copied().take(all_partitions() / 2).collect();
+        owner.reader.pause(&held);
+        let some = tokio::time::timeout(Duration::from_secs(2), async {
+            loop {
+                drop(owner.step(&none, 10).await);
+            }
+        });
+        let _ = some.await.unwrap_err();
+        assert!(
+            owner.ranges.iter().all(|range| !held.contains(&range.partition)),
+            "a held partition gave something"
+        );
+        owner.reader.resume(&held);
+        owner.read(messages.len()).await;
+        assert_eq!(owner.sorted_ids(), sorted_ids(&messages));
+        owner.positions();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_member_that_is_back_in_time_disturbs_nobody() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    publish(&bus, &some_events(100)).await;
-    let patient =
-        |instance| GroupOptions { session_timeout: Duration::from_secs(45), ..options(Some(instance)) };
-    let mut first = Owner::join(&bus, patient("one"));
-    first.read(100).await;
-    let mut second = Owner::join(&bus, patient("two"));
-    let none = Positions::new();
-    let settled = async {
-        while second.owned.len() < all_partitions() / 2 || first.owned.len() > all_partitions() / 2 {
-            tokio::select! {
-                revoked = first.step(&none, 100) => drop(revoked),
-                revoked = second.step(&none, 100) => drop(revoked),
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        publish(&bus, &some_events(100)).await;
+        let patient =
+            |instance| GroupOptions { session_timeout: Duration::from_secs(45), ..options(Some(instance)) };
+        let mut first = Owner::join(&bus, patient("one"));
+        first.read(100).await;
+        let mut second = Owner::join(&bus, patient("two"));
+        let none = Positions::new();
+        let settled = async {
+            while second.owned.len() < all_partitions() / 2 || first.owned.len() > all_partitions() / 2 {
+                tokio::select! {
+                    revoked = first.step(&none, 100) => drop(revoked),
+                    revoked = second.step(&none, 100) => drop(revoked),
+                }
             }
-        }
-    };
-    tokio::time::timeout(DEADLINE, settled).await.expect("each has its share");
-    let share = second.owned.clone();
+        };
+        tokio::time::timeout(DEADLINE, settled).await.expect("each has its share");
+        let share = second.owned.clone();
 
-    second.reader.close().await;
-    let mut back = Owner::join(&bus, patient("two"));
-    let returned = async {
-        while back.owned.is_empty() {
-            tokio::select! {
-                revoked = first.step(&none, 100) => assert!(revoked.is_none(), "the first one lost something"),
-                revoked = back.step(&none, 100) => drop(revoked),
+        second.reader.close().await;
+        let mut back = Owner::join(&bus, patient("two"));
+        let returned = async {
+            while back.owned.is_empty() {
+                tokio::select! {
+                    revoked = first.step(&none, 100) => assert!(revoked.is_none(), "the first one lost something"),
+                    revoked = back.step(&none, 100) => drop(revoked),
+                }
             }
-        }
-    };
-    tokio::time::timeout(DEADLINE, returned).await.expect("the second one is back");
-    assert_eq!(back.owned, share);
+        };
+        tokio::time::timeout(DEADLINE, returned).await.expect("the second one is back");
+        assert_eq!(back.owned, share);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assignment_that_is_dropped_ends_the_membership() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let mut reader = bus.group(&events(&bus), options(None)).unwrap();
-    let joined = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap();
-    let GroupEvent::Assigned(assignment) = joined else { panic!("{joined:?}") };
-    drop(assignment);
-    let ended = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap_err();
-    assert!(matches!(ended, BusError::GroupEnded { .. }), "{ended}");
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let mut reader = bus.group(&events(&bus), options(None)).unwrap();
+        let joined = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap();
+        let GroupEvent::Assigned(assignment) = joined else { panic!("{joined:?}") };
+        drop(assignment);
+        let ended = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap_err();
+        assert!(matches!(ended, BusError::GroupEnded { .. }), "{ended}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_is_gone_is_said_before_anything_is_read() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let mut reader = bus.group(&events(&bus), options(None)).unwrap();
-    let joined = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap();
-    let GroupEvent::Assigned(assignment) = joined else { panic!("{joined:?}") };
-    let ahead: BTreeMap<i32, i64> = assignment.partitions().iter().map(|partition| (*partition, 9)).collect();
-    let error = assignment.begin(&ahead, Start::Earliest).await.unwrap_err();
-    assert!(matches!(error, BusError::OffsetAhead { .. }), "{error}");
-    assignment.begin(&Positions::new(), Start::Latest).await.unwrap();
-    publish(&bus, &some_events(10)).await;
-    let started = Instant::now();
-    let event = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap();
-    assert!(matches!(event, GroupEvent::Records(_)), "{event:?}");
-    assert!(started.elapsed() < Duration::from_secs(5), "messages come at once: {:?}", started.elapsed());
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let mut reader = bus.group(&events(&bus), options(None)).unwrap();
+        let joined = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap();
+        let GroupEvent::Assigned(assignment) = joined else { panic!("{joined:?}") };
+        let ahead: BTreeMap<i32, i64> =
+            assignment.partitions().iter().map(|partition| (*partition, 9)).collect();
+        let error = assignment.begin(&ahead, Start::Earliest).await.unwrap_err();
+        assert!(matches!(error, BusError::OffsetAhead { .. }), "{error}");
+        assignment.begin(&Positions::new(), Start::Latest).await.unwrap();
+        publish(&bus, &some_events(10)).await;
+        let started = Instant::now();
+        let event = tokio::time::timeout(DEADLINE, reader.next(1)).await.unwrap().unwrap();
+        assert!(matches!(event, GroupEvent::Records(_)), "{event:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "messages come at once: {:?}", started.elapsed());
+    }
 }

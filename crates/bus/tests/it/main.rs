@@ -1,4 +1,4 @@
-//! The bus against a broker: the embedded one, or the Kafka that `KAFKA_BROKERS` names
+//! The bus against brokers: the embedded one, and the Kafka that `KAFKA_BROKERS` names
 //! (`integration-tests/servers/kafka.sh` provides one).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 

@@ -9,78 +9,85 @@ use crate::cluster::{Cluster, events};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn provisioning_makes_what_is_missing_and_nothing_twice() {
-    let cluster = Cluster::start();
-    let bus = cluster.bare_bus();
-    let bulk: Lane = "bulk".parse().unwrap();
-    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
-    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
-    bus.provision(&[Lane::main(), bulk.clone()], ReplicationPolicy::Single).await.unwrap();
-    for spec in topics::ALL {
-        for lane in [Lane::main(), bulk.clone()] {
-            let name = spec.full_name(bus.workspace(), Some(&lane));
-            let watermarks = bus.watermarks(&name).await.unwrap();
-            assert_eq!(watermarks.len(), usize::try_from(spec.partitions).unwrap(), "{name}");
+    for cluster in Cluster::each() {
+        let bus = cluster.bare_bus();
+        let bulk: Lane = "bulk".parse().unwrap();
+        bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
+        bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
+        bus.provision(&[Lane::main(), bulk.clone()], ReplicationPolicy::Single).await.unwrap();
+        for spec in topics::ALL {
+            for lane in [Lane::main(), bulk.clone()] {
+                let name = spec.full_name(bus.workspace(), Some(&lane));
+                let watermarks = bus.watermarks(&name).await.unwrap();
+                assert_eq!(watermarks.len(), usize::try_from(spec.partitions).unwrap(), "{name}");
+            }
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_together_provision_together() {
-    let cluster = Cluster::start();
-    let bus = cluster.bare_bus();
-    let lanes = [Lane::main()];
-    let (one, two, three) = tokio::join!(
-        bus.provision(&lanes, ReplicationPolicy::Single),
-        bus.provision(&lanes, ReplicationPolicy::Single),
-        bus.provision(&lanes, ReplicationPolicy::Single),
-    );
-    for result in [one, two, three] {
-        result.unwrap();
+    for cluster in Cluster::each() {
+        let bus = cluster.bare_bus();
+        let lanes = [Lane::main()];
+        let (one, two, three) = tokio::join!(
+            bus.provision(&lanes, ReplicationPolicy::Single),
+            bus.provision(&lanes, ReplicationPolicy::Single),
+            bus.provision(&lanes, ReplicationPolicy::Single),
+        );
+        for result in [one, two, three] {
+            result.unwrap();
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_with_another_partition_count_is_refused_by_name() {
-    let cluster = Cluster::start();
-    let bus = cluster.bare_bus();
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", cluster.brokers()).create().unwrap();
-    let name = events(&bus);
-    let other = EVENTS.spec.partitions + 1;
-    let topic = NewTopic::new(name.as_str(), other, TopicReplication::Fixed(1));
-    for result in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {
-        result.unwrap();
+    for cluster in Cluster::each() {
+        let bus = cluster.bare_bus();
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", cluster.brokers()).create().unwrap();
+        let name = events(&bus);
+        let other = EVENTS.spec.partitions + 1;
+        let topic = NewTopic::new(name.as_str(), other, TopicReplication::Fixed(1));
+        for result in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {
+            result.unwrap();
+        }
+        let error = bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap_err();
+        assert!(matches!(&error, BusError::PartitionCount { actual, .. } if *actual == other), "{error}");
+        assert!(error.to_string().contains(name.as_str()), "{error}");
     }
-    let error = bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap_err();
-    assert!(matches!(&error, BusError::PartitionCount { actual, .. } if *actual == other), "{error}");
-    assert!(error.to_string().contains(name.as_str()), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_is_refused_where_acked_events_must_survive_a_broker() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let error = bus.provision(&[Lane::main()], ReplicationPolicy::Strict).await.unwrap_err();
-    assert!(matches!(error, BusError::Unsafe { .. }), "{error}");
-    bus.provision(&[Lane::main()], ReplicationPolicy::Accept).await.unwrap();
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let error = bus.provision(&[Lane::main()], ReplicationPolicy::Strict).await.unwrap_err();
+        assert!(matches!(error, BusError::Unsafe { .. }), "{error}");
+        bus.provision(&[Lane::main()], ReplicationPolicy::Accept).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_cannot_replicate_is_refused() {
-    let cluster = Cluster::start();
-    let error = cluster.bare_bus().provision(&[Lane::main()], ReplicationPolicy::Strict).await.unwrap_err();
-    assert!(matches!(error, BusError::Unsafe { .. }), "{error}");
+    for cluster in Cluster::each() {
+        let error =
+            cluster.bare_bus().provision(&[Lane::main()], ReplicationPolicy::Strict).await.unwrap_err();
+        assert!(matches!(error, BusError::Unsafe { .. }), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_decides_the_replication_that_was_accepted() {
-    let cluster = Cluster::start();
-    cluster.bare_bus().provision(&[Lane::main()], ReplicationPolicy::Accept).await.unwrap();
+    for cluster in Cluster::each() {
+        cluster.bare_bus().provision(&[Lane::main()], ReplicationPolicy::Accept).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn provisioning_waits_for_a_broker_that_is_late() {
-    let Some(mut cluster) = Cluster::start_own("late broker") else { return };
+    let mut cluster = Cluster::embedded();
     let bus = cluster.bare_bus();
     cluster.stop().await;
     let provisioning = tokio::spawn({

@@ -15,83 +15,88 @@ fn impatient() -> PublisherOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_message_is_acked_with_the_place_where_it_is_read() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let messages = some_events(500);
-    let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let messages = some_events(500);
+        let publisher = bus.publisher(PublisherOptions::default()).unwrap();
 
-    let acked = publisher.publish(&events(&bus), &messages).await.unwrap();
+        let acked = publisher.publish(&events(&bus), &messages).await.unwrap();
 
-    assert_eq!(acked.count(), messages.len());
-    let stored: BTreeMap<Placed, String> = bus
-        .read_all(&events(&bus))
-        .await
-        .unwrap()
-        .iter()
-        .map(|received| (Placed { partition: received.partition, offset: received.offset }, id(received)))
-        .collect();
-    assert_eq!(stored.len(), messages.len());
-    for (message, placed) in messages.iter().zip(&acked.placed) {
-        assert_eq!(stored[placed], message.message_id.0);
+        assert_eq!(acked.count(), messages.len());
+        let stored: BTreeMap<Placed, String> = bus
+            .read_all(&events(&bus))
+            .await
+            .unwrap()
+            .iter()
+            .map(|received| (Placed { partition: received.partition, offset: received.offset }, id(received)))
+            .collect();
+        assert_eq!(stored.len(), messages.len());
+        for (message, placed) in messages.iter().zip(&acked.placed) {
+            assert_eq!(stored[placed], message.message_id.0);
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_messages_of_one_person_stay_in_order_over_calls_that_overlap() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let messages = some_events(1_000);
-    let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let messages = some_events(1_000);
+        let publisher = bus.publisher(PublisherOptions::default()).unwrap();
 
-    let mut pending = Vec::new();
-    for chunk in messages.chunks(37) {
-        pending.push(publisher.enqueue(&events(&bus), chunk).unwrap());
-    }
-    for call in pending {
-        let _ = call.acked().await.unwrap();
-    }
+        let mut pending = Vec::new();
+        for chunk in messages.chunks(37) {
+            pending.push(publisher.enqueue(&events(&bus), chunk).unwrap());
+        }
+        for call in pending {
+            let _ = call.acked().await.unwrap();
+        }
 
-    let mut last = BTreeMap::new();
-    for received in bus.read_all(&events(&bus)).await.unwrap() {
-        let key = received.raw.key.clone().unwrap();
-        let previous = last.insert(key, id(&received));
-        assert!(previous.is_none_or(|previous| previous < id(&received)));
+        let mut last = BTreeMap::new();
+        for received in bus.read_all(&events(&bus)).await.unwrap() {
+            let key = received.raw.key.clone().unwrap();
+            let previous = last.insert(key, id(&received));
+            assert!(previous.is_none_or(|previous| previous < id(&received)));
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_can_be_sent_to_each_partition_by_number() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let publisher = bus.publisher(PublisherOptions::default()).unwrap();
-    for partition in 0..EVENTS.spec.partitions {
-        let placed = publisher.publish_to(&events(&bus), partition, &event(1, 1)).await.unwrap();
-        assert_eq!(placed, Placed { partition, offset: 0 });
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+        for partition in 0..EVENTS.spec.partitions {
+            let placed = publisher.publish_to(&events(&bus), partition, &event(1, 1)).await.unwrap();
+            assert_eq!(placed, Placed { partition, offset: 0 });
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_no_topic_takes_is_rejected() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let publisher = bus.publisher(PublisherOptions::default()).unwrap();
-    let mut large = event(1, 1);
-    large.body = Bytes::from(vec![b' '; MAX_MESSAGE_BYTES]);
-    let error = publisher.publish(&events(&bus), [&large]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Reject, "{error}");
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+        let mut large = event(1, 1);
+        large.body = Bytes::from(vec![b' '; MAX_MESSAGE_BYTES]);
+        let error = publisher.publish(&events(&bus), [&large]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Reject, "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_call_is_acked_at_once() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let publisher = bus.publisher(PublisherOptions::default()).unwrap();
-    assert_eq!(publisher.publish(&events(&bus), []).await.unwrap().count(), 0);
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+        assert_eq!(publisher.publish(&events(&bus), []).await.unwrap().count(), 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_is_a_retryable_error_in_time_and_the_publisher_recovers_by_itself() {
-    let Some(mut cluster) = Cluster::start_own("publisher recovery") else { return };
+    let mut cluster = Cluster::embedded();
     let bus = cluster.bus().await;
     let publisher = bus.publisher(impatient()).unwrap();
     let (before, during, after) = (some_events(10), event(100, 1), event(200, 1));
@@ -120,7 +125,7 @@ async fn a_broker_that_is_away_is_a_retryable_error_in_time_and_the_publisher_re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_is_a_retryable_error_and_empties_again() {
-    let Some(mut cluster) = Cluster::start_own("full queue") else { return };
+    let mut cluster = Cluster::embedded();
     let bus = cluster.bus().await;
     let options = PublisherOptions { queue_messages: 10, ..impatient() };
     let publisher = bus.publisher(options).unwrap();
@@ -139,12 +144,13 @@ async fn a_full_queue_is_a_retryable_error_and_empties_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flush_waits_for_what_is_on_its_way() {
-    let cluster = Cluster::start();
-    let bus = cluster.bus().await;
-    let options = PublisherOptions { linger: Duration::from_millis(200), ..PublisherOptions::default() };
-    let publisher = bus.publisher(options).unwrap();
-    let pending = publisher.enqueue(&events(&bus), &some_events(20)).unwrap();
-    publisher.flush().await.unwrap();
-    let acked = tokio::time::timeout(DEADLINE, pending.acked()).await.unwrap().unwrap();
-    assert_eq!(acked.count(), 20);
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let options = PublisherOptions { linger: Duration::from_millis(200), ..PublisherOptions::default() };
+        let publisher = bus.publisher(options).unwrap();
+        let pending = publisher.enqueue(&events(&bus), &some_events(20)).unwrap();
+        publisher.flush().await.unwrap();
+        let acked = tokio::time::timeout(DEADLINE, pending.acked()).await.unwrap().unwrap();
+        assert_eq!(acked.count(), 20);
+    }
 }
