@@ -135,7 +135,7 @@ fn start_logs(global: &Global, otherwise: &str) -> Result<(), Failure> {
         // The client library repeats each connection error at error level; the stages say it once. The
         // lake's libraries tell every snapshot at info.
         None => format!(
-            "{otherwise},librdkafka=off,rdkafka=off,nisshi=warn,nisshi_broker::broker=off,buoyant_kernel=warn,deltalake_core=warn,datafusion=warn"
+            "{otherwise},librdkafka=off,rdkafka=off,nisshi=warn,nisshi_broker::broker=off,buoyant_kernel=warn,deltalake_core=error,datafusion=warn"
         ),
     };
     telemetry::init_logs(format, &filter).map_err(|error| Failure::Usage(error.to_string()))
