@@ -9,7 +9,7 @@ use millrace_event_model::{Disposition, SourceId};
 
 /// Counts of one batch. They are committed with the batch's positions, so a crash cannot unbalance them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Books {
+pub(crate) struct Books {
     counts: BTreeMap<(SourceId, DateTime<Utc>, Disposition), Tally>,
 }
 
@@ -21,26 +21,32 @@ struct Tally {
 
 impl Books {
     /// One item of `source` that the server received at `at` ended so.
-    pub fn count(&mut self, source: &SourceId, at: DateTime<Utc>, disposition: Disposition) {
+    pub(crate) fn count(&mut self, source: &SourceId, at: DateTime<Utc>, disposition: Disposition) {
         self.count_many(source, at, disposition, 1);
     }
 
     /// As [`Self::count`], for several. None leaves no line.
-    pub fn count_many(&mut self, source: &SourceId, at: DateTime<Utc>, disposition: Disposition, items: u64) {
+    pub(crate) fn count_many(
+        &mut self,
+        source: &SourceId,
+        at: DateTime<Utc>,
+        disposition: Disposition,
+        items: u64,
+    ) {
         if items > 0 {
             self.tally(source, at, disposition).items += items;
         }
     }
 
     /// One duplicate whose content is not that of the item it repeats.
-    pub fn count_conflict(&mut self, source: &SourceId, at: DateTime<Utc>) {
+    pub(crate) fn count_conflict(&mut self, source: &SourceId, at: DateTime<Utc>) {
         let tally = self.tally(source, at, Disposition::Duplicate);
         tally.items += 1;
         tally.conflicts += 1;
     }
 
     /// Adds those of another part of the batch.
-    pub fn add(&mut self, other: Books) {
+    pub(crate) fn add(&mut self, other: Books) {
         for (line, tally) in other.counts {
             let sum = self.counts.entry(line).or_default();
             sum.items += tally.items;
@@ -49,15 +55,13 @@ impl Books {
     }
 
     /// How many ended so, over all hours.
-    #[must_use]
-    pub fn total(&self, disposition: Disposition) -> u64 {
+    pub(crate) fn total(&self, disposition: Disposition) -> u64 {
         let of_it = self.counts.iter().filter(|((_, _, own), _)| *own == disposition);
         of_it.map(|(_, tally)| tally.items).sum()
     }
 
     /// The lines as a load takes them, in order.
-    #[must_use]
-    pub fn lines(&self) -> Vec<Count> {
+    pub(crate) fn lines(&self) -> Vec<Count> {
         let line = |((source, hour, disposition), tally): (&(SourceId, _, _), &Tally)| Count {
             source: source.clone(),
             hour: *hour,

@@ -28,6 +28,10 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a connection stands back before it tries for its lease again.
 const STAND_BACK: Duration = Duration::from_secs(15);
 
+/// How often in its time to live a connection that stands by looks at the lease: its holder may give it
+/// back at any time.
+const LOOKS_PER_TTL: u32 = 4;
+
 /// How long a load that has a target waits for more before it takes what there is.
 const TARGETED_WAIT: Duration = Duration::from_millis(500);
 
@@ -125,7 +129,7 @@ impl Connection {
                 Ok(LeaseAttempt::Held { holder, until }) => {
                     tracing::debug!(connection = %self.options.id, holder, "standing by");
                     self.health.ready();
-                    self.time_until(until).min(self.lease_ttl)
+                    self.time_until(until).min(self.lease_ttl / LOOKS_PER_TTL)
                 }
                 Err(error) => {
                     self.note(&error);
@@ -250,7 +254,7 @@ impl Connection {
 
     /// Says what went wrong: in the health each time, in the log when it is something else than before.
     fn note(&mut self, error: &Error) {
-        let text = error.to_string();
+        let text = error.full();
         metrics::failed(&self.options.id, error);
         self.health.not_ready(format!("connection {}: {text}", self.options.id));
         if self.logged.as_ref() != Some(&text) {

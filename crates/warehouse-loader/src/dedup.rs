@@ -11,8 +11,7 @@ use millrace_connector::SeenId;
 use millrace_event_model::{MessageId, SourceId};
 
 /// What a message is recognised by.
-#[must_use]
-pub fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) -> SeenId {
+pub(crate) fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) -> SeenId {
     let mut hasher = blake3::Hasher::new();
     // The length goes first, so that ("a", "bc") and ("ab", "c") differ.
     hasher.update(&(source.as_str().len() as u64).to_le_bytes());
@@ -27,7 +26,7 @@ pub fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) -> SeenId
 
 /// What a message is to the warehouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sighting {
+pub(crate) enum Sighting {
     /// Here for the first time: load it.
     First,
     /// The same message again.
@@ -37,15 +36,13 @@ pub enum Sighting {
 }
 
 /// The distinct ids of a batch, in order: what to ask the warehouse for.
-#[must_use]
-pub fn distinct_ids(messages: &[SeenId]) -> Vec<u128> {
+pub(crate) fn distinct_ids(messages: &[SeenId]) -> Vec<u128> {
     let mut known = std::collections::HashSet::with_capacity(messages.len());
     messages.iter().map(|message| message.id).filter(|id| known.insert(*id)).collect()
 }
 
 /// Judges the messages of a batch in order. `seen` holds the content that each id was loaded with.
-#[must_use]
-pub fn judge(messages: &[SeenId], seen: HashMap<u128, u64>) -> Vec<Sighting> {
+pub(crate) fn judge(messages: &[SeenId], seen: HashMap<u128, u64>) -> Vec<Sighting> {
     let mut loaded = seen;
     let sighting = |message: &SeenId| match loaded.insert(message.id, message.content) {
         None => Sighting::First,

@@ -6,6 +6,7 @@ use millrace_bus::BusError;
 use millrace_columnar::BatchError;
 use millrace_connector::{ConnectorError, ErrorKind};
 use millrace_event_model::ConnectionId;
+use millrace_service::TaskError;
 use millrace_state::StateError;
 
 use crate::PlanError;
@@ -19,7 +20,7 @@ pub enum Error {
     #[error("kafka: {0}")]
     Bus(#[from] BusError),
     /// The warehouse.
-    #[error("warehouse: {}", .0.full())]
+    #[error("warehouse: {0}")]
     Warehouse(#[from] ConnectorError),
     /// The state store.
     #[error("state: {0}")]
@@ -51,6 +52,9 @@ pub enum Error {
     /// A task that makes rows ended by itself: a mistake in the program, or the process is ending.
     #[error("a task of the loader ended: {0}")]
     Task(#[from] tokio::task::JoinError),
+    /// The task of a connection ended by itself: a mistake in the program.
+    #[error("{0}")]
+    Ended(#[from] TaskError),
     /// `load --once` found another process at work.
     #[error("connection {connection} is being loaded by {holder}; wait for it or stop it")]
     Held {
@@ -97,9 +101,31 @@ impl Error {
             | Self::Batch { .. }
             | Self::Gap(_)
             | Self::Task(_)
+            | Self::Ended(_)
             | Self::Held { .. }
             | Self::UnknownConnection(_) => NextStep::StandBack,
         }
+    }
+
+    /// The sentence and all that lies beneath it, joined by `: `.
+    #[must_use]
+    pub fn full(&self) -> String {
+        // A connector's error tells its causes itself.
+        if let Self::Warehouse(error) = self {
+            return format!("warehouse: {}", error.full());
+        }
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            let cause = error.to_string();
+            // A variant that only wraps another says the same as the one it wraps.
+            if !text.ends_with(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+            next = error.source();
+        }
+        text
     }
 
     /// A short name to count by.
@@ -110,12 +136,38 @@ impl Error {
             Self::Warehouse(_) => "warehouse",
             Self::State(_) => "state",
             Self::Plan(_) => "plan",
-            Self::Batch { .. } | Self::Task(_) => "internal",
+            Self::Batch { .. } | Self::Task(_) | Self::Ended(_) => "internal",
             Self::Gap(_) => "gap",
             Self::TablesChanged { .. } => "tables_changed",
             Self::NotYetDecided => "not_yet_decided",
             Self::Held { .. } => "held",
             Self::UnknownConnection(_) => "unknown_connection",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_each_once() {
+        let cause = std::io::Error::other("no route");
+        let warehouse = ConnectorError::retry("away", "cannot reach postgres").caused_by(cause);
+        assert_eq!(Error::from(warehouse).full(), "warehouse: cannot reach postgres: no route");
+        let state = StateError::Random("entropy is out".to_owned());
+        let expected = "state: no random bytes for the workspace key: entropy is out";
+        assert_eq!(Error::from(state).full(), expected);
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again_and_the_rest_stands_back() {
+        let wait = Duration::from_secs(7);
+        let retry = ErrorKind::Retry { after: Some(wait) };
+        let step = |kind| Error::from(ConnectorError::new(kind, "x", "x")).next_step();
+        assert_eq!(step(retry), NextStep::Retry { after: Some(wait) });
+        assert_eq!(step(ErrorKind::Pause), NextStep::StandBack);
+        assert_eq!(Error::NotYetDecided.next_step(), NextStep::Retry { after: None });
+        assert_eq!(Error::from(StateError::Lost { number: 1 }).next_step(), NextStep::StandBack);
     }
 }

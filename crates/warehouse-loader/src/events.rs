@@ -12,12 +12,13 @@ use millrace_event_model::{DeadLetter, Disposition, Event, Reason, SourceId};
 use millrace_service::{Stop, crash_point};
 use tokio::task::spawn_blocking;
 
+use crate::books::Books;
 use crate::dead_letters::dead_letter;
 use crate::dedup::{Sighting, judge, seen_id};
 use crate::position::{self, readable_ranges};
 use crate::rows::{MappedRow, rows_of_event};
 use crate::session::{Prepared, Session, Staged};
-use crate::{Books, ConnectionOptions, Error, RowsByTable, TableRows, metrics};
+use crate::{ConnectionOptions, Error, RowsByTable, TableRows, metrics};
 
 /// Events that one blocking task maps: some milliseconds of work, so that the cores share a batch.
 const CHUNK: usize = 500;

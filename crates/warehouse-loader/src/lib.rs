@@ -10,7 +10,7 @@
 //!
 //! The decisions are pure and stand in files of their own: [`rows`] (an event to rows), `records` (which
 //! rows of an ELT source are real, and what they are), [`plan()`] (what a batch asks of the warehouse, the
-//! heart), `dedup` (which messages were seen), [`Books`] (how each item ended). `session` has the steps in
+//! heart), `dedup` (which messages were seen), `books` (how each item ended). `session` has the steps in
 //! their order, `connection` the life around them.
 //!
 //! Invariants: no item is skipped without a count. The same ranges give the same rows. Nothing here knows
@@ -36,9 +36,7 @@ mod service;
 mod session;
 mod start;
 
-pub use books::Books;
 pub use connection::Report;
-pub use dedup::{Sighting, distinct_ids, judge, seen_id};
 pub use error::{Error, NextStep};
 pub use millrace_bus::Start;
 pub use millrace_transform::Filter;

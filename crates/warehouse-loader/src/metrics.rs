@@ -7,7 +7,8 @@ use metrics::{counter, gauge};
 use millrace_connector::Load;
 use millrace_event_model::{ConnectionId, Disposition};
 
-use crate::{Books, Error};
+use crate::Error;
+use crate::books::Books;
 
 const ROLE: &str = "warehouse-loader";
 

@@ -48,18 +48,17 @@ impl Service {
     /// The Kafka settings are invalid; or a task of a connection ended by itself.
     pub async fn run(self, stop: Stop) -> Result<(), Error> {
         let mut tasks = Tasks::new(stop.clone());
-        for connection in self.connections(None)? {
-            let (name, stop) = (connection.0.to_string(), stop.clone());
-            tasks.spawn(name, async move {
-                connection.1.serve(stop).await;
+        for (id, connection) in self.connections(None)? {
+            let serving = connection.serve(stop.clone());
+            tasks.spawn(format!("load {id}"), async {
+                serving.await;
                 Ok::<(), Error>(())
             });
         }
+        let errors = tasks.join(DRAIN).await;
+        // Without connections there is nothing to do but to wait, as others do.
         stop.requested().await;
-        for error in tasks.join(DRAIN).await {
-            tracing::error!(task = error.task, problem = error.problem, "a connection did not stop well");
-        }
-        Ok(())
+        errors.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Loads what is there now, of the named connections, or of all where none is named; all at once.

@@ -25,11 +25,12 @@ use millrace_state::Store;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use crate::books::Books;
 use crate::dedup::distinct_ids;
 use crate::metrics::{self, LoadSize};
 use crate::position::{self, Gap};
 use crate::start::first_positions;
-use crate::{Books, ConnectionOptions, Error, Plan, RowsByTable, Stamp, plan};
+use crate::{ConnectionOptions, Error, Plan, RowsByTable, Stamp, plan};
 
 /// What all connections of a process share.
 #[derive(Clone)]

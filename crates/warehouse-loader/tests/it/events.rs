@@ -127,6 +127,33 @@ async fn a_service_loads_what_comes_and_one_that_stands_by_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_live_loaders_the_older_is_refused_and_nothing_is_doubled() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    let connection = || connection(lake.clone(), Kind::Events);
+    let stop = Stop::new();
+    let older = tokio::spawn(stack.service("same", connection()).run(stop.clone()));
+    stack.publish(&mixed(8)).await;
+    eventually("the first load", async || {
+        millrace_connector::Warehouse::describe(&*lake, "web").await.unwrap().contains_key("pages")
+    })
+    .await;
+    // A process that comes back under its own name takes the lease at once; the older one lives on, and
+    // each load is a race that the fence decides.
+    for round in 1..4 {
+        let newer = stack.service("same", connection());
+        stack.publish(&mixed(8 * (round + 1))[usize::try_from(8 * round).unwrap()..]).await;
+        run_once(newer).await.unwrap();
+    }
+    assert_eq!(query(&*lake, "SELECT DISTINCT id FROM web.pages").await.len(), 8);
+    assert_eq!(query(&*lake, "SELECT id FROM web.pages").await.len(), 8);
+    assert_eq!(books(&*lake).await, ["conflicts=0 disposition=loaded items=32"]);
+    stop.trigger();
+    older.await.unwrap().unwrap();
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_connection_is_named() {
     let stack = Stack::start().await;
     let service = stack.service("test", connection(stack.lake("lake"), Kind::Events));
