@@ -13,11 +13,10 @@ pub(crate) struct Http {
     client: reqwest::Client,
 }
 
-/// Status, headers and body.
+/// Status and body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) retry_after: Option<String>,
     pub(crate) body: String,
 }
 
@@ -40,12 +39,7 @@ impl Http {
         self.runtime.block_on(async {
             let response = request.send().await.ok()?;
             let status = response.status().as_u16();
-            let retry_after = response
-                .headers()
-                .get("retry-after")
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned);
-            Some(Answer { status, retry_after, body: response.text().await.unwrap_or_default() })
+            Some(Answer { status, body: response.text().await.unwrap_or_default() })
         })
     }
 
@@ -53,7 +47,7 @@ impl Http {
         self.runtime.block_on(async {
             let response = self.client.get(url).send().await.ok()?;
             let status = response.status().as_u16();
-            Some(Answer { status, retry_after: None, body: response.text().await.unwrap_or_default() })
+            Some(Answer { status, body: response.text().await.unwrap_or_default() })
         })
     }
 }

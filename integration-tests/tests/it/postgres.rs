@@ -50,10 +50,6 @@ impl Database {
         let rows = self.rows(&format!("SELECT row_to_json(t) FROM ({sql}) t"));
         rows.iter().map(|row| serde_json::from_str(row[0].as_deref().unwrap()).unwrap()).collect()
     }
-
-    pub(crate) fn execute(&self, sql: &str) {
-        self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
-    }
 }
 
 async fn connect(url: &str) -> Client {
