@@ -15,10 +15,11 @@ use tokio::task::spawn_blocking;
 use crate::books::Books;
 use crate::dead_letters::dead_letter;
 use crate::dedup::{Sighting, judge, seen_id};
+use crate::plan::part_of;
 use crate::position::{self, readable_ranges};
 use crate::rows::{MappedRow, rows_of_event};
 use crate::session::{Prepared, Session, Staged};
-use crate::{ConnectionOptions, Error, RowsByTable, TableRows, metrics};
+use crate::{ConnectionOptions, Error, RowsByTable, metrics};
 
 /// Events that one blocking task maps: some milliseconds of work, so that the cores share a batch.
 const CHUNK: usize = 500;
@@ -132,16 +133,9 @@ fn settle(
 }
 
 fn add_row(rows: &mut RowsByTable, row: MappedRow) {
-    let MappedRow { table, columns, cells, write } = row;
-    match rows.get_mut(&table) {
-        Some(of_table) => {
-            widen::extend(&mut of_table.columns, &columns);
-            of_table.rows.push(cells);
-        }
-        None => {
-            rows.insert(table, TableRows { columns, rows: vec![cells], write });
-        }
-    }
+    let part = part_of(rows, &row.table, &row.write);
+    widen::extend(&mut part.columns, &row.columns);
+    part.rows.push(row.cells);
 }
 
 /// Loads the events of one connection, driven by [`consume::run`].

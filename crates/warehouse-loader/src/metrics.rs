@@ -51,8 +51,10 @@ pub(crate) struct LoadSize {
 
 impl LoadSize {
     pub(crate) fn of(load: &Load) -> Self {
-        let rows = load.tables.iter().map(|table| (table.name.table.clone(), table.rows.num_rows() as u64));
-        let rows = rows.collect();
+        let mut rows = BTreeMap::new();
+        for table in &load.tables {
+            *rows.entry(table.name.table.clone()).or_default() += table.rows.num_rows() as u64;
+        }
         Self { connection: load.connection.clone(), rows }
     }
 }

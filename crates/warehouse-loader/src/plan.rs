@@ -35,16 +35,20 @@ pub struct TableRows {
     pub write: WriteMode,
 }
 
-impl TableRows {
-    /// A table without rows: it is made if it is missing.
-    #[must_use]
-    pub fn none(columns: TableSchema, write: WriteMode) -> Self {
-        Self { columns, rows: Vec::new(), write }
-    }
-}
+/// Rows by table name. A table mostly has one part; where a source has changed how its rows are written,
+/// one for each way, in the order of the log.
+pub type RowsByTable = BTreeMap<String, Vec<TableRows>>;
 
-/// Rows by table name.
-pub type RowsByTable = BTreeMap<String, TableRows>;
+/// The part of a table that is written in a way; added where it is missing.
+pub(crate) fn part_of<'r>(rows: &'r mut RowsByTable, table: &str, write: &WriteMode) -> &'r mut TableRows {
+    let parts = rows.entry(table.to_owned()).or_default();
+    let index = parts.iter().position(|part| part.write == *write).unwrap_or(parts.len());
+    if index == parts.len() {
+        parts.push(TableRows { columns: TableSchema::new(), rows: Vec::new(), write: write.clone() });
+    }
+    // It was found there, or has just been pushed.
+    &mut parts[index]
+}
 
 /// What is the same for every row of a load.
 #[derive(Debug, Clone, Copy)]
@@ -104,24 +108,20 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError::KeyDoesNotFit`].
 pub fn plan(existing: &TableSchemas, batch: RowsByTable, stamp: Stamp) -> Result<Plan, PlanError> {
-    let mut changes = Vec::new();
-    let mut loads = RowsByTable::new();
+    let mut plan = Plan { changes: Vec::new(), loads: RowsByTable::new() };
     let mut discarded = Vec::new();
-    for (table, rows) in batch {
-        let settled = settle(&table, rows, existing.get(&table), stamp, &mut discarded)?;
-        changes.extend(change(&table, existing.get(&table), &settled.columns));
-        if !settled.rows.is_empty() {
-            loads.insert(table, settled);
-        }
+    for (table, parts) in batch {
+        let present = existing.get(&table);
+        plan.add(table, parts, present, stamp, &mut discarded)?;
     }
     if !discarded.is_empty() {
-        add_discards(discarded, existing, stamp, &mut changes, &mut loads)?;
+        plan.add_discards(discarded, existing, stamp)?;
     }
     // A schema without tables may not be there at all; making it again is harmless.
-    if existing.is_empty() && !changes.is_empty() {
-        changes.insert(0, SchemaChange::CreateSchema);
+    if existing.is_empty() && !plan.changes.is_empty() {
+        plan.changes.insert(0, SchemaChange::CreateSchema);
     }
-    Ok(Plan { changes, loads })
+    Ok(plan)
 }
 
 impl Plan {
@@ -129,12 +129,57 @@ impl Plan {
     /// the same column with another type between this plan and its changes: then plan again.
     #[must_use]
     pub fn fits(&self, actual: &TableSchemas) -> bool {
-        self.loads.iter().all(|(table, load)| {
+        self.loads.iter().all(|(table, parts)| {
             let Some(columns) = actual.get(table) else { return false };
-            load.columns
-                .iter()
-                .all(|(column, planned)| columns.get(column).is_some_and(|is| holds(*is, *planned)))
+            let is_there = |(column, planned): (&String, &FieldType)| {
+                columns.get(column).is_some_and(|is| holds(*is, *planned))
+            };
+            parts.iter().flat_map(|part| &part.columns).all(is_there)
         })
+    }
+
+    /// Plans a table whose columns are `present` now.
+    fn add(
+        &mut self,
+        table: String,
+        parts: Vec<TableRows>,
+        present: Option<&TableSchema>,
+        stamp: Stamp,
+        discarded: &mut Vec<Row>,
+    ) -> Result<(), PlanError> {
+        let mut columns = present.cloned().unwrap_or_default();
+        let mut settled = Vec::with_capacity(parts.len());
+        for part in parts {
+            let part = settle(&table, part, &columns, stamp, discarded)?;
+            widen::extend(&mut columns, &part.columns);
+            settled.push(part);
+        }
+        self.changes.extend(change(&table, present, &columns));
+        settled.retain(|part| !part.rows.is_empty());
+        if !settled.is_empty() {
+            self.loads.entry(table).or_default().extend(settled);
+        }
+        Ok(())
+    }
+
+    /// Discards are rows like others, in a table that is made when the first one comes.
+    fn add_discards(
+        &mut self,
+        discarded: Vec<Row>,
+        existing: &TableSchemas,
+        stamp: Stamp,
+    ) -> Result<(), PlanError> {
+        let table = stamp.name(discards::TABLE);
+        let columns = discards::columns(stamp);
+        let part = TableRows { columns, rows: discarded, write: WriteMode::Append };
+        // An event may be called `rudder discards`: then its rows and ours share the table.
+        let mut present = existing.get(&table).cloned();
+        for theirs in self.loads.get(&table).into_iter().flatten() {
+            widen::extend(present.get_or_insert_default(), &theirs.columns);
+        }
+        // All its columns are text or our own moments, so nothing of it can be discarded in turn, but into
+        // a table of the same name that somebody else made; there is no place left for that.
+        self.add(table, vec![part], present.as_ref(), stamp, &mut Vec::new())
     }
 }
 
@@ -148,12 +193,11 @@ fn holds(is: FieldType, planned: FieldType) -> bool {
 fn settle(
     table: &str,
     batch: TableRows,
-    existing: Option<&TableSchema>,
+    present: &TableSchema,
     stamp: Stamp,
     discarded: &mut Vec<Row>,
 ) -> Result<TableRows, PlanError> {
-    let no_columns = TableSchema::new();
-    let columns = widen::with_existing(&batch.columns, existing.unwrap_or(&no_columns));
+    let columns = widen::with_existing(&batch.columns, present);
     let load_time: Vec<String> = LOAD_TIME_COLUMNS
         .iter()
         .map(|column| stamp.name(column))
@@ -200,54 +244,13 @@ fn settle_row(
     settled
 }
 
-/// Discards are rows like others, in a table that is made when the first one comes.
-fn add_discards(
-    discarded: Vec<Row>,
-    existing: &TableSchemas,
-    stamp: Stamp,
-    changes: &mut Vec<SchemaChange>,
-    loads: &mut RowsByTable,
-) -> Result<(), PlanError> {
-    let table = stamp.name(discards::TABLE);
-    let batch = TableRows { columns: discards::columns(stamp), rows: discarded, write: WriteMode::Append };
-    // An event may be called `rudder discards`: then its rows and ours share the table.
-    let mut present = existing.get(&table).cloned();
-    if let Some(theirs) = loads.get(&table) {
-        widen::extend(present.get_or_insert_default(), &theirs.columns);
-    }
-    // All its columns are text or our own moments, so nothing of it can be discarded in turn, but into a
-    // table of the same name that somebody else made; there is no place left for that.
-    let mut nowhere = Vec::new();
-    let settled = settle(&table, batch, present.as_ref(), stamp, &mut nowhere)?;
-    match loads.get_mut(&table) {
-        Some(theirs) => {
-            let theirs_before = theirs.columns.clone();
-            widen::extend(&mut theirs.columns, &settled.columns);
-            theirs.rows.extend(settled.rows);
-            let made = with(existing.get(&table), &theirs_before);
-            changes.extend(change(&table, Some(&made), &theirs.columns));
-        }
-        None => {
-            changes.extend(change(&table, existing.get(&table), &settled.columns));
-            loads.insert(table, settled);
-        }
-    }
-    Ok(())
-}
-
-fn with(existing: Option<&TableSchema>, made: &TableSchema) -> TableSchema {
-    let mut columns = existing.cloned().unwrap_or_default();
-    widen::extend(&mut columns, made);
-    columns
-}
-
 /// What a table lacks of these columns.
-fn change(table: &str, existing: Option<&TableSchema>, columns: &TableSchema) -> Option<SchemaChange> {
+fn change(table: &str, present: Option<&TableSchema>, columns: &TableSchema) -> Option<SchemaChange> {
     let table = table.to_owned();
-    let Some(existing) = existing else {
+    let Some(present) = present else {
         return Some(SchemaChange::CreateTable { table, columns: columns.clone() });
     };
-    let missing = widen::missing(columns, existing);
+    let missing = widen::missing(columns, present);
     (!missing.is_empty()).then_some(SchemaChange::AddColumns { table, columns: missing })
 }
 

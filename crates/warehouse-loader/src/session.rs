@@ -326,10 +326,14 @@ impl Session {
 }
 
 fn table_loads(schema: &str, plan: Plan) -> Result<Vec<TableLoad>, Error> {
-    let load = |(table, load): (String, crate::TableRows)| {
-        let made = batch_of(&load.columns, &load.rows);
-        let rows = made.map_err(|source| Error::Batch { table: table.clone(), source })?;
-        Ok(TableLoad { name: TableName { schema: schema.to_owned(), table }, rows, write: load.write })
-    };
-    plan.loads.into_iter().map(load).collect()
+    let mut loads = Vec::new();
+    for (table, parts) in plan.loads {
+        for part in parts {
+            let made = batch_of(&part.columns, &part.rows);
+            let rows = made.map_err(|source| Error::Batch { table: table.clone(), source })?;
+            let name = TableName { schema: schema.to_owned(), table: table.clone() };
+            loads.push(TableLoad { name, rows, write: part.write });
+        }
+    }
+    Ok(loads)
 }

@@ -48,7 +48,7 @@ fn table_rows(rows: Vec<Row>, write: WriteMode) -> TableRows {
 }
 
 fn appended() -> impl Strategy<Value = RowsByTable> {
-    btree_map("[t-v]", vec(any_row(), 0..4).prop_map(|rows| table_rows(rows, WriteMode::Append)), 0..3)
+    btree_map("[t-v]", vec(any_row(), 0..4).prop_map(|rows| vec![table_rows(rows, WriteMode::Append)]), 0..3)
 }
 
 fn keyed(write: WriteMode) -> impl Strategy<Value = RowsByTable> {
@@ -57,7 +57,7 @@ fn keyed(write: WriteMode) -> impl Strategy<Value = RowsByTable> {
         row.insert("received_at".to_owned(), Cell::DateTime(at));
         row
     });
-    btree_map("[t-v]", vec(row, 0..6).prop_map(move |rows| table_rows(rows, write.clone())), 0..3)
+    btree_map("[t-v]", vec(row, 0..6).prop_map(move |rows| vec![table_rows(rows, write.clone())]), 0..3)
 }
 
 fn any_batch() -> impl Strategy<Value = RowsByTable> {
@@ -65,7 +65,21 @@ fn any_batch() -> impl Strategy<Value = RowsByTable> {
         appended(),
         keyed(WriteMode::Upsert { key: vec!["id".to_owned()] }),
         keyed(WriteMode::MergeLatest { key: "id".to_owned(), order: "received_at".to_owned() }),
+        (appended(), keyed(WriteMode::Upsert { key: vec!["id".to_owned()] })).prop_map(
+            |(mut first, second)| {
+                for (table, parts) in second {
+                    first.entry(table).or_default().extend(parts);
+                }
+                first
+            }
+        ),
     ]
+}
+
+/// All rows of a table that are appended.
+fn appended_rows(rows: &RowsByTable, table: &str) -> Vec<Row> {
+    let parts = rows.get(table).into_iter().flatten().filter(|part| part.write == WriteMode::Append);
+    parts.flat_map(|part| part.rows.clone()).collect()
 }
 
 fn any_tables() -> impl Strategy<Value = TableSchemas> {
@@ -99,8 +113,8 @@ fn discarded(plan: &Plan) -> BTreeSet<(String, String, String)> {
         Some(Cell::String(text)) => text.clone(),
         _ => String::new(),
     };
-    let rows = plan.loads.get("rudder_discards").map(|table| table.rows.as_slice()).unwrap_or_default();
-    rows.iter()
+    appended_rows(&plan.loads, "rudder_discards")
+        .iter()
         .map(|row| (text(row, "table_name"), text(row, "column_name"), text(row, "column_value")))
         .collect()
 }
@@ -126,10 +140,10 @@ proptest! {
             existing.into_iter().filter(|(table, _)| table != "rudder_discards").collect();
         let plan = planned(&existing, &batch);
         let discarded = discarded(&plan);
-        for (table, before) in &batch {
-            let after = plan.loads.get(table).map(|load| load.rows.as_slice()).unwrap_or_default();
-            prop_assert_eq!(before.rows.len(), after.len());
-            for (row, loaded) in before.rows.iter().zip(after) {
+        for table in batch.keys() {
+            let (before, after) = (appended_rows(&batch, table), appended_rows(&plan.loads, table));
+            prop_assert_eq!(before.len(), after.len());
+            for (row, loaded) in before.iter().zip(after) {
                 for (column, cell) in row.iter().filter(|(_, cell)| **cell != Cell::Null) {
                     let value = millrace_columnar::text_of(cell.clone());
                     let kept_as_text = discarded.contains(&(table.clone(), column.clone(), value));
@@ -158,7 +172,7 @@ proptest! {
     fn a_load_fits_its_table(existing in any_tables(), batch in any_batch()) {
         let plan = planned(&existing, &batch);
         let tables = applied(&existing, &plan.changes);
-        for (table, load) in &plan.loads {
+        for (table, load) in plan.loads.iter().flat_map(|(table, parts)| parts.iter().map(move |part| (table, part))) {
             let columns = tables.get(table).expect("the table is there");
             let mut keys = BTreeSet::new();
             for row in &load.rows {
@@ -186,7 +200,7 @@ fn a_value_that_does_not_fit_is_kept_with_its_row_and_reason() {
         ("received_at", Cell::DateTime(5)),
         ("paid", Cell::String("maybe".into())),
     ]);
-    let batch = RowsByTable::from([("tracks".to_owned(), table_rows(vec![event], WriteMode::Append))]);
+    let batch = RowsByTable::from([("tracks".to_owned(), vec![table_rows(vec![event], WriteMode::Append)])]);
     let existing =
         TableSchemas::from([("tracks".to_owned(), TableSchema::from([("paid".into(), FieldType::Boolean)]))]);
     let plan = plan(&existing, batch, STAMP).unwrap();
@@ -199,7 +213,7 @@ fn a_value_that_does_not_fit_is_kept_with_its_row_and_reason() {
         ("received_at", Cell::DateTime(5)),
         ("uuid_ts", Cell::DateTime(0)),
     ]);
-    assert_eq!(plan.loads["rudder_discards"].rows, [expected]);
+    assert_eq!(plan.loads["rudder_discards"][0].rows, [expected]);
 }
 
 #[test]
@@ -209,20 +223,21 @@ fn an_upper_case_warehouse_gets_upper_case_names() {
         TableSchema::from([("ID".into(), FieldType::Int), ("UUID_TS".into(), FieldType::DateTime)]);
     let existing =
         TableSchemas::from([("T".to_owned(), TableSchema::from([("ID".into(), FieldType::Boolean)]))]);
-    let plan =
-        plan(&existing, RowsByTable::from([("T".to_owned(), batch)]), Stamp { upper_case: true, ..STAMP })
-            .unwrap();
-    assert_eq!(plan.loads["T"].rows, [row(&[("UUID_TS", Cell::DateTime(0))])]);
-    assert_eq!(plan.loads["RUDDER_DISCARDS"].rows[0]["COLUMN_VALUE"], Cell::String("1".into()));
+    let plan = plan(
+        &existing,
+        RowsByTable::from([("T".to_owned(), vec![batch])]),
+        Stamp { upper_case: true, ..STAMP },
+    )
+    .unwrap();
+    assert_eq!(plan.loads["T"][0].rows, [row(&[("UUID_TS", Cell::DateTime(0))])]);
+    assert_eq!(plan.loads["RUDDER_DISCARDS"][0].rows[0]["COLUMN_VALUE"], Cell::String("1".into()));
 }
 
 #[test]
 fn a_table_without_rows_is_made_but_not_loaded() {
     let columns = TableSchema::from([("a".into(), FieldType::Int)]);
-    let batch = RowsByTable::from([(
-        "t".to_owned(),
-        TableRows::none(columns.clone(), WriteMode::Stage { generation: 1 }),
-    )]);
+    let mut batch = RowsByTable::new();
+    part_of(&mut batch, "t", &WriteMode::Stage { generation: 1 }).columns.clone_from(&columns);
     let plan = plan(&TableSchemas::new(), batch, STAMP).unwrap();
     let table = "t".to_owned();
     assert_eq!(plan.changes, [SchemaChange::CreateSchema, SchemaChange::CreateTable { table, columns }]);
@@ -230,11 +245,29 @@ fn a_table_without_rows_is_made_but_not_loaded() {
 }
 
 #[test]
+fn rows_that_are_written_in_two_ways_share_their_table_and_its_types() {
+    let parts = [
+        table_rows(vec![row(&[("a", Cell::Int(1))])], WriteMode::Append),
+        table_rows(
+            vec![row(&[("a", Cell::Float(2.5)), ("b", Cell::Int(1))])],
+            WriteMode::Stage { generation: 1 },
+        ),
+    ];
+    let plan =
+        plan(&TableSchemas::new(), RowsByTable::from([("t".to_owned(), parts.into())]), STAMP).unwrap();
+    let columns = [("a", FieldType::Int), ("b", FieldType::Int), ("uuid_ts", FieldType::DateTime)];
+    let columns = columns.map(|(name, own)| (name.to_owned(), own)).into();
+    let create = SchemaChange::CreateTable { table: "t".into(), columns };
+    assert_eq!(plan.changes, [SchemaChange::CreateSchema, create]);
+    assert_eq!(plan.loads["t"][1].rows[0]["a"], Cell::Int(2), "of the type that the first part made");
+}
+
+#[test]
 fn a_key_that_its_column_cannot_hold_stops_the_connection() {
     let write = WriteMode::Upsert { key: vec!["k".into()] };
     let batch = table_rows(vec![row(&[("k", Cell::String("x".into()))])], write);
     let existing = TableSchemas::from([("t".to_owned(), TableSchema::from([("k".into(), FieldType::Int)]))]);
-    let error = plan(&existing, RowsByTable::from([("t".to_owned(), batch)]), STAMP).unwrap_err();
+    let error = plan(&existing, RowsByTable::from([("t".to_owned(), vec![batch])]), STAMP).unwrap_err();
     let expected = PlanError::KeyDoesNotFit { table: "t".into(), column: "k".into(), is: FieldType::Int };
     assert_eq!(error, expected);
 }
@@ -242,7 +275,7 @@ fn a_key_that_its_column_cannot_hold_stops_the_connection() {
 #[test]
 fn a_column_that_another_connection_made_otherwise_is_noticed() {
     let batch = table_rows(vec![row(&[("a", Cell::Int(1))])], WriteMode::Append);
-    let plan = plan(&TableSchemas::new(), RowsByTable::from([("t".to_owned(), batch)]), STAMP).unwrap();
+    let plan = plan(&TableSchemas::new(), RowsByTable::from([("t".to_owned(), vec![batch])]), STAMP).unwrap();
     let tables = |a| {
         let columns = [("a".to_owned(), a), ("uuid_ts".to_owned(), FieldType::DateTime)];
         TableSchemas::from([("t".to_owned(), TableSchema::from(columns))])

@@ -11,9 +11,10 @@ use millrace_event_model::{Disposition, Reason, Record, RecordBody, SourceId, St
 use super::row::cells_of;
 use super::scan::{Scan, Verdict};
 use super::table::StreamTable;
+use crate::ConnectionOptions;
 use crate::dead_letters::dead_letter;
+use crate::plan::part_of;
 use crate::session::Prepared;
-use crate::{ConnectionOptions, TableRows};
 
 /// A record of the source, and what became of it.
 #[derive(Debug)]
@@ -108,8 +109,7 @@ pub(crate) fn prepare(
         let Ok(table) = StreamTable::of(&spec, tables.dialect) else { continue };
         prepared.swaps.push((table.name.clone(), spec.generation));
         // The table is made even where the refresh had no rows.
-        let none = TableRows::none(table.columns, table.write);
-        prepared.rows.entry(table.name).or_insert(none);
+        widen::extend(&mut part_of(&mut prepared.rows, &table.name, &table.write).columns, &table.columns);
     }
     prepared
 }
@@ -141,11 +141,10 @@ impl Tables<'_> {
         let Some(table) = self.of(streams).get(index) else { return Ok(()) };
         let table = table.as_ref().map_err(Reason::clone)?;
         let (cells, undeclared) = cells_of(table, json, message.emitted_at, dialect)?;
-        let empty = || TableRows::none(table.columns.clone(), table.write.clone());
-        let rows = prepared.rows.entry(table.name.clone()).or_insert_with(empty);
-        widen::extend(&mut rows.columns, &table.columns);
-        widen::extend(&mut rows.columns, &undeclared);
-        rows.rows.push(cells);
+        let part = part_of(&mut prepared.rows, &table.name, &table.write);
+        widen::extend(&mut part.columns, &table.columns);
+        widen::extend(&mut part.columns, &undeclared);
+        part.rows.push(cells);
         Ok(())
     }
 

@@ -132,3 +132,20 @@ async fn values_that_do_not_fit_are_kept_in_the_discards() {
     assert_eq!(query(&*elt.lake, discards).await, [expected]);
     elt.stack.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_that_was_cut_off_is_never_mixed_with_the_next() {
+    let elt = Elt::start().await;
+    let refresh = |generation| spec("users", LoadMode::Overwrite, generation);
+    elt.rows(&[named(1, 1, "a"), named(1, 2, "b")]).await;
+    elt.everywhere(&barrier(1, 1, refresh(1), false)).await;
+    elt.everywhere(&begin(2)).await;
+    elt.rows(&[named(2, 2, "b2"), named(2, 3, "c")]).await;
+    elt.everywhere(&barrier(2, 2, refresh(2), true)).await;
+    // Both refreshes in one load.
+    let options = connection(elt.lake.clone(), Kind::Records);
+    let report = run_once(elt.stack.service("test", options)).await.unwrap();
+    assert_eq!(report.loaded, 4);
+    assert_eq!(elt.names().await, ["id=2 name=b2", "id=3 name=c"]);
+    elt.stack.stop().await;
+}
