@@ -64,6 +64,7 @@ impl EmbeddedBroker {
         let folder = Folder::open(data_dir)?;
         let port = free_port(port)?;
         let listener = listener_url(port)?;
+        folder.note_address(&format!("127.0.0.1:{port}"))?;
         let broker = UnsetBuilder::default()
             .node_id(NODE_ID)
             .cluster_id(folder.cluster_id()?)
@@ -113,6 +114,13 @@ impl EmbeddedBroker {
         broker.wait_until_it_answers(&failure)?;
         tracing::info!(port, folder = %data_dir.display(), "embedded broker started");
         Ok(broker)
+    }
+
+    /// Where the broker that has `data_dir` open listens, in whichever process of this machine it runs;
+    /// none when none does.
+    #[must_use]
+    pub fn running(data_dir: &Path) -> Option<String> {
+        crate::folder::address_of_running(data_dir)
     }
 
     /// Where clients connect: `127.0.0.1:<port>`.

@@ -12,6 +12,7 @@ use crate::BrokerError;
 const DATABASE: &str = "broker.db";
 const CLUSTER_ID: &str = "cluster-id";
 const LOCK: &str = "broker.lock";
+const ADDRESS: &str = "broker.address";
 
 /// A data folder that this process alone has open, until this is dropped or the process ends.
 #[derive(Debug)]
@@ -57,6 +58,12 @@ impl Folder {
         Ok(id)
     }
 
+    /// Notes where the broker listens, for tools of the same machine.
+    pub(crate) fn note_address(&self, address: &str) -> Result<(), BrokerError> {
+        let failed = |source| BrokerError::Folder { folder: self.path.clone(), source };
+        fs::write(self.path.join(ADDRESS), address).map_err(failed)
+    }
+
     /// `sqlite://` and the absolute path of the database. The engine takes one slash off the URL's path
     /// and decodes nothing, hence the extra slash and the check.
     pub(crate) fn storage_url(&self) -> Result<Url, BrokerError> {
@@ -68,6 +75,16 @@ impl Folder {
             return Err(unusable());
         }
         Ok(url)
+    }
+}
+
+/// Where the broker that has this folder open listens; none when no process has it open.
+pub(crate) fn address_of_running(path: &Path) -> Option<String> {
+    let lock = File::open(path.join(LOCK)).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => fs::read_to_string(path.join(ADDRESS)).ok(),
+        // Nobody has it; what the file says is of an earlier run.
+        Ok(()) | Err(TryLockError::Error(_)) => None,
     }
 }
 
@@ -130,6 +147,17 @@ mod tests {
         assert_eq!(pid, std::process::id().to_string());
         drop(open);
         assert!(Folder::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn only_a_running_broker_has_an_address() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(address_of_running(dir.path()), None);
+        let open = Folder::open(dir.path()).unwrap();
+        open.note_address("127.0.0.1:9").unwrap();
+        assert_eq!(address_of_running(dir.path()).as_deref(), Some("127.0.0.1:9"));
+        drop(open);
+        assert_eq!(address_of_running(dir.path()), None);
     }
 
     #[test]

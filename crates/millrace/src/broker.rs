@@ -1,6 +1,6 @@
 //! The embedded broker, where it is built in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::exit::Failure;
 
@@ -33,6 +33,14 @@ impl Broker {
             "this binary was built without the embedded broker: name a Kafka with `kafka:` in the config"
                 .to_owned(),
         ))
+    }
+
+    /// Where a broker that another process runs on this folder listens.
+    pub(crate) fn running(folder: &Path) -> Option<String> {
+        #[cfg(feature = "embedded-broker")]
+        return millrace_broker::EmbeddedBroker::running(folder);
+        #[cfg(not(feature = "embedded-broker"))]
+        return Some(folder).and(None);
     }
 
     /// Where clients connect.

@@ -97,6 +97,36 @@ pub(crate) enum Command {
     /// Find changed rows in warehouses and put them into Kafka (reverse ETL).
     #[cfg(feature = "reverse-etl")]
     Sync(StageArgs),
+    /// Show what a sync would publish now, with counts; nothing is published.
+    #[cfg(feature = "reverse-etl")]
+    Plan {
+        #[command(flatten)]
+        place: Place,
+        /// The sync; all of them without it.
+        sync: Option<String>,
+    },
+    /// Send nothing to a destination until it is resumed; its items wait in Kafka.
+    Pause {
+        #[command(flatten)]
+        place: Place,
+        /// The destination.
+        destination: String,
+        /// Why, for whoever looks later.
+        #[arg(short, long, default_value = "paused by an operator")]
+        reason: String,
+    },
+    /// Go on sending to a destination that an operator paused, or that paused itself.
+    Resume {
+        #[command(flatten)]
+        place: Place,
+        /// The destination.
+        destination: String,
+    },
+    /// Look at items that could not be processed.
+    DeadLetters {
+        #[command(subcommand)]
+        what: DeadLettersCommand,
+    },
     /// Validate the config; with --connect, reach everything it names.
     Check {
         #[command(flatten)]
@@ -192,6 +222,18 @@ pub(crate) struct SendArgs {
     /// How long to wait at most, in seconds.
     #[arg(long, default_value_t = 60)]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// List them, newest last: who gave up on what, when and why. Never their content.
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Only those of this destination, connection or source.
+        #[arg(short, long)]
+        of: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -105,6 +105,26 @@ impl Installation {
             }
         };
         let bus = Bus::new(settings, config.workspace.clone())?;
+        Self::over(bus, config, place, replication, broker).await
+    }
+
+    /// An installation on the Kafka that is running already; see [`Self::attach`].
+    ///
+    /// # Errors
+    /// Nothing runs there, or state cannot be opened.
+    pub(crate) async fn open_attached(config: Config, place: &Place) -> Result<Self, Failure> {
+        millrace_service::install_tls();
+        let bus = Self::attach(&config, place)?;
+        Self::over(bus, config, place, ReplicationPolicy::Accept, None).await
+    }
+
+    async fn over(
+        bus: Bus,
+        config: Config,
+        place: &Place,
+        replication: ReplicationPolicy,
+        broker: Option<Broker>,
+    ) -> Result<Self, Failure> {
         let store = Store::open(&config.state)?.child(config.workspace.as_str());
         let key = workspace_key(&store).await?;
         Ok(Self {
@@ -121,6 +141,32 @@ impl Installation {
             broker,
             config,
         })
+    }
+
+    /// The Kafka of an installation that is running: of its config, or the embedded broker of a `dev` on
+    /// the same data folder. For tools that look or speak, and run no stage.
+    ///
+    /// # Errors
+    /// Nothing runs there.
+    pub(crate) fn attach(config: &Config, place: &Place) -> Result<Bus, Failure> {
+        let settings = match &config.kafka {
+            Some(kafka) => {
+                let mut properties = kafka.properties.clone();
+                properties.remove(REPLICATION);
+                KafkaSettings { brokers: kafka.brokers.clone(), properties }
+            }
+            None => {
+                let folder = place.data_dir.join("broker");
+                let brokers = Broker::running(&folder).ok_or_else(|| {
+                    Failure::Unreachable(format!(
+                        "the config names no Kafka, and no `millrace dev` runs on {}",
+                        place.data_dir.display()
+                    ))
+                })?;
+                KafkaSettings { brokers, properties: BTreeMap::new() }
+            }
+        };
+        Ok(Bus::new(settings, config.workspace.clone())?)
     }
 
     /// Makes the topics that are missing and checks all of them.

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use millrace_service::telemetry::{self, LogFormat};
 
-use crate::cli::{Cli, Command, Global, LogStyle};
+use crate::cli::{Cli, Command, DeadLettersCommand, Global, LogStyle};
 use crate::exit::Failure;
 
 /// Query plans are walked recursively, and frames of a build without optimisation are large.
@@ -93,6 +93,23 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 None => commands::serve::stage(&args.place, stages::Pick::Sync).await,
                 Some(only) => commands::once::sync(&args.place, only.as_deref(), output).await,
             }
+        }
+        #[cfg(feature = "reverse-etl")]
+        Command::Plan { place, sync } => {
+            start_logs(&cli.global, quiet)?;
+            commands::operate::plan(&place, sync.as_deref(), output).await
+        }
+        Command::Pause { place, destination, reason } => {
+            start_logs(&cli.global, quiet)?;
+            commands::operate::pause(&place, &destination, &reason, output).await
+        }
+        Command::Resume { place, destination } => {
+            start_logs(&cli.global, quiet)?;
+            commands::operate::resume(&place, &destination, output).await
+        }
+        Command::DeadLetters { what: DeadLettersCommand::List { place, of } } => {
+            start_logs(&cli.global, quiet)?;
+            commands::operate::dead_letters(&place, of.as_deref(), output).await
         }
         Command::Check { place, connect, dev } => {
             start_logs(&cli.global, quiet)?;

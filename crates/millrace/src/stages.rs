@@ -169,7 +169,7 @@ pub(crate) fn loader(installation: &Installation) -> Result<millrace_warehouse_l
                 destination_type: Some(dialect.rudder_name.to_owned()),
                 ..Mapping::new(dialect)
             },
-            accept_gap: false,
+            accept_gap: connection.accept_gap,
         });
     }
     let options = Options {

@@ -93,6 +93,8 @@ pub struct ConnectionConfig {
     pub transform: Option<PathBuf>,
     /// Kinds of sealed values that are opened.
     pub unseal: Vec<String>,
+    /// Go on behind a gap that retention has made.
+    pub accept_gap: bool,
 }
 
 /// The end of a connection.

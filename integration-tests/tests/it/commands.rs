@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::stack::Site;
+use crate::http::Http;
+use crate::stack::{Site, until};
 use crate::track_to_warehouse::CONFIG;
 
 #[test]
@@ -101,4 +102,24 @@ fn send_waits_until_the_event_can_be_queried() {
     let output = site.run(&["query", "SELECT * FROM web.nothing"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no table \"nothing\""));
+}
+
+#[test]
+fn a_dead_letter_is_listed_with_its_reason_while_dev_runs() {
+    let (site, http) = (Site::new(CONFIG), Http::new());
+    assert_eq!(site.run(&["dead-letters", "list"]).status.code(), Some(5), "nothing runs yet");
+    let dev = site.dev();
+    let odd = json!({"batch": [{"type": "telepathy", "userId": "u", "messageId": "m1"}]});
+    assert_eq!(http.event(&dev.ingest, "/v1/batch", &odd).status, 200);
+    let listed = until("the letter is there", || {
+        let text = site.stdout(&["dead-letters", "list", "-o", "json"]);
+        text.lines().next().map(|line| serde_json::from_str::<Value>(line).unwrap())
+    });
+    assert_eq!(listed["of"], "web--lake");
+    assert!(listed["message"].as_str().unwrap().contains("telepathy"), "{listed}");
+    let books = "SELECT disposition, sum(items) AS items FROM _millrace.counts GROUP BY 1";
+    let rejected = until("the books have it", || site.query(books).first().cloned());
+    assert_eq!(rejected, json!({"disposition": "rejected", "items": 1}));
+    let unknown = site.run(&["pause", "nobody"]);
+    assert_eq!(unknown.status.code(), Some(2));
 }

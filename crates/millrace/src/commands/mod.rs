@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod once;
+pub(crate) mod operate;
 pub(crate) mod preview;
 pub(crate) mod query;
 pub(crate) mod send;

@@ -86,7 +86,11 @@ pub(crate) async fn sync(place: &Place, only: Option<&str>, output: Output) -> R
     for sync in syncs {
         found = true;
         match service.run_once(sync.id.as_str(), &stop).await {
-            Ok(report) => reports.push(json!(report)),
+            Ok(report) => {
+                let mut report = json!(report);
+                report["sync"] = json!(sync.id);
+                reports.push(report);
+            }
             Err(error) => failed.push(format!("{}: {error}", sync.id)),
         }
     }

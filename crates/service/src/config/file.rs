@@ -176,6 +176,9 @@ pub(super) struct ConnectionEntry {
     /// Kinds of sealed values that are opened for this connection.
     #[serde(default)]
     pub(super) unseal: Vec<String>,
+    /// For a warehouse: go on behind a gap that retention has made, and count what is gone as expired.
+    #[serde(default)]
+    pub(super) accept_gap: bool,
 }
 
 /// A reverse ETL model with its mapping and schedule.

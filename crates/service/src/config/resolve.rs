@@ -240,6 +240,7 @@ impl Judge<'_> {
                 when: entry.when,
                 transform: entry.transform.map(|path| folder.join(path)),
                 unseal: entry.unseal,
+                accept_gap: entry.accept_gap,
             });
         }
         connections
