@@ -9,9 +9,9 @@
 //!
 //! A [`Store`] is a folder or memory. What a local store promises: a write that returned survives
 //! SIGKILL of the process at any moment, and a write that was cut off leaves nothing that a reader or a
-//! listing can see (`a_write_that_was_cut_off_is_invisible`). It does not flush to the disk itself, so
-//! after a power loss the last seconds of writes may be missing or empty; an installation that must
-//! survive one keeps its state in a replicated object store.
+//! listing can see (`what_was_written_survives_sigkill_and_nothing_half_written_is_seen`). It does not
+//! flush to the disk itself, so after a power loss the last seconds of writes may be missing or empty; an
+//! installation that must survive one keeps its state on storage that does.
 
 mod error;
 mod generations;
