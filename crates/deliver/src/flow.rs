@@ -130,10 +130,11 @@ impl Flow {
         }
     }
 
-    /// All partitions are no longer ours.
+    /// All partitions are no longer ours, and nobody waits for what is in flight.
     pub(crate) fn give_up_all(&mut self) {
         self.owned.clear();
         self.bytes = 0;
+        self.gate.forget_probe();
     }
 
     /// Retention took a range before it was read, and an operator has accepted that.
@@ -293,6 +294,18 @@ impl Flow {
 
     /// How the sending of an item went.
     pub(crate) fn sent(&mut self, ticket: Ticket, outcome: ItemOutcome, now: DateTime<Utc>) {
+        // What it says of the destination holds, whoever owns the partition by now.
+        match &outcome {
+            ItemOutcome::Delivered | ItemOutcome::Reject(_) => self.gate.answered(),
+            ItemOutcome::Retry { reason, .. } => {
+                self.metrics.failed(reason);
+                self.gate.not_answered(now);
+            }
+            ItemOutcome::Pause(reason) => {
+                self.metrics.failed(reason);
+                self.gate.refused(reason, now);
+            }
+        }
         let known = self.owned.get_mut(&ticket.place).filter(|owned| owned.ownership == ticket.ownership);
         let Some(owned) = known else { return };
         match outcome {
@@ -300,27 +313,17 @@ impl Flow {
                 if let Some(pending) = owned.window.get_mut(ticket.offset) {
                     self.metrics.delivered(now - pending.since);
                 }
-                self.gate.answered();
                 self.end((ticket.place, ticket.offset), End::Delivered, now);
             }
-            ItemOutcome::Reject(reason) => {
-                self.gate.answered();
-                self.reject(ticket, reason, now);
-            }
+            ItemOutcome::Reject(reason) => self.reject(ticket, reason, now),
             ItemOutcome::Retry { after, reason } => {
-                self.metrics.failed(&reason);
-                self.gate.not_answered(now);
                 let Some(pending) = owned.window.get_mut(ticket.offset) else { return };
                 match pending.attempts.failed(&self.retry, now, after, &reason) {
                     Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
                     Next::GiveUp(reason) => self.reject(ticket, reason, now),
                 }
             }
-            ItemOutcome::Pause(reason) => {
-                self.metrics.failed(&reason);
-                owned.window.put_back(ticket.offset);
-                self.gate.refused(&reason, now);
-            }
+            ItemOutcome::Pause(_) => owned.window.put_back(ticket.offset),
         }
     }
 

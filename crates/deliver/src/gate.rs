@@ -30,7 +30,7 @@ impl Gate {
         Self { state: State::Open, probe_every }
     }
 
-    /// How many items may be sent now beside `in_flight` others: all, none, or one as a probe.
+    /// How many items may be sent now: all, none, or one as a probe.
     pub(crate) fn allows(&self, now: DateTime<Utc>) -> Allowance {
         match &self.state {
             State::Open => Allowance::All,
@@ -43,6 +43,13 @@ impl Gate {
     pub(crate) fn probe_sent(&mut self) {
         if let State::Paused { probing, .. } = &mut self.state {
             *probing = true;
+        }
+    }
+
+    /// Nobody waits for the answer to a probe any more: another may be sent.
+    pub(crate) fn forget_probe(&mut self) {
+        if let State::Paused { probing, .. } = &mut self.state {
+            *probing = false;
         }
     }
 

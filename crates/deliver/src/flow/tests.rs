@@ -275,6 +275,34 @@ fn a_destination_that_needs_a_person_keeps_its_items() {
     assert_eq!(flow.trouble(), None);
 }
 
+/// A destination that has paused itself, with its probe in flight.
+fn probed() -> (Flow, Ticket) {
+    let mut flow = flow();
+    read(&mut flow, 0, event(0, 1));
+    let sent = send(&mut flow, 0);
+    flow.sent(sent[0], ItemOutcome::Pause(Reason::new("http_401", "who are you")), at(0));
+    let probe = send(&mut flow, 60);
+    assert_eq!(offsets(&probe), [0]);
+    (flow, probe[0])
+}
+
+#[test]
+fn the_answer_to_a_probe_counts_though_its_partition_has_gone() {
+    let (mut flow, probe) = probed();
+    flow.give_up(PLACE);
+    flow.sent(probe, ItemOutcome::Delivered, at(61));
+    assert_eq!(flow.trouble(), None);
+}
+
+#[test]
+fn a_probe_that_nobody_waits_for_is_followed_by_another() {
+    let (mut flow, _) = probed();
+    flow.give_up_all();
+    flow.own(&Position { place: PLACE, low: 0, done: Vec::new() });
+    read(&mut flow, 0, event(0, 1));
+    assert_eq!(offsets(&send(&mut flow, 61)), [0]);
+}
+
 #[test]
 fn a_change_takes_the_place_of_an_older_one_of_its_row() {
     let mut flow = flow();
