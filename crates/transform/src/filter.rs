@@ -43,6 +43,9 @@ impl Filter {
             true => body_fields(event)?,
             false => BTreeMap::new(),
         };
+        // Where the server has decided on none, such as a request ip that the policy drops, a client's word
+        // must not stand in.
+        fields.retain(|name, _| !DECIDED_BY_SERVER.contains(&name.as_str()));
         for (name, value) in decided_by_server(event) {
             fields.insert(name.to_owned(), Value::from(value));
         }
@@ -138,6 +141,14 @@ mod tests {
             assert!(!keeps(expression, "{}"), "{expression}");
         }
         assert!(keeps("properties.total < 5", "{}"), "as documented: undefined is less than any number");
+    }
+
+    #[test]
+    fn a_client_cannot_say_what_only_the_server_decides() {
+        let body = r#"{"event":"Order","request_ip":"10.0.0.1","sourceId":"app"}"#;
+        for expression in ["event and request_ip", "event and sourceId == 'app'"] {
+            assert!(!keeps(expression, body), "{expression}");
+        }
     }
 
     #[test]
