@@ -270,7 +270,7 @@ impl Judge<'_> {
     ) -> Option<Target> {
         let to = entry.to.as_str();
         if self.names.destinations.iter().any(|name| name == to) {
-            for key in ["schema", "schedule"] {
+            for key in ["schema", "schedule", "accept_gap"] {
                 if node.get(key).is_some() {
                     let help = format!("{to:?} is a destination, to which events go as they come");
                     self.report(
