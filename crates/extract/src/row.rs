@@ -7,10 +7,12 @@ use serde_json::value::RawValue;
 
 /// A row is not a JSON object.
 #[derive(Debug, thiserror::Error)]
-#[error("a row of stream {stream:?} is not a JSON object: {source}")]
+#[error("a row of stream {stream:?} is not a JSON object, at line {line} column {column}")]
 pub(crate) struct NotAnObject {
     stream: String,
-    source: serde_json::Error,
+    /// Where, but not what: the texts of serde_json quote the row.
+    line: usize,
+    column: usize,
 }
 
 /// Hash of the stream and the row's primary key; of the whole row where the stream has no key, or the row
@@ -23,7 +25,11 @@ pub(crate) fn row_key(
     spec: &StreamSpec,
     json: &[u8],
 ) -> Result<PartitionKey, NotAnObject> {
-    let malformed = |source| NotAnObject { stream: spec.name.clone(), source };
+    let malformed = |error: serde_json::Error| NotAnObject {
+        stream: spec.name.clone(),
+        line: error.line(),
+        column: error.column(),
+    };
     let fields: BTreeMap<&str, &RawValue> = match serde_json::from_slice(json) {
         Ok(fields) => fields,
         // A key with an escape in it cannot be borrowed; such rows are rare, and their own text serves.
@@ -112,6 +118,8 @@ mod tests {
         for json in ["[1]", "1", "{", ""] {
             assert!(row_key(&KeyHasher::new(&[1; 32]), &spec, json.as_bytes()).is_err(), "{json}");
         }
+        let refused = row_key(&KeyHasher::new(&[1; 32]), &spec, br#""Ann Lee""#).unwrap_err();
+        assert!(!refused.to_string().contains("Ann"), "an error never quotes a row: {refused}");
         assert!(row_key(&KeyHasher::new(&[1; 32]), &spec, br#"{"\u0061":1}"#).is_ok());
     }
 }
