@@ -19,7 +19,7 @@ use millrace_state::{Generations, Lease, StateError, Store};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::recover::{Found, Unfinished, unfinished};
+use crate::recover::{Behind, Unfinished};
 use crate::row::row_key;
 use crate::service::{RunReport, StreamReport};
 use crate::{Cursor, Error, SourceOptions, metrics};
@@ -49,6 +49,8 @@ pub(crate) struct Attempt {
     pub(crate) lease: Lease,
     pub(crate) lease_ttl: Duration,
     pub(crate) cursor: Cursor,
+    /// The generation under which the cursor was stored last.
+    pub(crate) cursor_number: u64,
 }
 
 impl Attempt {
@@ -65,10 +67,10 @@ impl Attempt {
     }
 
     async fn read_all(&mut self) -> Result<RunReport, Error> {
-        self.load_cursor().await?;
+        self.take_cursor().await?;
         self.finish_barriers().await?;
         self.begin().await?;
-        let streams = self.options.source.streams().await.map_err(|error| self.source_error(error))?;
+        let streams = self.streams().await?;
         let mut report =
             RunReport { source: self.options.id.clone(), attempt: self.lease.epoch(), streams: Vec::new() };
         for stream in streams {
@@ -86,26 +88,28 @@ impl Attempt {
         Generations::new(self.store.child(&format!("sources/{}/cursor", self.options.id)))
     }
 
-    /// The stored cursor. A source that is new stores where the topic ends now, so that a later recovery
-    /// need not read what other sources wrote before.
-    async fn load_cursor(&mut self) -> Result<(), Error> {
+    /// Takes the cursor over and stores it again under the next number, which is the fence: whoever still
+    /// reads the source under an older lease has lost that number, and with it the place of its next cursor.
+    ///
+    /// A source that is new stores where the topic ends now, so that a later recovery need not read what
+    /// other sources wrote before.
+    async fn take_cursor(&mut self) -> Result<(), Error> {
         if let Some(latest) = self.cursors().latest().await.map_err(|error| self.state_error(error))? {
-            self.cursor = latest.value;
-            return Ok(());
+            self.cursor_number = latest.number;
+            return self.append_cursor(latest.value).await;
         }
         let watermarks =
             self.bus.watermarks(self.topic().as_str()).await.map_err(|error| self.bus_error(error))?;
         let after = watermarks.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
-        self.cursor = Cursor { after, ..Cursor::default() };
-        self.cursors().append(0, &self.cursor).await.map_err(|error| self.state_error(error))
+        self.append_cursor(Cursor { after, ..Cursor::default() }).await
     }
 
     /// Finishes barriers that a killed attempt left on some partitions, or did not note in the cursor.
     async fn finish_barriers(&mut self) -> Result<(), Error> {
-        let found = self.barriers_behind_cursor().await?;
+        let behind = self.behind_cursor().await?;
         let partitions = self.topic().spec().partitions;
         for Unfinished { attempt, barrier, mut after, missing } in
-            unfinished(self.cursor.barrier, partitions, &found)
+            behind.unfinished(self.cursor.barrier, partitions)
         {
             tracing::info!(source = %self.options.id, barrier = barrier.number, missing = missing.len(),
                 "finishing a barrier that an earlier attempt left");
@@ -118,7 +122,7 @@ impl Attempt {
         Ok(())
     }
 
-    async fn barriers_behind_cursor(&self) -> Result<Vec<Found>, Error> {
+    async fn behind_cursor(&mut self) -> Result<Behind, Error> {
         let topic = self.topic();
         let watermarks = self.bus.watermarks(topic.as_str()).await.map_err(|error| self.bus_error(error))?;
         // What retention took held no barrier that could still be finished: its rows are gone too.
@@ -133,26 +137,22 @@ impl Attempt {
             .filter(|(partition, (_, high))| from.get(partition).is_some_and(|start| start < high))
             .map(|(partition, (_, high))| (*partition, *high))
             .collect();
-        let mut found = Vec::new();
+        let mut behind = Behind::default();
         let mut reader =
             self.bus.reader(&topic, &from, Start::Earliest).map_err(|error| self.bus_error(error))?;
         while !open.is_empty() {
             if self.stop.is_requested() {
-                return Err(Error::Stopped { source_id: self.options.id.clone() });
+                return Err(self.stopped());
             }
+            self.renew_if_due().await?;
             let batch = reader
                 .next_batch(&RECOVERY_BATCH, self.stop.token())
                 .await
                 .map_err(|error| self.bus_error(error))?;
             for received in batch.records {
                 let Ok(record) = received.message else { continue };
-                if record.source != self.options.id {
-                    continue;
-                }
-                if let RecordBody::Barrier(barrier) = record.body {
-                    let after = received.offset + 1;
-                    let attempt = record.attempt;
-                    found.push(Found { partition: received.partition, after, attempt, barrier: *barrier });
+                if record.source == self.options.id {
+                    behind.observe(received.partition, received.offset, record);
                 }
             }
             for range in batch.ranges {
@@ -161,7 +161,7 @@ impl Attempt {
                 }
             }
         }
-        Ok(found)
+        Ok(behind)
     }
 
     /// Tells every partition that whatever an older attempt left without a barrier is void.
@@ -170,6 +170,20 @@ impl Attempt {
             self.publish_to(partition, &self.record(self.attempt(), RecordBody::Begin)).await?;
         }
         Ok(())
+    }
+
+    /// Asks the source for its streams, which may take longer than the lease.
+    async fn streams(&mut self) -> Result<Vec<StreamSpec>, Error> {
+        let source = Arc::clone(&self.options.source);
+        let mut asking = source.streams();
+        let mut renewal = tokio::time::interval(self.lease_ttl / 3);
+        loop {
+            tokio::select! {
+                streams = &mut asking => return streams.map_err(|error| self.source_error(error)),
+                _ = renewal.tick() => self.renew().await?,
+                () = self.stop.requested() => return Err(self.stopped()),
+            }
+        }
     }
 
     async fn read_stream(&mut self, spec: StreamSpec) -> Result<StreamReport, Error> {
@@ -203,7 +217,7 @@ impl Attempt {
             let message = tokio::select! {
                 message = messages.recv() => message,
                 _ = renewal.tick() => { self.renew().await?; continue }
-                () = self.stop.requested() => return Err(Error::Stopped { source_id: self.options.id.clone() }),
+                () = self.stop.requested() => return Err(self.stopped()),
             };
             match message {
                 Some(SourceMessage::Record { stream, namespace, json, emitted_at }) => {
@@ -258,7 +272,9 @@ impl Attempt {
         state: Option<Value>,
         complete: bool,
     ) -> Result<(), Error> {
-        self.renew_if_due().await?;
+        // All rows are acked by now. A newer attempt may have begun before them: then they are void, this
+        // renewal is lost, and no barrier says otherwise. Whose clock says what does not matter.
+        self.renew().await?;
         let barrier =
             Barrier { number: self.cursor.barrier + 1, streams: vec![spec.clone()], state, complete };
         let record = self.record(self.attempt(), RecordBody::Barrier(Box::new(barrier.clone())));
@@ -274,12 +290,17 @@ impl Attempt {
     }
 
     async fn store_cursor(&mut self, barrier: &Barrier, after: &BTreeMap<i32, i64>) -> Result<(), Error> {
-        let next = self.cursor.passed(barrier, after);
-        // The barrier's number is the generation's: whoever lost the lease without noticing loses here.
-        self.cursors().append(barrier.number, &next).await.map_err(|error| self.state_error(error))?;
-        self.cursor = next;
-        let keep_from = barrier.number.saturating_sub(KEPT_CURSORS);
+        self.append_cursor(self.cursor.passed(barrier, after)).await?;
+        let keep_from = self.cursor_number.saturating_sub(KEPT_CURSORS);
         self.cursors().prune(keep_from).await.map_err(|error| self.state_error(error))
+    }
+
+    async fn append_cursor(&mut self, next: Cursor) -> Result<(), Error> {
+        let number = self.cursor_number + 1;
+        self.cursors().append(number, &next).await.map_err(|error| self.state_error(error))?;
+        self.cursor_number = number;
+        self.cursor = next;
+        Ok(())
     }
 
     async fn publish(&self, chunk: &mut Chunk) -> Result<(), Error> {
@@ -374,6 +395,10 @@ impl Attempt {
             key,
             body,
         }
+    }
+
+    fn stopped(&self) -> Error {
+        Error::Stopped { source_id: self.options.id.clone() }
     }
 
     fn source_error(&self, error: ConnectorError) -> Error {

@@ -6,7 +6,8 @@ use millrace_event_model::{Barrier, LoadMode, StreamSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The present position of a source, one generation in state per barrier.
+/// The present position of a source: one generation in state for each attempt that took it over, and for
+/// each barrier.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Number of the last barrier that stands on every partition.

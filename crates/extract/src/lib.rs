@@ -16,6 +16,14 @@
 //!    the others before it begins ([`recover`](crate::recover)), and goes on from its state.
 //! 3. a barrier on all partitions, cursor not stored: as 2, with nothing left to send.
 //!
+//! A lease cannot stop a reader that does not notice its loss: it was asleep, or a process of the same name
+//! began beside it. So an attempt first stores the cursor again, under the number that the older one
+//! would need next, and a barrier is put only after a renewal that follows the acks of its rows
+//! (`a_reader_that_lost_its_lease_and_did_not_notice_changes_nothing`). What is left is a reader that falls
+//! asleep between that renewal and the end of its barrier: rows before it may then be loaded twice where
+//! they are appended, and are never lost
+//! (`a_barrier_whose_rows_a_newer_attempt_made_void_does_not_count`).
+//!
 //! So each row between two states is applied once, whatever dies when, and extract needs neither Kafka
 //! transactions nor a merge by key for it.
 

@@ -183,6 +183,7 @@ impl Service {
             lease,
             lease_ttl: self.options.lease_ttl,
             cursor: Cursor::default(),
+            cursor_number: 0,
         };
         let result = attempt.run().await;
         let status = if result.is_ok() { "ok" } else { "failed" };

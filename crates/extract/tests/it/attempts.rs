@@ -1,11 +1,14 @@
 //! What an attempt leaves behind, whole or cut off.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millrace_bus::PublisherOptions;
 use millrace_event_model::topics::RECORDS;
 use millrace_event_model::{Lane, LoadMode, RecordBody};
+use millrace_extract::Error;
 use serde_json::json;
+use tokio::sync::Barrier;
 
 use crate::river::{River, Step, rows};
 
@@ -88,6 +91,37 @@ async fn a_barrier_that_a_crash_cut_off_is_finished_by_the_next_attempt() {
         "it went on behind that barrier"
     );
     assert_eq!(river.real_rows().await, [1, 2, 3, 4, 5, 6]);
+    river.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_lost_its_lease_and_did_not_notice_changes_nothing() {
+    let river = River::start(LoadMode::Append).await;
+    river.attempt([rows(1..=1), vec![Step::State(json!(1))]].concat()).await.unwrap();
+    let meeting = Arc::new(Barrier::new(2));
+    let meet = || vec![Step::Meet(Arc::clone(&meeting))];
+    // Its rows and its barrier come when the newer attempt has begun, long before its lease expires.
+    let older = river.attempt([rows(2..=4), meet(), meet(), vec![Step::State(json!(4))]].concat());
+    let newer = async {
+        meeting.wait().await;
+        // Held: the older renewed its lease at this very moment.
+        let report = loop {
+            match river.attempt(rows(2..=5)).await {
+                Err(Error::Held { .. }) => {}
+                report => break report,
+            }
+        };
+        meeting.wait().await;
+        report
+    };
+    let (older, newer) = tokio::join!(older, newer);
+    assert!(matches!(older.unwrap_err(), Error::TakenOver { .. }));
+    newer.unwrap();
+    assert_eq!(river.real_rows().await, [1, 2, 3, 4, 5]);
+
+    river.attempt(Vec::new()).await.unwrap();
+    let given = river.source.given.lock().unwrap().clone();
+    assert_eq!(given.last(), Some(&Some(json!(1))), "the state of the older counts for nothing");
     river.stop().await;
 }
 

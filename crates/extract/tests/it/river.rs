@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 pub(crate) enum Step {
     Row(Value),
     State(Value),
+    /// Waits here, for whatever the test does meanwhile.
+    Meet(Arc<tokio::sync::Barrier>),
     Die,
 }
 
@@ -78,6 +80,10 @@ impl Source for Scripted {
                     emitted_at: Utc::now(),
                 },
                 Step::State(state) => SourceMessage::State(state),
+                Step::Meet(meeting) => {
+                    meeting.wait().await;
+                    continue;
+                }
                 Step::Die => return Err(ConnectorError::retry("died", "the source died")),
             };
             if out.send(message).await.is_err() {
