@@ -324,11 +324,11 @@ impl Attempt {
         let hash = self.keys.row(stream, json).to_hex();
         let claim = format!("claims/{}/{hash}.json", self.options.id);
         self.store.put(&claim, json.clone()).await.map_err(|error| self.state_error(error))?;
-        let topic = self.topic();
         let letter = DeadLetter {
             stage: Stage::Extract,
             subject: self.options.id.to_string(),
-            topic: topic.as_str().to_owned(),
+            // It stands in no topic. Where it does stand tells it from others of its source.
+            topic: format!("state:{claim}"),
             partition: -1,
             offset: -1,
             reason: Reason::new(

@@ -153,5 +153,6 @@ async fn a_row_no_topic_takes_is_kept_in_state_with_a_dead_letter() {
     let letter = letters[0].message.as_ref().unwrap();
     assert_eq!(letter.reason.code, "row_too_large");
     assert!(letter.reason.message.contains("claims/crm/"), "{}", letter.reason.message);
+    assert!(letter.id().starts_with("crm/state:claims/crm/"), "each row has its own: {}", letter.id());
     river.stop().await;
 }
