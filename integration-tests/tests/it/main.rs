@@ -13,11 +13,16 @@
 
 mod bad_input;
 mod commands;
+mod contents;
 mod demo;
+mod dice;
 mod elt;
 mod http;
+mod kill_loader;
 mod postgres;
 mod real_clients;
+mod river;
+mod sample;
 mod separate_stages;
 mod stack;
 mod tidy;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -65,7 +65,7 @@ impl Site {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        output(self.command(arguments))
     }
 
     /// Runs a command that must succeed and returns its stdout.
@@ -151,14 +151,24 @@ impl Process {
 
     /// SIGTERM, and wait for its end; returns whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
-        let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        until("the process ends", || self.child.try_wait().unwrap()).success()
+        self.signal("TERM");
+        until("the process ends", || self.ended()).success()
+    }
+
+    /// Sends a signal, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill -{name} {}", self.name);
     }
 
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.ended().is_none()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 }
 
@@ -166,6 +176,20 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Runs a command to its end; one that does not come to it is killed, and the test fails.
+pub(crate) fn output(mut command: Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id();
+    let (tell, ended) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+        let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+        panic!("{command:?} did not end within {} s", PATIENCE.as_secs());
+    };
+    waiting.join().unwrap().unwrap();
+    output.unwrap()
 }
 
 /// Looks again and again until there is an answer.
