@@ -52,13 +52,8 @@ fn visit_literals(node: &Node, found: &mut impl FnMut(&Node, String)) {
         }
         Value::Map(mapping) => {
             for (key, value) in &mapping.entries {
-                let literal = match &value.value {
-                    Value::Text(text) => is_secret(&key.name) && !literal_part(written(text)).is_empty(),
-                    Value::Int(_) | Value::Large(_) | Value::Float(_) => is_secret(&key.name),
-                    _ => false,
-                };
-                if literal {
-                    found(value, format!("{:?} is a secret and stands in the file", key.name));
+                if is_secret(&key.name) {
+                    visit_secret(&key.name, value, found);
                 } else {
                     visit_literals(value, found);
                 }
@@ -68,6 +63,25 @@ fn visit_literals(node: &Node, found: &mut impl FnMut(&Node, String)) {
             found(node, "a password stands in this URL".to_owned());
         }
         _ => {}
+    }
+}
+
+/// The value of a secret's name: a scalar, or a list of them while one is being rotated.
+fn visit_secret(name: &str, node: &Node, found: &mut impl FnMut(&Node, String)) {
+    let literal = match &node.value {
+        Value::List(elements) => {
+            for element in elements {
+                visit_secret(name, element, found);
+            }
+            return;
+        }
+        Value::Map(_) => return visit_literals(node, found),
+        Value::Text(text) => !literal_part(written(text)).is_empty(),
+        Value::Int(_) | Value::Large(_) | Value::Float(_) => true,
+        _ => false,
+    };
+    if literal {
+        found(node, format!("{name:?} is a secret and stands in the file"));
     }
 }
 

@@ -116,6 +116,14 @@ privacy:
 }
 
 #[test]
+fn each_of_a_list_of_secrets_is_one_and_none_is_shown() {
+    let list = r#"secret: [whsec_hunter2, "${KEY}", whsec_hunter3], url: "https"#;
+    let shown = errors(&with_base("").replace(r#"url: "https"#, list));
+    assert_eq!(shown.matches(r#""secret" is a secret and stands in the file"#).count(), 2, "{shown}");
+    assert!(!shown.contains("hunter"), "{shown}");
+}
+
+#[test]
 fn errors_as_text_have_a_line_each() {
     let errors = parse_as("workspace: acme\nstat: x\ningest: { lisen: y }\n", Mode::Service).unwrap_err();
     assert_eq!(
