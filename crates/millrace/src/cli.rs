@@ -131,7 +131,8 @@ pub(crate) enum Command {
     Check {
         #[command(flatten)]
         place: Place,
-        /// Also connect to Kafka, state, sources, warehouses and destinations.
+        /// Also connect to state, Kafka, sources, warehouses and destinations. Topics that are missing are
+        /// made, as a stage would at its start.
         #[arg(long)]
         connect: bool,
         /// Judge it as `dev` does: secrets may stand in the file.
@@ -231,7 +232,7 @@ pub(crate) enum DeadLettersCommand {
         #[command(flatten)]
         place: Place,
         /// Only those of this destination, connection or source.
-        #[arg(short, long)]
+        #[arg(long)]
         of: Option<String>,
     },
 }
@@ -261,4 +262,17 @@ pub(crate) enum PreviewCommand {
         #[arg(short, long)]
         policy: Option<PathBuf>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What clap would otherwise find out when a user types the command.
+    #[test]
+    fn no_two_options_of_a_command_have_one_name() {
+        Cli::command().debug_assert();
+    }
 }

@@ -28,16 +28,22 @@ impl Failure {
             Self::Unreachable(_) => 5,
         })
     }
+
+    /// What happened, without ado, for a table or a JSON document.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Config(report) => format!("{report:?}"),
+            Self::Failed(text) | Self::Usage(text) | Self::Partial(text) | Self::Unreachable(text) => {
+                text.clone()
+            }
+        }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(report) => write!(f, "{report:?}"),
-            Self::Failed(text) | Self::Usage(text) | Self::Partial(text) | Self::Unreachable(text) => {
-                write!(f, "error: {text}")
-            }
-        }
+        let prefix = if matches!(self, Self::Config(_)) { "" } else { "error: " };
+        write!(f, "{prefix}{}", self.text())
     }
 }
 

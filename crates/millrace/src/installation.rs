@@ -18,6 +18,7 @@ use millrace_state::{Store, workspace_key};
 use crate::broker::Broker;
 use crate::cli::Place;
 use crate::exit::Failure;
+use crate::judge::judge;
 
 /// The config of `dev` without a file: it is the manual's first page, too.
 pub(crate) const DEV_CONFIG: &str = include_str!("dev_config.yaml");
@@ -75,13 +76,14 @@ pub(crate) fn parse_config(name: &str, text: &str, data_dir: &Path) -> Result<Co
 }
 
 impl Installation {
-    /// Opens state and the settings of Kafka; starts the embedded broker in the data folder where the
-    /// config names no Kafka and `mode` is dev.
+    /// Judges what the file's own check cannot; opens state and the settings of Kafka; starts the embedded
+    /// broker in the data folder where the config names no Kafka and `mode` is dev.
     ///
     /// # Errors
-    /// State or the broker's folder cannot be opened, or a service has no Kafka.
+    /// The config asks for something that cannot be done, state or the broker's folder cannot be opened, or
+    /// a service has no Kafka.
     pub(crate) async fn open(config: Config, place: &Place, mode: Mode) -> Result<Self, Failure> {
-        millrace_service::install_tls();
+        judge(&config, place)?;
         let mut broker = None;
         let replication;
         let settings = match (&config.kafka, mode) {
@@ -206,9 +208,6 @@ impl Installation {
 
     fn policy(&self, name: &str) -> Result<Policy, Failure> {
         let Some(written) = self.config.privacy.get(name) else {
-            if name == "strict" {
-                return Ok(Policy::mask_all());
-            }
             return Err(Failure::Usage(format!(
                 "there is no privacy policy {name:?}: define it under `privacy:`"
             )));

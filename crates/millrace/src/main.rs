@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod exit;
 mod installation;
+mod judge;
 mod output;
 mod stages;
 

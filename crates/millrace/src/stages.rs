@@ -14,7 +14,7 @@ use crate::exit::Failure;
 use crate::installation::{Installation, LEASE_TTL};
 
 /// Sources of this kind come in by HTTP; every other kind is read by extract.
-const HTTP: &str = "http";
+pub(crate) const HTTP: &str = "http";
 
 /// How often a sync with `after:` looks whether the loader has committed.
 const COMMIT_POLL: Duration = Duration::from_secs(2);

@@ -21,6 +21,22 @@ fn check_says_all_that_is_wrong_with_place_and_exits_2() {
 }
 
 #[test]
+fn check_judges_settings_expressions_and_policies_at_once_and_opens_no_state() {
+    let config = CONFIG
+        .replace("strict: { detect: all, action: mask }", "strict: { emial: mask }")
+        .replace("schedule: 200ms", "when: \"type ===\"")
+        .replace("connections:", "destinations:\n  - { id: hook, kind: webhook, settings: { url: \"http://10.0.0.1/\" } }\nconnections:");
+    let site = Site::new(&config);
+    let output = site.run(&["check", "--dev"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    for part in ["has 3 errors", "emial", "unexpected `=`", "allow_private"] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert!(!site.path().join("state").exists());
+}
+
+#[test]
 fn check_connect_reaches_everything_and_exits_5_when_something_is_away() {
     let site = Site::new(CONFIG);
     let output = site.run(&["check", "--dev", "--connect"]);
@@ -60,9 +76,9 @@ fn the_compose_example_has_a_valid_config() {
 #[test]
 fn previews_answer_a_line_with_a_line() {
     let site = Site::new("");
-    let preview = |arguments: &[&str], input: &str| -> Vec<Value> {
+    let preview = |arguments: &[&str], input: &[u8]| -> Vec<Value> {
         let mut child = site.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
         String::from_utf8(output.stdout)
@@ -73,17 +89,17 @@ fn previews_answer_a_line_with_a_line() {
     };
     let event =
         r#"{"type":"track","event":"Order Placed","userId":"u","messageId":"m","properties":{"total":5}}"#;
-    let input = format!("{event}\nnot json\n");
+    let input = [event.as_bytes(), b"\nnot json\n\xff\xfe\n"].concat();
     let rows = preview(&["preview", "rows", "--warehouse", "postgres"], &input);
     assert_eq!(rows[0]["rows"][1]["table"], "order_placed");
     assert_eq!(rows[0]["rows"][1]["columns"]["total"], "int");
-    assert!(rows[1]["error"].is_string(), "{rows:?}");
+    assert!(rows[1]["error"].is_string() && rows[2]["error"].is_string(), "{rows:?}");
     let requests = preview(&["preview", "requests", "--destination", "webhook"], &input);
     assert_eq!(
         (&requests[0]["requests"][0]["method"], &requests[0]["requests"][0]["body_format"]),
         (&"POST".into(), &"json".into())
     );
-    let privacy = preview(&["preview", "privacy"], "{\"contact\":\"a@b.example\"}\n");
+    let privacy = preview(&["preview", "privacy"], b"{\"contact\":\"a@b.example\"}\n");
     assert_eq!(privacy[0]["findings"][0]["kind"], "email");
     assert!(!privacy[0]["event"].to_string().contains("a@b.example"));
 }

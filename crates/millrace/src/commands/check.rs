@@ -1,120 +1,129 @@
 //! `millrace check`: is the config right, and with `--connect`, does everything it names answer?
 
-use std::fmt;
+use std::time::Duration;
 
 use millrace_event_model::topics::ALL;
-use millrace_service::Stop;
-use millrace_service::Tasks;
-use millrace_service::config::Mode;
+use millrace_service::config::{Config, Mode};
 use serde_json::json;
 
 use crate::cli::{Output, Place};
 use crate::exit::Failure;
 use crate::installation::{Installation, read_config};
+use crate::judge::judge;
 use crate::output;
-use crate::stages::{self, elt_sources};
+use crate::stages::elt_sources;
+
+/// A service waits for Kafka for longer; somebody who checks wants to know now.
+const KAFKA_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was asked, and the answer.
 struct Answer {
     what: String,
-    problem: Option<String>,
+    result: Result<(), Failure>,
 }
 
-/// `millrace check [--connect]`.
+/// `millrace check [--connect]`. Without `--connect` nothing is opened.
 pub(crate) async fn run(place: &Place, connect: bool, dev: bool, output: Output) -> Result<(), Failure> {
     let mode = if dev { Mode::Dev } else { Mode::Service };
     let config = read_config(place, mode)?;
-    let summary = format!(
-        "the config is valid: {} sources, {} warehouses, {} destinations, {} connections, {} syncs",
+    judge(&config, place)?;
+    let summary = summary(&config, mode);
+    if !connect {
+        output::result(output, &json!({"valid": true}), summary);
+        return Ok(());
+    }
+    let answers = connect_all(config, place, mode).await?;
+    let told = |answer: &Answer| answer.result.as_ref().err().map(Failure::text);
+    let rows = answers
+        .iter()
+        .map(|answer| vec![answer.what.clone(), told(answer).unwrap_or_else(|| "ok".to_owned())]);
+    let json = answers.iter().map(|answer| json!({"what": answer.what, "problem": told(answer)}));
+    let text = format!("{summary}\n\n{}", output::table(&["", "answer"], rows));
+    output::result(output, &json!({"valid": true, "answers": json.collect::<Vec<_>>()}), text);
+    judgement(&answers)
+}
+
+fn summary(config: &Config, mode: Mode) -> String {
+    let mut summary = format!(
+        "the config is valid: sources {}, warehouses {}, destinations {}, connections {}, syncs {}",
         config.sources.len(),
         config.warehouses.len(),
         config.destinations.len(),
         config.connections.len(),
         config.syncs.len()
     );
-    if config.kafka.is_none() && !connect {
-        output::result(output, &json!({"valid": true}), summary);
+    if config.kafka.is_none() && mode == Mode::Service {
+        summary.push_str("\nit names no Kafka: `millrace dev` can run it, stages as services cannot");
+    }
+    summary
+}
+
+/// Exit 5 when all that failed cannot be reached, 1 when something answered and is not right.
+fn judgement(answers: &[Answer]) -> Result<(), Failure> {
+    let failed: Vec<_> = answers.iter().filter_map(|answer| answer.result.as_ref().err()).collect();
+    if failed.is_empty() {
         return Ok(());
     }
+    let text = format!("{} of {} are not right", failed.len(), answers.len());
+    if failed.iter().all(|failure| matches!(failure, Failure::Unreachable(_))) {
+        return Err(Failure::Unreachable(text));
+    }
+    Err(Failure::Failed(text))
+}
+
+async fn connect_all(config: Config, place: &Place, mode: Mode) -> Result<Vec<Answer>, Failure> {
     // Without Kafka in the config the embedded broker is what would be used; a folder of its own leaves
     // that of a running `dev` alone.
     let scratch = tempfile::tempdir()?;
-    let mut place = place.clone();
+    let (mut place, mut mode) = (place.clone(), mode);
     if config.kafka.is_none() {
         scratch.path().clone_into(&mut place.data_dir);
+        mode = Mode::Dev;
     }
-    let installation = Installation::open(config, &place, Mode::Dev).await?;
-    build_all(&installation).await?;
-    if !connect {
-        output::result(output, &json!({"valid": true}), summary);
-        return Ok(());
-    }
+    let installation = Installation::open(config, &place, mode).await?;
     let answers = ask_all(&installation).await;
     installation.close().await;
-    let rows = answers
-        .iter()
-        .map(|answer| vec![answer.what.clone(), answer.problem.clone().unwrap_or_else(|| "ok".to_owned())]);
-    let json = answers.iter().map(|answer| json!({"what": answer.what, "problem": answer.problem}));
-    let text = format!("{summary}\n\n{}", output::table(&["", "answer"], rows));
-    output::result(output, &json!({"valid": true, "answers": json.collect::<Vec<_>>()}), text);
-    let failed = answers.iter().filter(|answer| answer.problem.is_some()).count();
-    if failed > 0 {
-        return Err(Failure::Unreachable(format!("{failed} of {} did not answer", answers.len())));
-    }
-    Ok(())
-}
-
-/// Makes every stage, which judges what the config file's own check cannot: settings of connectors,
-/// expressions, policies.
-async fn build_all(installation: &Installation) -> Result<(), Failure> {
-    let stop = Stop::new();
-    let mut tasks = Tasks::new(stop.clone());
-    #[cfg(feature = "warehouse-loader")]
-    drop(stages::loader(installation)?);
-    #[cfg(feature = "deliver")]
-    drop(stages::deliver(installation)?);
-    #[cfg(feature = "extract")]
-    drop(stages::extract(installation)?);
-    #[cfg(feature = "reverse-etl")]
-    drop(stages::reverse_etl(installation, &mut tasks, &stop).await?);
-    for source in stages::http_sources(&installation.config) {
-        installation.scanner(source)?;
-    }
-    drop(tasks);
-    Ok(())
+    Ok(answers)
 }
 
 async fn ask_all(installation: &Installation) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    let mut note =
-        |what: String, result: Result<(), String>| answers.push(Answer { what, problem: result.err() });
-    note("kafka and its topics".to_owned(), text(installation.provision().await));
+    // The installation is open, so its state has answered.
+    let mut answers = vec![Answer { what: "state".to_owned(), result: Ok(()) }];
+    let mut note = |what: String, result| answers.push(Answer { what, result });
+    note("kafka and its topics".to_owned(), kafka(installation).await);
     for source in elt_sources(installation) {
         let asked = match installation.source(source) {
-            Ok(connector) => connector.check().await.map_err(|error| error.full()),
-            Err(failure) => text(Err(failure)),
+            Ok(connector) => connector.check().await.map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
         note(format!("source {}", source.id), asked);
     }
     for warehouse in &installation.config.warehouses {
         let asked = match installation.warehouse(warehouse) {
-            Ok(connector) => connector.check().await.map_err(|error| error.full()),
-            Err(failure) => text(Err(failure)),
+            Ok(connector) => connector.check().await.map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
         note(format!("warehouse {}", warehouse.id), asked);
     }
     for destination in installation.config.destinations.iter().filter(|destination| destination.enabled) {
         let asked = match installation.destination(destination) {
-            Ok(connector) => connector.check().await.map_err(|error| error.full()),
-            Err(failure) => text(Err(failure)),
+            Ok(connector) => connector.check().await.map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
         note(format!("destination {}", destination.id), asked);
     }
     answers
 }
 
-fn text<E: fmt::Display>(result: Result<(), E>) -> Result<(), String> {
-    result.map_err(|error| error.to_string())
+async fn kafka(installation: &Installation) -> Result<(), Failure> {
+    match tokio::time::timeout(KAFKA_PATIENCE, installation.provision()).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let brokers = installation.config.kafka.as_ref().map_or("", |kafka| &kafka.brokers);
+            let waited = KAFKA_PATIENCE.as_secs();
+            Err(Failure::Unreachable(format!("no answer from {brokers} within {waited} s")))
+        }
+    }
 }
 
 /// `millrace topics`.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::{Output, Place};
 use crate::exit::Failure;
 use crate::installation::{Installation, read_config};
+use crate::stages::elt_sources;
 use crate::{output, stages};
 
 async fn open(place: &Place) -> Result<Installation, Failure> {
@@ -56,8 +57,24 @@ pub(crate) async fn load(place: &Place, only: Option<&str>, output: Output) -> R
 #[cfg(feature = "extract")]
 pub(crate) async fn extract(place: &Place, only: Option<&str>, output: Output) -> Result<(), Failure> {
     let installation = open(place).await?;
-    let reports = stages::extract(&installation)?.run_once(only, &stop()).await;
-    let reports = reports.map_err(|error| Failure::Failed(error.to_string()))?;
+    let (service, stop) = (stages::extract(&installation)?, stop());
+    let (mut reports, mut failed) = (Vec::new(), Vec::new());
+    let mut found = false;
+    // One by one: a source that fails keeps no other from being read.
+    for source in elt_sources(&installation) {
+        let id = source.id.as_str();
+        if only.is_some_and(|only| only != id) {
+            continue;
+        }
+        found = true;
+        match service.run_once(Some(id), &stop).await {
+            Ok(read) => reports.extend(read),
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    if let (Some(id), false) = (only, found) {
+        return Err(Failure::Usage(format!("there is no ELT source {id:?} in the config that is on")));
+    }
     let rows = reports.iter().flat_map(|report| {
         report.streams.iter().map(|stream| {
             vec![
@@ -70,7 +87,7 @@ pub(crate) async fn extract(place: &Place, only: Option<&str>, output: Output) -
     });
     output::result(output, &json!(reports), output::table(&["source", "stream", "rows", "barriers"], rows));
     installation.close().await;
-    Ok(())
+    finish(&failed, reports.is_empty())
 }
 
 /// `millrace sync --once [ID]`.
@@ -96,8 +113,8 @@ pub(crate) async fn sync(place: &Place, only: Option<&str>, output: Output) -> R
     }
     stop.trigger();
     drop(tasks);
-    if !found {
-        return Err(Failure::Usage(format!("there is no sync {:?} in the config", only.unwrap_or_default())));
+    if let (Some(id), false) = (only, found) {
+        return Err(Failure::Usage(format!("there is no sync {id:?} in the config")));
     }
     let columns = ["sync", "run", "rows", "upserts", "deletes", "unchanged", "rejected"];
     let rows = reports.iter().map(|report| columns.iter().map(|name| cell(&report[*name])).collect());

@@ -1,6 +1,6 @@
 //! `millrace preview`: what a service would do with events, by the very functions of the service.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use chrono::Utc;
@@ -15,7 +15,7 @@ use crate::exit::Failure;
 use crate::output;
 
 /// A line of input longer than this is no event: it would not fit a topic either.
-const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// `millrace preview …`: a line of stdin, a line of stdout.
 pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
@@ -50,19 +50,29 @@ pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
 }
 
 fn each_line(answer: impl Fn(&str) -> Value) -> Result<(), Failure> {
-    for (number, line) in io::stdin().lock().lines().enumerate() {
-        let line = line.map_err(|error| Failure::Failed(format!("line {} of stdin: {error}", number + 1)))?;
-        if line.trim().is_empty() {
+    let mut input = io::stdin().lock();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A byte more than is allowed tells a line that is too long from one that is not.
+        input.by_ref().take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.len() as u64 > MAX_LINE_BYTES {
+            if !line.ends_with(b"\n") {
+                input.skip_until(b'\n')?;
+            }
+            let error = format!("the line is longer than {MAX_LINE_BYTES} bytes");
+            output::line(json!({ "error": error }).to_string());
             continue;
         }
-        let answer = if line.len() > MAX_LINE_BYTES {
-            json!({"error": format!("the line has {} bytes, the limit is {MAX_LINE_BYTES}", line.len())})
-        } else {
-            answer(&line)
-        };
-        output::line(answer.to_string());
+        match std::str::from_utf8(&line).map(str::trim) {
+            Ok("") => {}
+            Ok(text) => output::line(answer(text).to_string()),
+            Err(_) => output::line(json!({"error": "the line is not UTF-8"}).to_string()),
+        }
     }
-    Ok(())
 }
 
 fn privacy(line: &str, scanner: &Scanner) -> Value {
