@@ -340,8 +340,11 @@ pub(crate) fn http_sources(config: &config::Config) -> impl Iterator<Item = &Sou
     config.sources.iter().filter(|source| source.kind == HTTP)
 }
 
+/// A warehouse of the config, opened.
+type Opened = (WarehouseId, Arc<dyn Warehouse>);
+
 /// One connector per warehouse: connections share its pool and its caches.
-fn warehouses(installation: &Installation) -> Result<Vec<(WarehouseId, Arc<dyn Warehouse>)>, Failure> {
+fn warehouses(installation: &Installation) -> Result<Vec<Opened>, Failure> {
     let all = installation.config.warehouses.iter();
     all.map(|warehouse| Ok((warehouse.id.clone(), installation.warehouse(warehouse)?))).collect()
 }

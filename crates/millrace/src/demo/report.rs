@@ -66,7 +66,7 @@ impl Report {
             loaded.in_the_clear
         ));
         self.must(loaded.in_the_clear == 0, "personal data is in the lake in the clear");
-        for (title, columns, rows) in &loaded.shown {
+        for (title, (columns, rows)) in &loaded.shown {
             line(format!("\n   {title}"));
             line(indent(&show(columns, rows)));
             self.must(!rows.is_empty(), "a table has no rows");

@@ -49,6 +49,9 @@ pub(super) struct TopicCount {
     pub(super) in_the_clear: u64,
 }
 
+/// The columns and rows of a query.
+pub(super) type Rows = (Vec<String>, Vec<Map<String, Value>>);
+
 /// What the loader's books and tables say.
 pub(super) struct Loaded {
     /// Items by source and how they ended.
@@ -57,8 +60,8 @@ pub(super) struct Loaded {
     pub(super) received: BTreeMap<String, u64>,
     /// Rows of each table.
     pub(super) tables: Vec<(String, u64)>,
-    /// A few rows: title, columns, rows.
-    pub(super) shown: Vec<(String, Vec<String>, Vec<Map<String, Value>>)>,
+    /// A few rows of some tables, each under its title.
+    pub(super) shown: Vec<(String, Rows)>,
     /// Cells with personal data of the sample in the clear.
     pub(super) in_the_clear: u64,
 }
@@ -195,8 +198,7 @@ impl<'i> Visit<'i> {
                 "SELECT id, company, seats, spend, active, updated_at FROM crm.customers ORDER BY id",
             ),
         ] {
-            let (columns, rows) = self.query(sql, SHOWN_ROWS).await?;
-            shown.push((title.to_owned(), columns, rows));
+            shown.push((title.to_owned(), self.query(sql, SHOWN_ROWS).await?));
         }
         Ok(Loaded { books, received, tables, shown, in_the_clear })
     }
@@ -275,11 +277,7 @@ impl<'i> Visit<'i> {
         Ok(counts)
     }
 
-    async fn query(
-        &self,
-        sql: &str,
-        limit: usize,
-    ) -> Result<(Vec<String>, Vec<Map<String, Value>>), Failure> {
+    async fn query(&self, sql: &str, limit: usize) -> Result<Rows, Failure> {
         let (columns, rows, _) = query::rows(self.lake.as_ref(), sql, limit).await?;
         Ok((columns, rows))
     }
