@@ -45,9 +45,9 @@ pub enum Error {
         /// The schema.
         schema: String,
     },
-    /// A load has to be done again, but the barriers that decided its rows are not there yet: the broker
-    /// has not recovered all its log.
-    #[error("the log behind an unfinished load is not there yet")]
+    /// The barriers that decide a load's rows are not there: of one that has to be done again, because the
+    /// broker has not recovered all its log yet.
+    #[error("the log that decides the rows of a load is not there yet")]
     NotYetDecided,
     /// A task that makes rows ended by itself: a mistake in the program, or the process is ending.
     #[error("a task of the loader ended: {0}")]

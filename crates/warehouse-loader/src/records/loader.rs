@@ -140,7 +140,7 @@ impl<'s> RecordLoader<'s> {
             .into_iter()
             .filter(|record| super::prepare::is_of(record, &connection.source))
             .map(|record| Judged::new(record, &self.scan))
-            .collect();
+            .collect::<Result<_, _>>()?;
         let swaps = self.scan.swaps(&ranges);
         let (topic, now) = (self.session.topic.clone(), self.session.clock.now());
         let source = connection.source.clone();

@@ -11,10 +11,10 @@ use millrace_event_model::{Disposition, Reason, Record, RecordBody, SourceId, St
 use super::row::cells_of;
 use super::scan::{Scan, Verdict};
 use super::table::StreamTable;
-use crate::ConnectionOptions;
 use crate::dead_letters::dead_letter;
 use crate::plan::part_of;
 use crate::session::Prepared;
+use crate::{ConnectionOptions, Error};
 
 /// A record of the source, and what became of it.
 #[derive(Debug)]
@@ -35,23 +35,30 @@ enum Fate {
 }
 
 impl Judged {
-    /// Looks the verdict up. The loader never reads a row that is still pending.
-    pub(crate) fn new(record: Received<Record>, scan: &Scan) -> Self {
+    /// Looks the verdict up.
+    ///
+    /// # Errors
+    /// The row is still pending. No load reaches that far; should one, the row waits and is not taken for
+    /// void, which would lose it.
+    pub(crate) fn new(record: Received<Record>, scan: &Scan) -> Result<Self, Error> {
         let fate = match &record.message {
             Err(error) => Fate::Rejected(Reason::new("undecodable", error.to_string())),
             Ok(message) => match &message.body {
                 RecordBody::Begin | RecordBody::Barrier(_) => Fate::NoRow,
                 RecordBody::Row { stream, namespace, .. } => {
-                    fate_of_row(stream, namespace.as_deref(), scan.verdict(record.partition, record.offset))
+                    match scan.verdict(record.partition, record.offset) {
+                        Verdict::Real(streams) => fate_of_real_row(stream, namespace.as_deref(), streams),
+                        Verdict::Void => Fate::Void,
+                        Verdict::Pending => return Err(Error::NotYetDecided),
+                    }
                 }
             },
         };
-        Self { record, fate }
+        Ok(Self { record, fate })
     }
 }
 
-fn fate_of_row(stream: &str, namespace: Option<&str>, verdict: Verdict<'_>) -> Fate {
-    let Verdict::Real(streams) = verdict else { return Fate::Void };
+fn fate_of_real_row(stream: &str, namespace: Option<&str>, streams: &Arc<[StreamSpec]>) -> Fate {
     let is_it = |spec: &StreamSpec| spec.name == stream && spec.namespace.as_deref() == namespace;
     match streams.iter().position(is_it) {
         Some(index) => Fate::Real(Arc::clone(streams), index),
@@ -156,5 +163,36 @@ impl Tables<'_> {
             self.known.len() - 1
         });
         self.known.get(index).map_or(&[], |known| known.tables.as_slice())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use millrace_connector::Positions;
+    use millrace_event_model::wire::WireRecord;
+    use millrace_event_model::{AttemptId, PartitionKey};
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_still_pending_is_not_taken_for_void() {
+        let message = Record {
+            source: "shop".parse().unwrap(),
+            attempt: AttemptId(1),
+            emitted_at: DateTime::UNIX_EPOCH,
+            key: PartitionKey([0; 16]),
+            body: RecordBody::Row { stream: "s".into(), namespace: None, json: "{}".into() },
+        };
+        let mut scan = Scan::new(&Positions::from([(0, 0)]));
+        scan.observe(0, 0, &message);
+        let record = Received {
+            partition: 0,
+            offset: 0,
+            appended_at: DateTime::UNIX_EPOCH,
+            raw: WireRecord::default(),
+            message: Ok(message),
+        };
+        assert!(matches!(Judged::new(record, &scan), Err(Error::NotYetDecided)));
     }
 }
