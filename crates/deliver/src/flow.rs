@@ -139,6 +139,7 @@ impl Flow {
 
     /// Retention took a range before it was read, and an operator has accepted that.
     pub(crate) fn expired(&mut self, place: Place, range: (i64, i64), now: DateTime<Utc>) {
+        self.metrics.expired(u64::try_from(range.1 - range.0).unwrap_or_default());
         self.ledger.expired(place, range, now);
     }
 

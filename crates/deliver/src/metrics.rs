@@ -57,11 +57,20 @@ impl Metrics {
             End::Superseded => ("superseded", "true"),
             End::Rejected(..) => ("rejected", "false"),
         };
+        self.discarded(reason, intentional, 1);
+    }
+
+    /// Retention took so many before they were read.
+    pub(crate) fn expired(&self, items: u64) {
+        self.discarded("expired", "false", items);
+    }
+
+    fn discarded(&self, reason: &'static str, intentional: &'static str, items: u64) {
         counter!(
             "millrace_component_discarded_events_total", "role" => "deliver",
             "component" => self.destination.clone(), "reason" => reason, "intentional" => intentional
         )
-        .increment(1);
+        .increment(items);
     }
 
     pub(crate) fn standing(&self, unfinished: usize, parked: usize, paused: bool) {
