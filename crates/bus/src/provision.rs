@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use millrace_event_model::topics::{self, TopicSpec};
@@ -64,11 +64,12 @@ impl Bus {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(LONGEST_PAUSE)
-            .with_total_delay(Some(self.patience()))
             .without_max_times();
+        // By the clock, and not by the pauses alone: a try at a broker that is away takes ten seconds.
+        let (began, patience) = (Instant::now(), self.patience());
         (|| self.provision_once(&wanted, policy))
             .retry(backoff)
-            .when(BusError::is_retryable)
+            .when(|error| error.is_retryable() && began.elapsed() < patience)
             .notify(|error, pause| {
                 tracing::warn!(%error, cause = error.source().map(ToString::to_string), ?pause, "waiting for Kafka");
             })

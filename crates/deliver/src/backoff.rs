@@ -10,7 +10,7 @@ use millrace_event_model::Reason;
 ///
 /// The wait doubles or more with each attempt, from `min_delay` to `max_delay`, with as much random time
 /// on top, so that many that failed together do not come back together. What the other side asks for
-/// (`Retry-After`) is the least wait. The defaults try an item some fifteen times in three hours, at once
+/// (`Retry-After`) is the least wait. The defaults try an item some ten times in three hours, at once
 /// in the beginning and hourly in the end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {

@@ -270,7 +270,7 @@ impl Installation {
 }
 
 /// The machine's name; in a container, the container's.
-fn machine_name() -> String {
+pub(crate) fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned()),

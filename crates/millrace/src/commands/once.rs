@@ -6,13 +6,17 @@ use serde_json::{Value, json};
 
 use crate::cli::{Output, Place};
 use crate::exit::Failure;
-use crate::installation::{Installation, read_config};
+use crate::installation::{Installation, machine_name, read_config};
 use crate::stages::elt_sources;
 use crate::{output, stages};
 
+/// Under a name of its own in leases: beside a service of the same stage it waits its turn, and does not
+/// take over as that service's next incarnation would.
 async fn open(place: &Place) -> Result<Installation, Failure> {
     let config = read_config(place, Mode::Service)?;
-    let installation = Installation::open(config, place, Mode::Service).await?;
+    let mut place = place.clone();
+    place.instance = Some(format!("{}.once", place.instance.unwrap_or_else(machine_name)));
+    let installation = Installation::open(config, &place, Mode::Service).await?;
     installation.provision().await?;
     Ok(installation)
 }
