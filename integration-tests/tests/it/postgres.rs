@@ -50,6 +50,11 @@ impl Database {
         let rows = self.rows(&format!("SELECT row_to_json(t) FROM ({sql}) t"));
         rows.iter().map(|row| serde_json::from_str(row[0].as_deref().unwrap()).unwrap()).collect()
     }
+
+    /// Runs statements that return nothing.
+    pub(crate) fn execute(&self, statements: &str) {
+        self.runtime.block_on(self.client.batch_execute(statements)).unwrap();
+    }
 }
 
 async fn connect(url: &str) -> Client {

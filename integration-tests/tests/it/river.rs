@@ -59,7 +59,7 @@ pub(crate) struct River {
     pub(crate) elt_rows: u64,
     // In the order in which they are taken down: the folder last.
     _processes: Vec<Process>,
-    _databases: Vec<Database>,
+    databases: Vec<Database>,
     site: Site,
 }
 
@@ -96,7 +96,7 @@ impl River {
             customers: 0,
             elt_rows: 0,
             _processes: Vec::new(),
-            _databases: databases,
+            databases,
             site,
         };
         river.configure();
@@ -174,6 +174,17 @@ impl River {
 
     pub(crate) fn query(&self, side: Side, sql: &str) -> Vec<Value> {
         self.run(side, &["query", "-o", "json", "--limit", QUERY_LIMIT, sql])
+    }
+
+    /// Where the warehouse is a database: a session of the test's own.
+    pub(crate) fn database(&self, side: Side) -> &Database {
+        &self.databases[side as usize]
+    }
+
+    /// Events that the books of a warehouse know the end of.
+    pub(crate) fn loaded(&self, side: Side) -> u64 {
+        let sql = "SELECT CAST(sum(items) AS BIGINT) AS items FROM _millrace.counts WHERE source = 'web'";
+        self.query(side, sql)[0]["items"].as_u64().unwrap()
     }
 
     /// Everything in a warehouse.
