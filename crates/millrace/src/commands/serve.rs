@@ -30,6 +30,15 @@ pub(crate) struct Endpoints {
     pub(crate) admin: SocketAddr,
 }
 
+/// What SIGTERM and SIGINT do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signals {
+    /// They stop the stages in order.
+    Stop,
+    /// They end the process, as they do without us.
+    End,
+}
+
 /// Everything that runs in this process.
 pub(crate) struct Running {
     pub(crate) endpoints: Endpoints,
@@ -42,7 +51,7 @@ pub(crate) async fn dev(place: &Place, output: Output) -> Result<(), Failure> {
     let config = read_config(place, Mode::Dev)?;
     let installation = Installation::open(config, place, Mode::Dev).await?;
     installation.provision().await?;
-    let running = start(&installation, &Pick::ALL).await?;
+    let running = start(&installation, &Pick::ALL, Signals::Stop).await?;
     welcome(&installation.config, &running.endpoints, place, output);
     serve(running, installation).await
 }
@@ -52,7 +61,7 @@ pub(crate) async fn stage(place: &Place, pick: Pick) -> Result<(), Failure> {
     let config = read_config(place, Mode::Service)?;
     let installation = Installation::open(config, place, Mode::Service).await?;
     installation.provision().await?;
-    let running = start(&installation, &[pick]).await?;
+    let running = start(&installation, &[pick], Signals::Stop).await?;
     tracing::info!(stage = pick.name(), admin = %running.endpoints.admin, "running");
     serve(running, installation).await
 }
@@ -72,10 +81,21 @@ pub(crate) async fn broker(data_dir: &Path, port: Option<u16>, output: Output) -
 }
 
 /// Starts the admin listener and the stages.
-pub(crate) async fn start(installation: &Installation, picks: &[Pick]) -> Result<Running, Failure> {
+///
+/// Signals are heeded before the first stage runs, for it may take a load in hand at once; and the auditors
+/// are told before, for without them the process ends, and then no stage should have begun.
+pub(crate) async fn start(
+    installation: &Installation,
+    picks: &[Pick],
+    signals: Signals,
+) -> Result<Running, Failure> {
     arm()?;
     let stop = Stop::new();
     let mut tasks = Tasks::new(stop.clone());
+    if signals == Signals::Stop {
+        tasks.spawn("signals", stop_on_signals(stop.clone()));
+    }
+    tell_auditors(installation, picks).await?;
     let metrics = telemetry::init_metrics().map_err(|error| Failure::Failed(error.to_string()))?;
     let admin = listen(&installation.config.admin.listen, "admin").await?;
     let mut endpoints = Endpoints { ingest: None, admin: admin.local_addr()? };
@@ -89,14 +109,11 @@ pub(crate) async fn start(installation: &Installation, picks: &[Pick]) -> Result
         }
         stages::spawn(*pick, installation, listener, &mut tasks, &stop).await?;
     }
-    tell_auditors(installation, picks).await?;
     Ok(Running { endpoints, tasks, stop })
 }
 
 /// Runs until a signal or the end of a task, then stops everything in order.
-async fn serve(mut running: Running, installation: Installation) -> Result<(), Failure> {
-    let stop = running.stop.clone();
-    running.tasks.spawn("signals", stop_on_signals(stop));
+async fn serve(running: Running, installation: Installation) -> Result<(), Failure> {
     let errors = running.tasks.join(DRAIN).await;
     installation.close().await;
     if errors.is_empty() {

@@ -16,7 +16,7 @@ use millrace_service::Stop;
 use millrace_service::config::Mode;
 
 use crate::cli::Place;
-use crate::commands::serve;
+use crate::commands::serve::{self, Signals};
 use crate::exit::Failure;
 use crate::installation::{Installation, parse_config};
 use crate::output::line;
@@ -51,7 +51,7 @@ pub(crate) async fn run(data_dir: Option<PathBuf>) -> Result<(), Failure> {
     let place = Place { config: None, data_dir: data_dir.clone(), instance: None };
     let installation = Installation::open(config, &place, Mode::Dev).await?;
     installation.provision().await?;
-    let running = serve::start(&installation, &Pick::ALL).await?;
+    let running = serve::start(&installation, &Pick::ALL, Signals::End).await?;
 
     let visit = Visit::new(&installation, &running.endpoints, receiver)?;
     let told = tell(&visit).await;
