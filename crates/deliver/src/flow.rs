@@ -359,7 +359,7 @@ impl Flow {
     /// What has ended since the last time, and the positions that cover it. The statement is to be stored
     /// before the positions.
     pub(crate) fn state(&mut self, now: DateTime<Utc>) -> (Statement, Vec<Position>) {
-        self.unstored = 0;
+        let unstored = std::mem::take(&mut self.unstored);
         let mut positions = Vec::new();
         for (place, owned) in &mut self.owned {
             if std::mem::take(&mut owned.dirty) {
@@ -367,7 +367,8 @@ impl Flow {
                 positions.push(Position { place: *place, low, done });
             }
         }
-        self.metrics.standing(self.unfinished(), self.parked(), self.gate.why_closed().is_some());
+        let paused = self.gate.why_closed().is_some();
+        self.metrics.standing(self.unfinished(), unstored, self.parked(), paused);
         (self.ledger.take(now), positions)
     }
 

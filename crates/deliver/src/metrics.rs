@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     destination: String,
     latency: Histogram,
     unfinished: Gauge,
+    unstored: Gauge,
     parked: Gauge,
     paused: Gauge,
 }
@@ -20,6 +21,7 @@ impl Metrics {
         Self {
             latency: histogram!("millrace_delivery_latency_seconds", "destination" => destination.clone()),
             unfinished: gauge!("millrace_deliver_unfinished_items", "destination" => destination.clone()),
+            unstored: gauge!("millrace_deliver_unstored_items", "destination" => destination.clone()),
             parked: gauge!("millrace_deliver_parked_items", "destination" => destination.clone()),
             paused: gauge!("millrace_destination_paused", "destination" => destination.clone()),
             destination,
@@ -73,8 +75,11 @@ impl Metrics {
         .increment(items);
     }
 
-    pub(crate) fn standing(&self, unfinished: usize, parked: usize, paused: bool) {
+    /// How things stand when what has ended is about to be stored: once nothing is unfinished or unstored, a
+    /// crash repeats nothing.
+    pub(crate) fn standing(&self, unfinished: usize, unstored: usize, parked: usize, paused: bool) {
         self.unfinished.set(unfinished as f64);
+        self.unstored.set(unstored as f64);
         self.parked.set(parked as f64);
         self.paused.set(f64::from(u8::from(paused)));
     }
