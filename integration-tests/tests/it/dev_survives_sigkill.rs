@@ -136,6 +136,13 @@ impl Client {
         self.sent.lock().unwrap().acked.clone()
     }
 
+    /// Until some more requests, all of the present life, are answered.
+    fn wait_for_answers(&self) {
+        let before = self.acked().len();
+        let wanted = before + 5 * EVENTS;
+        until("some more requests are answered", || (self.acked().len() >= wanted).then_some(()));
+    }
+
     /// Finishes the request in hand.
     fn stop(self) -> Sent {
         self.stop.store(true, Ordering::SeqCst);
@@ -168,16 +175,14 @@ fn what_was_answered_survives_and_what_was_delivered_is_hardly_repeated() {
     let mut dev = site.dev();
     let client = Client::start(&dev.ingest);
     for round in 1..=ROUNDS {
-        let before = client.acked().len();
-        until("some requests of this life are answered", || {
-            (client.acked().len() > before + 100).then_some(())
-        });
+        client.wait_for_answers();
         sleep(dice.moment(LONGEST_LIFE));
         dev.process.kill();
         println!("death {round}: {} events answered, {} repeats", client.acked().len(), receiver.repeats());
         dev = site.dev();
         client.ingest.lock().unwrap().clone_from(&dev.ingest);
     }
+    client.wait_for_answers();
     let Sent { acked, repeated } = client.stop();
     println!("{} events, {repeated} sent again, {:.0} s", acked.len(), began.elapsed().as_secs_f64());
 
@@ -207,10 +212,14 @@ fn what_was_answered_survives_and_what_was_delivered_is_hardly_repeated() {
     println!("all compared after {:.0} s", began.elapsed().as_secs_f64());
 }
 
-/// Whether the webhook has nothing left to do, and has stored that.
+/// Whether nothing is on its way to the webhook, and it is stored that all has arrived.
 fn is_settled(dev: &Dev) -> bool {
     let metrics = Http::new().get(&format!("{}/metrics", dev.admin)).unwrap().body;
-    metrics.lines().any(|line| line == "millrace_deliver_unfinished_items{destination=\"hook\"} 0")
+    let is_zero = |gauge: &str| {
+        let line = format!("millrace_deliver_{gauge}_items{{destination=\"hook\"}} 0");
+        metrics.lines().any(|of_metrics| of_metrics == line)
+    };
+    is_zero("unfinished") && is_zero("unstored")
 }
 
 fn assert_in_lake_once(site: &Site, ids: &BTreeSet<String>) {

@@ -192,9 +192,14 @@ impl River {
         Contents::read(&["web", "crm"], |sql| self.query(side, sql))
     }
 
-    /// Stops the test unless the disturbed warehouse holds what was sent, each item once and counted as it
-    /// ended, and is equal to the other, row by row.
+    /// Lets a last loader finish. Stops the test unless the disturbed warehouse holds what was sent, each item
+    /// once and counted as it ended, and is equal to the other, row by row.
     pub(crate) fn assert_whole(&self) {
+        let mut last = self.loader("load-last", &[]);
+        until("the last loader has begun", || last.log().contains("resumed").then_some(()));
+        until("all events are loaded", || (self.loaded(Side::Disturbed) >= self.sample.made()).then_some(()));
+        assert!(last.stop(), "{}", last.log());
+        // Full refreshes swap in after their rows have been counted.
         self.load_once(Side::Disturbed);
         self.load_once(Side::Undisturbed);
         let disturbed = self.contents(Side::Disturbed);
