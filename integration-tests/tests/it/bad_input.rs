@@ -52,8 +52,9 @@ fn a_warehouse_that_is_down_loses_nothing() {
         assert_eq!(http.event(&dev.ingest, "/v1/track", &event).status, 200, "events are taken all the same");
     }
     let said = until("the loader says what it waits for", || {
-        http.get(&format!("{}/readyz", dev.admin)).filter(|answer| answer.status == 503)
+        http.get(&format!("{}/readyz", dev.admin)).filter(|answer| answer.body.contains("refused"))
     });
+    assert_eq!(said.status, 503);
     assert!(said.body.contains("load web--lake") && said.body.contains("refused"), "{}", said.body);
     assert!(dev.process.stop(), "{}", dev.process.log());
 
@@ -72,8 +73,10 @@ fn a_source_command_that_dies_is_named_and_the_rest_goes_on() {
     let (site, http) = (Site::new(&config), Http::new());
     let dev = site.dev();
     let said = until("health names the source", || {
-        http.get(&format!("{}/readyz", dev.admin)).filter(|answer| answer.status == 503)
+        // While the stages start they are not ready either.
+        http.get(&format!("{}/readyz", dev.admin)).filter(|answer| answer.body.contains("broken pipe dreams"))
     });
+    assert_eq!(said.status, 503);
     assert!(said.body.contains("source crm") && said.body.contains("broken pipe dreams"), "{}", said.body);
     let event = json!({"messageId": "m", "userId": "u", "event": "Fine"});
     assert_eq!(http.event(&dev.ingest, "/v1/track", &event).status, 200);
