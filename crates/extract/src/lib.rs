@@ -21,10 +21,10 @@
 //! would need next, and a barrier is put only after a renewal that follows the acks of its rows
 //! (`a_reader_that_lost_its_lease_and_did_not_notice_changes_nothing`). What is left is a reader that falls
 //! asleep between that renewal and the end of its barrier: rows before it may then be loaded twice where
-//! they are appended, and are never lost
-//! (`a_barrier_whose_rows_a_newer_attempt_made_void_does_not_count`).
+//! they are appended (`a_barrier_whose_rows_a_newer_attempt_made_void_does_not_count`), and a full refresh
+//! may be swapped in with a part of its rows, until the next one.
 //!
-//! So each row between two states is applied once, whatever dies when, and extract needs neither Kafka
+//! So each row between two states is applied once, whatever **dies** when, and extract needs neither Kafka
 //! transactions nor a merge by key for it.
 
 mod attempt;
