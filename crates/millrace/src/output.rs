@@ -2,14 +2,15 @@
 
 use std::io::{self, Write};
 
+use serde_json::{Map, Value};
+
 use crate::cli::Output;
 
 /// Prints a line. A closed pipe is no error: whoever read it has seen enough.
 pub(crate) fn line(text: impl AsRef<str>) {
     let mut out = io::stdout().lock();
-    if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
-        // Nothing can be said on stdout any more, and stderr is for the log.
-    }
+    // Nothing can be said on stdout any more, and stderr is for the log.
+    let _ = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush());
 }
 
 /// Prints a result as the user asked for it.
@@ -30,4 +31,19 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     }
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// A table of JSON objects: a column for each name, empty where a row lacks it or has null.
+pub(crate) fn table_of(columns: &[impl AsRef<str>], rows: &[Map<String, Value>]) -> String {
+    let header: Vec<&str> = columns.iter().map(AsRef::as_ref).collect();
+    table(&header, rows.iter().map(|row| header.iter().map(|name| cell(row.get(*name))).collect()))
+}
+
+/// A JSON value as people read it: text without quotes, null as nothing.
+pub(crate) fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
 }

@@ -2,7 +2,7 @@
 
 use millrace_service::config::Mode;
 use millrace_service::{Stop, Tasks, stop_on_signals};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::{Output, Place};
 use crate::exit::Failure;
@@ -121,18 +121,11 @@ pub(crate) async fn sync(place: &Place, only: Option<&str>, output: Output) -> R
         return Err(Failure::Usage(format!("there is no sync {id:?} in the config")));
     }
     let columns = ["sync", "run", "rows", "upserts", "deletes", "unchanged", "rejected"];
-    let rows = reports.iter().map(|report| columns.iter().map(|name| cell(&report[*name])).collect());
+    let rows =
+        reports.iter().map(|report| columns.iter().map(|name| output::cell(report.get(*name))).collect());
     output::result(output, &json!(reports), output::table(&columns, rows));
     installation.close().await;
     finish(&failed, reports.is_empty())
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }
 
 /// Exit 0 when all went well, 3 when some did, 1 when none did.

@@ -91,18 +91,8 @@ pub(crate) async fn items_in_books(warehouse: &dyn Warehouse) -> Result<u64, Con
 }
 
 fn text(columns: &[String], rows: &[Map<String, Value>], more: bool) -> String {
-    let header: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let cells = rows.iter().map(|row| columns.iter().map(|name| cell(row.get(name))).collect());
-    let mut text = output::table(&header, cells);
+    let mut text = output::table_of(columns, rows);
     let note = if more { "the first " } else { "" };
     text.push_str(&format!("\n({note}{} {})", rows.len(), if rows.len() == 1 { "row" } else { "rows" }));
     text
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use millrace_reverse_etl::RunReport;
-use serde_json::{Map, Value};
-
 use super::visit::{Answers, Delivered, Loaded, Synced, TopicCount};
 use crate::exit::Failure;
-use crate::output::{line, table};
+use crate::output::{line, table_of};
+use millrace_reverse_etl::RunReport;
 
 /// Counts what did not add up.
 #[derive(Debug, Default)]
@@ -68,7 +66,7 @@ impl Report {
         self.must(loaded.in_the_clear == 0, "personal data is in the lake in the clear");
         for (title, (columns, rows)) in &loaded.shown {
             line(format!("\n   {title}"));
-            line(indent(&show(columns, rows)));
+            line(indent(&table_of(columns, rows)));
             self.must(!rows.is_empty(), "a table has no rows");
         }
         Ok(())
@@ -157,19 +155,6 @@ fn run(report: &RunReport) -> String {
 
 fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
-}
-
-fn show(columns: &[String], rows: &[Map<String, Value>]) -> String {
-    let header: Vec<&str> = columns.iter().map(String::as_str).collect();
-    table(&header, rows.iter().map(|row| columns.iter().map(|name| cell(row.get(name))).collect()))
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
 }
 
 fn indent(text: &str) -> String {
