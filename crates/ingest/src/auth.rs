@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::header::{self, HeaderMap};
+use hyper::http::request::Parts;
 use millrace_event_model::topics::{EVENTS, TopicName};
 use millrace_event_model::{Event, KeyHasher, PartitionKey, SourceId, Workspace};
 use millrace_privacy::Scanner;
 
 use crate::error::Refusal;
+use crate::routes::KeyIn;
 use crate::{IngestError, SourceOptions};
 
 /// A source, ready to receive.
@@ -65,8 +67,11 @@ impl Sources {
         self.sources.first().map(|source| source.topic.as_str().to_owned())
     }
 
-    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Source>, Refusal> {
-        let key = write_key(headers).ok_or(Refusal::NoWriteKey)?;
+    pub(crate) fn authenticate(&self, key_in: KeyIn, head: &Parts) -> Result<Arc<Source>, Refusal> {
+        let key = match key_in {
+            KeyIn::Basic => write_key(&head.headers),
+        };
+        let key = key.ok_or(Refusal::NoWriteKey)?;
         let index = self.by_key.get(&hash(&self.hasher, &key)).ok_or(Refusal::UnknownWriteKey)?;
         let source = self.sources.get(*index).ok_or(Refusal::UnknownWriteKey)?;
         if !source.enabled {

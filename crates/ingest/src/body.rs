@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
-use futures::StreamExt as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+use hyper::header::{self, HeaderMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Refusal;
@@ -64,21 +64,57 @@ pub(crate) fn is_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// The body as it was sent. Content-Type is never looked at: SDKs send JSON under any.
-pub(crate) async fn receive(body: Body, limit: usize, share: &mut Share) -> Result<Bytes, Refusal> {
-    let mut chunks = body.into_data_stream();
-    let Some(first) = chunks.next().await else { return Ok(Bytes::new()) };
-    let first = first.map_err(|_| Refusal::UnreadableBody)?;
+pub(crate) async fn receive<B>(mut body: B, limit: usize, share: &mut Share) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let declared = body.size_hint().exact().unwrap_or(0);
+    if declared > limit as u64 {
+        discard(body).await?;
+        return Err(Refusal::TooLarge);
+    }
+    let Some(first) = chunk(&mut body).await? else { return Ok(Bytes::new()) };
     admit(0, first.len(), limit, share)?;
-    let Some(second) = chunks.next().await else { return Ok(first) };
-    let mut whole = BytesMut::from(first);
-    let mut next = Some(second);
-    while let Some(chunk) = next {
-        let chunk = chunk.map_err(|_| Refusal::UnreadableBody)?;
-        admit(whole.len(), chunk.len(), limit, share)?;
-        whole.extend_from_slice(&chunk);
-        next = chunks.next().await;
+    if first.len() as u64 == declared {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(usize::try_from(declared).unwrap_or(0).max(first.len()));
+    whole.extend_from_slice(&first);
+    while let Some(next) = chunk(&mut body).await? {
+        admit(whole.len(), next.len(), limit, share)?;
+        whole.extend_from_slice(&next);
     }
     Ok(whole.freeze())
+}
+
+/// Most clients send the whole body before they read the answer: hung up on, they would see a broken
+/// connection instead of a 413, and try again.
+const DISCARD_BYTES: usize = 16 * 1024 * 1024;
+
+async fn discard<B>(mut body: B) -> Result<(), Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut discarded = 0;
+    while discarded < DISCARD_BYTES {
+        let Some(bytes) = chunk(&mut body).await? else { break };
+        discarded += bytes.len();
+    }
+    Ok(())
+}
+
+/// The next piece of the body; trailers are not read.
+async fn chunk<B>(body: &mut B) -> Result<Option<Bytes>, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(|_| Refusal::UnreadableBody)?.into_data() {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(_trailers) => {}
+        }
+    }
+    Ok(None)
 }
 
 fn admit(have: usize, more: usize, limit: usize, share: &mut Share) -> Result<(), Refusal> {
@@ -111,6 +147,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use http_body_util::Full;
 
     use super::*;
 
@@ -153,14 +190,20 @@ mod tests {
     async fn a_body_takes_its_share_and_gives_it_back() {
         let budget = Budget::new(4096);
         let mut first = budget.share();
-        assert_eq!(receive(Body::from(vec![1; 3000]), 9000, &mut first).await.unwrap().len(), 3000);
+        assert_eq!(
+            receive(Full::new(Bytes::from(vec![1; 3000])), 9000, &mut first).await.unwrap().len(),
+            3000
+        );
         let mut second = budget.share();
-        assert_eq!(receive(Body::from(vec![1; 3000]), 9000, &mut second).await, Err(Refusal::Overloaded));
+        assert_eq!(
+            receive(Full::new(Bytes::from(vec![1; 3000])), 9000, &mut second).await,
+            Err(Refusal::Overloaded)
+        );
         drop(first);
         let mut third = budget.share();
-        assert!(receive(Body::from(vec![1; 3000]), 9000, &mut third).await.is_ok());
+        assert!(receive(Full::new(Bytes::from(vec![1; 3000])), 9000, &mut third).await.is_ok());
         assert_eq!(
-            receive(Body::from(vec![1; 3000]), 2999, &mut budget.share()).await,
+            receive(Full::new(Bytes::from(vec![1; 3000])), 2999, &mut budget.share()).await,
             Err(Refusal::TooLarge)
         );
     }

@@ -1,6 +1,7 @@
 //! Whether the broker takes events, as the last attempt has shown; and how the stage finds out that it
 //! does again when no load balancer sends it traffic any more.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ impl Broker {
     }
 
     /// Asks at the start, and again after each failure until there is an answer. Never returns.
-    pub(crate) async fn watch(&self, bus: &Bus, topic: Option<&str>) {
+    pub(crate) async fn watch(&self, bus: &Bus, topic: Option<&str>) -> Infallible {
         loop {
             match topic {
                 None => self.answered(),

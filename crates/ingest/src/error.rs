@@ -1,6 +1,6 @@
 //! Every way in which a request is not accepted, with its answer; and why the stage cannot run.
 
-use axum::http::StatusCode;
+use hyper::StatusCode;
 use millrace_bus::{BusError, ErrorKind};
 use millrace_event_model::SourceId;
 
@@ -14,9 +14,6 @@ pub enum IngestError {
     /// The producer cannot be made.
     #[error("cannot make the producer of ingest")]
     Bus(#[source] BusError),
-    /// Accepting connections failed.
-    #[error("the listener of ingest failed")]
-    Listener(#[source] std::io::Error),
     /// At the end, events were still on their way; none of them was answered with 200.
     #[error("events were still on their way when ingest stopped")]
     Drain(#[source] BusError),

@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap, HeaderValue};
 
 use crate::error::Refusal;
+
+/// Answers are small and whole.
+pub(crate) type Response = hyper::Response<Full<Bytes>>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -29,6 +33,14 @@ pub(crate) fn not_found() -> Response {
     error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
+/// The path is known, but not for this method.
+pub(crate) fn method_not_allowed(allowed: &'static str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
 /// An error as Go's `http.Error` writes it. What is temporary says when to come again.
 pub(crate) fn error(status: StatusCode, text: &str) -> Response {
     let mut response = response(status, TEXT, format!("{text}\n"));
@@ -48,8 +60,8 @@ pub(crate) fn json(body: &serde_json::Value) -> Response {
     response(StatusCode::OK, JSON, body.to_string())
 }
 
-fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
+fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response

@@ -12,18 +12,22 @@
 //! line. No JSON tree is built. Memory is bounded: requests, their bytes after inflating and the
 //! producer's queue each have a limit, and beyond it the answer is 503.
 //!
-//! Reading order: `service.rs` (one request from accept to answer), `envelope.rs` (bytes to events, pure),
-//! `error.rs` (every refusal with its status and text).
+//! Reading order: `routes.rs` (every path), `intake.rs` (one request from accept to answer), `envelope.rs`
+//! (bytes to events, pure), `error.rs` (every refusal with its status and text), `server.rs` (connections).
 
 mod auth;
 mod body;
 mod broker;
+mod door;
 mod envelope;
 mod error;
 mod http;
 mod identity;
+mod intake;
 mod metrics;
 mod options;
+mod routes;
+mod server;
 mod service;
 
 pub use error::IngestError;

@@ -48,6 +48,12 @@ pub struct Limits {
     /// Events of one request. More is 413: a request that can never fit the producer's queue would be
     /// retried for ever.
     pub events_per_request: usize,
+    /// Open connections. More wait in the kernel's backlog.
+    pub connections: usize,
+    /// A connection that takes longer to send a request's head is cut; whole seconds.
+    pub head_timeout: Duration,
+    /// A connection without a request for longer is closed; whole seconds. More than proxies use.
+    pub idle_timeout: Duration,
     /// Requests under way at once. More are answered 503.
     pub requests: usize,
     /// Bytes of bodies under way at once, received and inflated together. More are answered 503.
@@ -60,7 +66,9 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// How long events wait to share a batch to the broker: part of every request's time.
     pub linger: Duration,
-    /// After the order to stop, requests under way have this long.
+    /// After the order to stop, connections are still taken for so long: load balancers need a moment to hear.
+    pub lame_duck: Duration,
+    /// After that, requests under way have this long.
     pub drain: Duration,
 }
 
@@ -71,6 +79,10 @@ impl Default for Limits {
             body_bytes: 4_096_000,
             event_bytes: MAX_EVENT_BYTES,
             events_per_request: 10_000,
+            connections: 10_000,
+            head_timeout: Duration::from_secs(10),
+            // Above the 60 s after which common load balancers let go of a connection, so that they do first.
+            idle_timeout: Duration::from_secs(75),
             requests: 1024,
             bytes_in_flight: 128 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
@@ -78,6 +90,7 @@ impl Default for Limits {
             ack_timeout: Duration::from_secs(4),
             queue_bytes: 64 * 1024 * 1024,
             linger: Duration::from_millis(1),
+            lame_duck: Duration::from_millis(500),
             drain: Duration::from_secs(10),
         }
     }
