@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_event_model::topics::{MAX_MESSAGE_BYTES, TopicName};
-use millrace_event_model::wire::{Message, WireRecord};
+use millrace_event_model::wire::{Message, RecordRef, WriteRecord};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -98,10 +98,10 @@ impl Publisher {
     /// # Errors
     /// Not all were acknowledged, within the delivery timeout at the latest. Some may be stored all the
     /// same. Dropping the future takes nothing back.
-    pub async fn publish<'m, M: Message + 'm>(
+    pub async fn publish<M, W: WriteRecord<M>>(
         &self,
         topic: &TopicName<M>,
-        messages: impl IntoIterator<Item = &'m M>,
+        messages: impl IntoIterator<Item = W>,
     ) -> Result<Acked, BusError> {
         self.enqueue(topic, messages)?.acked().await
     }
@@ -127,10 +127,10 @@ impl Publisher {
     /// # Errors
     /// [`BusError::QueueFull`], [`BusError::TooLarge`], or the producer is broken; what came before in the
     /// call is on its way all the same.
-    pub fn enqueue<'m, M: Message + 'm>(
+    pub fn enqueue<M, W: WriteRecord<M>>(
         &self,
         topic: &TopicName<M>,
-        messages: impl IntoIterator<Item = &'m M>,
+        messages: impl IntoIterator<Item = W>,
     ) -> Result<Pending, BusError> {
         self.enqueue_all(topic, messages.into_iter().map(|message| (message, None)))
     }
@@ -146,16 +146,17 @@ impl Publisher {
         flushed.unwrap_or(Err(KafkaError::Canceled)).map_err(BusError::kafka("flush the producer"))
     }
 
-    fn enqueue_all<'m, M: Message + 'm>(
+    fn enqueue_all<M, W: WriteRecord<M>>(
         &self,
         topic: &TopicName<M>,
-        messages: impl IntoIterator<Item = (&'m M, Option<i32>)>,
+        messages: impl IntoIterator<Item = (W, Option<i32>)>,
     ) -> Result<Pending, BusError> {
         let producer = self.producer();
         let acks = Arc::new(Acks::default());
         let mut sent = 0;
         for (message, partition) in messages {
-            send(&producer, topic.as_str(), &message.encode(), partition, &acks, sent)
+            message
+                .write(|record| send(&producer, topic.as_str(), record, partition, &acks, sent))
                 .inspect_err(|_| self.replace_if_broken(&producer))?;
             sent += 1;
         }
@@ -327,23 +328,23 @@ fn make_producer(settings: &KafkaSettings, options: &PublisherOptions) -> Result
 fn send(
     producer: &Producer,
     topic: &str,
-    record: &WireRecord,
+    record: RecordRef<'_>,
     partition: Option<i32>,
     acks: &Arc<Acks>,
     index: usize,
 ) -> Result<(), BusError> {
-    let bytes = size(record);
+    let bytes = record.size();
     if bytes > MAX_MESSAGE_BYTES {
         return Err(BusError::TooLarge { topic: topic.to_owned(), bytes });
     }
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-    for (key, value) in &record.headers {
-        headers = headers.insert(Header { key, value: Some(value.as_ref()) });
+    for (key, value) in record.headers {
+        headers = headers.insert(Header { key, value: Some(*value) });
     }
     let ticket = Box::new(Ticket { acks: Arc::clone(acks), index });
     let mut base = BaseRecord::with_opaque_to(topic, ticket).headers(headers);
-    base.key = record.key.as_deref();
-    base.payload = record.value.as_deref();
+    base.key = record.key;
+    base.payload = record.value;
     base.partition = partition;
     match producer.send(base) {
         Ok(()) => Ok(()),
@@ -353,11 +354,4 @@ fn send(
         }
         Err((source, _)) => Err(BusError::Kafka { doing: format!("publish to {topic}"), source }),
     }
-}
-
-fn size(record: &WireRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    record.key.as_ref().map_or(0, |key| key.len())
-        + record.value.as_ref().map_or(0, |value| value.len())
-        + headers
 }

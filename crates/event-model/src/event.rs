@@ -8,7 +8,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::wire::{DecodeError, Message, WireRecord};
+use crate::time::Rfc3339;
+use crate::wire::{DecodeError, Message, RecordRef, WireRecord, WriteRecord};
 use crate::{MessageId, PartitionKey, SourceId};
 
 /// The kind of event: of the request's path, or of the event's own `type` in a batch.
@@ -148,18 +149,89 @@ impl Event {
     }
 }
 
+/// An [`Event`] whose parts are borrowed from a request: what ingest writes. The one place that knows the
+/// headers of an event.
+#[derive(Debug, Clone, Copy)]
+pub struct EventRef<'e> {
+    /// As [`Event::event_type`].
+    pub event_type: &'e str,
+    /// As [`Event::message_id`].
+    pub message_id: &'e str,
+    /// As [`Event::rudder_id`].
+    pub rudder_id: Uuid,
+    /// As [`Event::received_at`].
+    pub received_at: DateTime<Utc>,
+    /// As [`Event::sent_at`].
+    pub sent_at: Option<&'e str>,
+    /// As [`Event::request_ip`].
+    pub request_ip: Option<&'e str>,
+    /// As [`Event::source`].
+    pub source: &'e SourceId,
+    /// As [`Event::policy`].
+    pub policy: Option<&'e str>,
+    /// As [`Event::traceparent`].
+    pub traceparent: Option<&'e str>,
+    /// As [`Event::key`].
+    pub key: PartitionKey,
+    /// As [`Event::body`].
+    pub body: &'e [u8],
+}
+
+/// Headers that an event has at most.
+const MAX_HEADERS: usize = 9;
+
+impl WriteRecord<Event> for EventRef<'_> {
+    fn write<R>(&self, to: impl FnOnce(RecordRef<'_>) -> R) -> R {
+        let mut uuid = Uuid::encode_buffer();
+        let rudder_id: &str = self.rudder_id.hyphenated().encode_lower(&mut uuid);
+        let received_at = Rfc3339::new(self.received_at);
+        let headers: [(&str, Option<&str>); MAX_HEADERS] = [
+            (TYPE, Some(self.event_type)),
+            (MESSAGE_ID, Some(self.message_id)),
+            (RUDDER_ID, Some(rudder_id)),
+            (RECEIVED_AT, Some(received_at.as_str())),
+            (SENT_AT, self.sent_at),
+            (REQUEST_IP, self.request_ip),
+            (SOURCE, Some(self.source.as_str())),
+            (POLICY, self.policy),
+            (TRACEPARENT, self.traceparent),
+        ];
+        let mut present: [(&str, &[u8]); MAX_HEADERS] = [("", &[]); MAX_HEADERS];
+        let mut count = 0;
+        for (slot, (name, value)) in
+            present.iter_mut().zip(headers.iter().filter_map(|(name, value)| Some((*name, (*value)?))))
+        {
+            *slot = (name, value.as_bytes());
+            count += 1;
+        }
+        let headers = present.get(..count).unwrap_or_default();
+        to(RecordRef { key: Some(&self.key.0), headers, value: Some(self.body) })
+    }
+}
+
+impl Event {
+    /// Lends its parts.
+    #[must_use]
+    pub fn borrowed(&self) -> EventRef<'_> {
+        EventRef {
+            event_type: &self.event_type,
+            message_id: self.message_id.as_str(),
+            rudder_id: self.rudder_id,
+            received_at: self.received_at,
+            sent_at: self.sent_at.as_deref(),
+            request_ip: self.request_ip.as_deref(),
+            source: &self.source,
+            policy: self.policy.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+            key: self.key,
+            body: &self.body,
+        }
+    }
+}
+
 impl Message for Event {
     fn encode(&self) -> WireRecord {
-        WireRecord::new(Bytes::copy_from_slice(&self.key.0), self.body.clone())
-            .with(TYPE, self.event_type.clone())
-            .with(MESSAGE_ID, self.message_id.0.clone())
-            .with(RUDDER_ID, self.rudder_id.to_string())
-            .with_time(RECEIVED_AT, self.received_at)
-            .with_some(SENT_AT, self.sent_at.as_deref())
-            .with_some(REQUEST_IP, self.request_ip.as_deref())
-            .with(SOURCE, self.source.to_string())
-            .with_some(POLICY, self.policy.as_deref())
-            .with_some(TRACEPARENT, self.traceparent.as_deref())
+        self.borrowed().write(|record| record.to_owned())
     }
 
     fn decode(record: &WireRecord) -> Result<Self, DecodeError> {

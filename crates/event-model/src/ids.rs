@@ -190,13 +190,16 @@ impl<'de> Deserialize<'de> for PartitionKey {
 /// Makes partition keys under the workspace's key, which never rotates: rotating it would break the
 /// order of everything in flight.
 #[derive(Clone)]
-pub struct KeyHasher(blake3::Hasher);
+pub struct KeyHasher([u8; 32]);
+
+/// What most keys are made of fits here; a longer one is put together on the heap.
+const SHORT_KEY_INPUT: usize = 192;
 
 impl KeyHasher {
     /// `workspace_key`: 32 random bytes made once per workspace and kept in its state.
     #[must_use]
     pub fn new(workspace_key: &[u8; 32]) -> Self {
-        Self(blake3::Hasher::new_keyed(workspace_key))
+        Self(*workspace_key)
     }
 
     /// The key of all events of one person: of their anonymousId, else their userId.
@@ -216,13 +219,28 @@ impl KeyHasher {
 
     /// Each part is preceded by its length, so that ("a", "bc") and ("ab", "c") differ.
     fn parts(&self, parts: &[&[u8]]) -> PartitionKey {
-        let mut hasher = self.0.clone();
+        let length: usize = parts.iter().map(|part| size_of::<u64>() + part.len()).sum();
+        let mut short = [0; SHORT_KEY_INPUT];
+        let mut long = Vec::new();
+        let input = match short.get_mut(..length) {
+            Some(input) => input,
+            None => {
+                long.resize(length, 0);
+                long.as_mut_slice()
+            }
+        };
+        let mut rest = &mut *input;
         for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
+            // The input is as long as all parts with their lengths.
+            let (size, after) = rest.split_at_mut(size_of::<u64>());
+            size.copy_from_slice(&(part.len() as u64).to_le_bytes());
+            let (bytes, after) = after.split_at_mut(part.len());
+            bytes.copy_from_slice(part);
+            rest = after;
         }
-        let mut key = [0_u8; 16];
-        hasher.finalize_xof().fill(&mut key);
+        let hash = blake3::keyed_hash(&self.0, input);
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.as_bytes()[..16]);
         PartitionKey(key)
     }
 }
@@ -268,6 +286,15 @@ mod tests {
         assert_ne!(hasher.person("", "x"), hasher.person("x", ""), "the two kinds of id do not collide");
         assert_ne!(KeyHasher::new(&[8; 32]).person("anon", ""), hasher.person("anon", ""));
         assert_ne!(hasher.row("a", b"bc"), hasher.row("ab", b"c"));
+        assert_ne!(hasher.row("s", &[0; 300]), hasher.row("s", &[0; 301]));
+    }
+
+    #[test]
+    fn a_key_is_for_ever() {
+        // Another one would put the events of a person into another partition: a change here breaks order.
+        let hasher = KeyHasher::new(&[7; 32]);
+        assert_eq!(hasher.person("anon", "").to_hex(), "ef795ebb46a9cbb24108ca02d731e33e");
+        assert_eq!(hasher.row("s", &[1; 300]).to_hex(), "873853adcff17b3dcd76f5f9079404dc");
     }
 
     #[test]

@@ -16,11 +16,12 @@ mod ids;
 mod operations;
 mod outcome;
 mod record;
+mod time;
 pub mod topics;
 pub mod wire;
 
 pub use change::{Change, ChangeOp};
-pub use event::{Event, EventType, UnknownEventType};
+pub use event::{Event, EventRef, EventType, UnknownEventType};
 pub use field::FieldType;
 pub use ids::{
     AttemptId, ConnectionId, DestinationId, InvalidId, KeyHasher, Lane, MessageId, PartitionKey, SourceId,

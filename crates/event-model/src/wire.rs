@@ -18,6 +18,56 @@ pub struct WireRecord {
     pub value: Option<Bytes>,
 }
 
+/// A Kafka record whose parts are borrowed: what a producer copies into its queue.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'r> {
+    /// The record key.
+    pub key: Option<&'r [u8]>,
+    /// Headers in the order of writing.
+    pub headers: &'r [(&'r str, &'r [u8])],
+    /// The payload.
+    pub value: Option<&'r [u8]>,
+}
+
+impl RecordRef<'_> {
+    /// What it takes of a producer's queue and of a message's limit, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+    }
+
+    /// A copy that owns its parts.
+    #[must_use]
+    pub fn to_owned(&self) -> WireRecord {
+        WireRecord {
+            key: self.key.map(Bytes::copy_from_slice),
+            headers: self
+                .headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value)))
+                .collect(),
+            value: self.value.map(Bytes::copy_from_slice),
+        }
+    }
+}
+
+/// Writes a record of messages `M`. Every message does; where a million a second are written, a type that
+/// borrows its parts does it without building a [`WireRecord`].
+pub trait WriteRecord<M> {
+    /// Lends the record's parts to `to`.
+    fn write<R>(&self, to: impl FnOnce(RecordRef<'_>) -> R) -> R;
+}
+
+impl<M: Message> WriteRecord<M> for &M {
+    fn write<R>(&self, to: impl FnOnce(RecordRef<'_>) -> R) -> R {
+        let record = self.encode();
+        let headers: Vec<(&str, &[u8])> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
+        to(RecordRef { key: record.key.as_deref(), headers: &headers, value: record.value.as_deref() })
+    }
+}
+
 /// What a typed topic carries.
 pub trait Message: Sized {
     /// The Kafka record of this message.

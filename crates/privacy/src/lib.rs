@@ -2,7 +2,7 @@
 //! bytes, called at the door before the first durable write.
 //!
 //! [`Policy`] says what to do with each [`Kind`]; [`Scanner::scan`] does it in one pass. No JSON tree is
-//! built: a lexer walks the bytes, cheap filters (`@`, `%40`, `\u`, a chain of digits) reject nearly
+//! built: a lexer ([`json`]) walks the bytes, cheap filters (`@`, `%40`, `\u`, a chain of digits) reject nearly
 //! every string, and only what is left is decoded and looked at closely. What is not masked stays byte
 //! for byte as it was sent.
 //!
@@ -14,8 +14,8 @@
 
 mod detect;
 mod filter;
+pub mod json;
 mod key;
-mod lexer;
 mod policy;
 mod replace;
 mod scanner;

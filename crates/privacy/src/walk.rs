@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::detect::{self, Hit};
 use crate::filter::{self, Suspicion};
+use crate::json::{Lexer, StringToken};
 use crate::key::{self, Hint};
-use crate::lexer::{Lexer, StringToken};
 use crate::replace::{self, InKey};
 use crate::text::{self, Unit};
 use crate::{Action, Finding, Kind, MAX_DEPTH, ScanError, Scanned, Scanner};
@@ -146,14 +146,7 @@ impl<'s, 'b> Walk<'s, 'b> {
     }
 
     fn key(&mut self) -> Result<(), ScanError> {
-        if self.lexer.peek() != b'"' {
-            return Err(self.lexer.invalid("expected a key"));
-        }
-        let token = self.lexer.string()?;
-        if self.lexer.peek() != b':' {
-            return Err(self.lexer.invalid("expected a colon"));
-        }
-        self.lexer.advance();
+        let token = self.lexer.key()?;
         let parent = self.frames.len().saturating_sub(1);
         let hits = self.hits(&token, parent);
         let mut masked = None;
