@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace_event_model::Lane;
+use millrace_service::config::Start;
 
 use crate::demo::source::SourceCommand;
 
@@ -154,6 +156,8 @@ pub(crate) enum Command {
     },
     /// Send a test event to a running ingest.
     Send(SendArgs),
+    /// Print events as Kafka holds them, after privacy: what has come, and what comes.
+    Tap(TapArgs),
     /// Show what a service would do with events, without doing it: NDJSON in, NDJSON out.
     Preview {
         #[command(subcommand)]
@@ -223,6 +227,29 @@ pub(crate) struct SendArgs {
     /// How long to wait at most, in seconds.
     #[arg(long, default_value_t = 60)]
     pub(crate) timeout: u64,
+}
+
+/// What `tap` prints.
+#[derive(Debug, Args)]
+pub(crate) struct TapArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Only events of this source; without it, of all sources of kind http.
+    #[arg(short, long)]
+    pub(crate) source: Option<String>,
+    /// Only events of this lane.
+    #[arg(long, conflicts_with = "source")]
+    pub(crate) lane: Option<Lane>,
+    /// Where to begin: `earliest`, `latest`, or a time such as 2026-11-24T10:00:00Z, by when Kafka had the
+    /// event. By default `latest`; with --no-follow, `earliest`.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) from: Option<Start>,
+    /// End after so many events.
+    #[arg(short = 'n', long)]
+    pub(crate) limit: Option<u64>,
+    /// End with the last event that is there now, instead of waiting for more.
+    #[arg(long)]
+    pub(crate) no_follow: bool,
 }
 
 #[derive(Debug, Subcommand)]

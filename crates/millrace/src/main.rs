@@ -124,6 +124,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             start_logs(&cli.global, quiet)?;
             commands::send::run(&args, output).await
         }
+        Command::Tap(args) => {
+            start_logs(&cli.global, quiet)?;
+            commands::tap::run(&args, output).await
+        }
         Command::Preview { what } => {
             start_logs(&cli.global, quiet)?;
             commands::preview::run(&what)

@@ -8,9 +8,15 @@ use crate::cli::Output;
 
 /// Prints a line. A closed pipe is no error: whoever read it has seen enough.
 pub(crate) fn line(text: impl AsRef<str>) {
+    let _ = line_if_read(text);
+}
+
+/// Prints a line; false when nobody reads any more, so that what never ends by itself ends then.
+#[must_use]
+pub(crate) fn line_if_read(text: impl AsRef<str>) -> bool {
     let mut out = io::stdout().lock();
     // Nothing can be said on stdout any more, and stderr is for the log.
-    let _ = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush());
+    writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_ok()
 }
 
 /// Prints a result as the user asked for it.

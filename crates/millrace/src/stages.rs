@@ -366,7 +366,8 @@ fn filter(connection: &config::ConnectionConfig) -> Result<Option<millrace_trans
         .map_err(|error| Failure::Usage(format!("connection {}: `when:` {error}", connection.id)))
 }
 
-fn start(start: config::Start) -> Start {
+/// Where the bus begins to read.
+pub(crate) fn start(start: config::Start) -> Start {
     match start {
         config::Start::Earliest => Start::Earliest,
         config::Start::Latest => Start::Latest,

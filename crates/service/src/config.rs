@@ -19,6 +19,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -158,23 +159,31 @@ pub enum Start {
     At(DateTime<Utc>),
 }
 
-impl<'de> Deserialize<'de> for Start {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+/// The text is none of the ways to say where to begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not earliest, latest, or a time such as 2026-11-24T10:00:00Z")]
+pub struct InvalidStart(String);
+
+impl FromStr for Start {
+    type Err = InvalidStart;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStart> {
         let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc();
-        match text.as_str() {
+        match text {
             "earliest" => Ok(Self::Earliest),
             "latest" => Ok(Self::Latest),
             time => DateTime::parse_from_rfc3339(time)
                 .map(|at| at.with_timezone(&Utc))
                 .or_else(|_| time.parse().map(midnight))
                 .map(Self::At)
-                .map_err(|_| {
-                    D::Error::custom(format!(
-                        "{time:?} is not earliest, latest, or a time such as 2026-11-24T10:00:00Z"
-                    ))
-                }),
+                .map_err(|_| InvalidStart(time.to_owned())),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

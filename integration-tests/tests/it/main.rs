@@ -26,6 +26,7 @@ mod river;
 mod sample;
 mod separate_stages;
 mod stack;
+mod tap;
 mod tidy;
 mod track_to_warehouse;
 mod two_loaders;

@@ -7,3 +7,4 @@ pub(crate) mod preview;
 pub(crate) mod query;
 pub(crate) mod send;
 pub(crate) mod serve;
+pub(crate) mod tap;
