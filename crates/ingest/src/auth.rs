@@ -8,20 +8,20 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 use millrace_event_model::topics::{EVENTS, TopicName};
-use millrace_event_model::{Event, KeyHasher, PartitionKey, SourceId, Workspace};
-use millrace_privacy::Scanner;
+use millrace_event_model::{Event, KeyHasher, PartitionKey, Workspace};
 
+use crate::envelope::Rules;
 use crate::error::Refusal;
+use crate::metrics::Counters;
 use crate::routes::KeyIn;
 use crate::{IngestError, SourceOptions};
 
 /// A source, ready to receive.
 pub(crate) struct Source {
-    pub(crate) id: SourceId,
+    pub(crate) rules: Rules,
     pub(crate) enabled: bool,
     pub(crate) topic: TopicName<Event>,
-    pub(crate) scanner: Option<Scanner>,
-    pub(crate) policy_version: Option<String>,
+    pub(crate) counters: Counters,
 }
 
 /// The sources by write key. A key is held and looked up as a hash under the workspace's key: how long a
@@ -46,17 +46,16 @@ impl Sources {
                 let hash = hash(&hasher, key.expose());
                 let taken = by_key.insert(hash, index).and_then(|other| sources.get(other));
                 if let Some(other) = taken {
-                    return Err(IngestError::SharedWriteKey(other.id.clone(), option.id));
+                    return Err(IngestError::SharedWriteKey(other.rules.id.clone(), option.id));
                 }
             }
             // A policy that keeps everything needs no scan.
             let scanner = option.scanner.filter(|scanner| !scanner.policy().keeps_all());
             sources.push(Arc::new(Source {
                 topic: EVENTS.lane(workspace, &option.lane),
-                id: option.id,
                 enabled: option.enabled,
-                scanner,
-                policy_version: option.policy_version,
+                counters: Counters::new(&option.id),
+                rules: Rules { id: option.id, scanner, policy_version: option.policy_version },
             }));
         }
         Ok(Self { sources, by_key, hasher })

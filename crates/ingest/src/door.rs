@@ -14,7 +14,7 @@ use crate::auth::Sources;
 use crate::body::Budget;
 use crate::broker::Broker;
 use crate::http::{self, Response};
-use crate::metrics::Refusals;
+use crate::metrics::{Durations, Refusals};
 use crate::routes::{self, Found, Route};
 use crate::server::Handler;
 use crate::{Limits, intake};
@@ -29,6 +29,7 @@ pub(crate) struct Door {
     pub(crate) requests: Semaphore,
     pub(crate) budget: Budget,
     pub(crate) refusals: Refusals,
+    pub(crate) durations: Durations,
     pub(crate) version: String,
 }
 

@@ -1,54 +1,92 @@
 //! From the bytes of a request to its events: pure, and all decisions about an event are here.
 //!
-//! The client's JSON is split, not parsed: an event's body is a slice of the request's. The checks come in
-//! the order of RudderStack's gateway, and the first event that fails one fails the whole request.
+//! The client's JSON is split, not parsed (`split.rs`): an event's body is a slice of the request's. The
+//! checks come in the order of RudderStack's gateway, and the first event that fails one fails the whole
+//! request.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use millrace_event_model::{Event, EventType, KeyHasher, MessageId, rudder_id};
-use millrace_privacy::{Action, Kind, ScanError};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use millrace_event_model::{EventRef, EventType, KeyHasher, PartitionKey, SourceId, rudder_id};
+use millrace_privacy::{Action, Kind, ScanError, Scanner};
 use uuid::Uuid;
 
 use crate::Limits;
-use crate::auth::Source;
 use crate::error::Refusal;
 use crate::identity;
+use crate::split::{self, Bounds, Fields, Part};
 
 /// What the path says of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// One event, whose type is the path's, whatever it says itself.
     Single(EventType),
     /// `{"batch": [event, …], "sentAt"?: …}`; each event has its own type.
     Batch,
+    /// A batch from one of Segment's libraries, which write `context` and `integrations` once, beside the
+    /// batch: they fill in where an event has none. RudderStack's server merges nothing.
+    SegmentBatch,
+}
+
+/// What a source asks for.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Its name.
+    pub id: SourceId,
+    /// Its privacy policy; without one, everything is kept.
+    pub scanner: Option<Scanner>,
+    /// Names the policy in each event's header.
+    pub policy_version: Option<String>,
 }
 
 /// What is known of a request besides its body.
-pub(crate) struct Envelope<'r> {
-    pub(crate) shape: Shape,
-    pub(crate) source: &'r Source,
-    pub(crate) limits: &'r Limits,
-    pub(crate) keys: &'r KeyHasher,
+#[derive(Debug)]
+pub struct Envelope<'r> {
+    /// What the body is.
+    pub shape: Shape,
+    /// Of the request's source.
+    pub rules: &'r Rules,
+    /// What is too much.
+    pub limits: &'r Limits,
+    /// Makes the keys that keep a person's events in order.
+    pub keys: &'r KeyHasher,
     /// When the whole body was here.
-    pub(crate) received_at: DateTime<Utc>,
+    pub received_at: DateTime<Utc>,
     /// Of the client, before the policy.
-    pub(crate) address: &'r str,
-    pub(crate) traceparent: Option<&'r str>,
+    pub address: &'r str,
+    /// W3C trace context of the request.
+    pub traceparent: Option<&'r str>,
 }
 
 /// A request's events, ready to publish.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) events: Vec<Event>,
+pub struct Opened<'r> {
+    /// Those of the events, in the order of the request.
+    decided: Vec<Decided<'r>>,
+    /// The batch's, for events that have none.
+    sent_at: Option<String>,
+    /// The client's address after the policy.
+    request_ip: Option<String>,
+    rules: &'r Rules,
+    received_at: DateTime<Utc>,
+    traceparent: Option<&'r str>,
     /// How much was replaced in them, for the metrics.
     pub(crate) findings: BTreeMap<(Kind, Action), u64>,
+}
+
+/// What is decided about one event.
+#[derive(Debug)]
+struct Decided<'r> {
+    event_type: Cow<'r, str>,
+    message_id: Cow<'r, str>,
+    rudder_id: Uuid,
+    key: PartitionKey,
+    /// It has no `sentAt` of its own.
+    takes_sent_at: bool,
+    /// It has no `request_ip` of its own.
+    takes_request_ip: bool,
+    body: Cow<'r, str>,
 }
 
 /// A batch's `sentAt` is a time; longer text is none, and would only weigh on each event's header.
@@ -60,34 +98,74 @@ const MAX_TYPE_BYTES: usize = 128;
 /// Event types that RudderStack lets pass without any id: rows of a warehouse or a source.
 const TYPES_WITHOUT_IDENTITY: [&str; 2] = ["extract", "record"];
 
-impl Envelope<'_> {
+impl Opened<'_> {
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.decided.len()
+    }
+
+    /// The events as they go to Kafka.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = EventRef<'_>> {
+        self.decided.iter().map(|event| EventRef {
+            event_type: &event.event_type,
+            message_id: &event.message_id,
+            rudder_id: event.rudder_id,
+            received_at: self.received_at,
+            sent_at: self.sent_at.as_deref().filter(|_| event.takes_sent_at),
+            request_ip: self.request_ip.as_deref().filter(|_| event.takes_request_ip),
+            source: &self.rules.id,
+            policy: self.rules.policy_version.as_deref(),
+            traceparent: self.traceparent,
+            key: event.key,
+            body: event.body.as_bytes(),
+        })
+    }
+}
+
+impl<'r> Envelope<'r> {
     /// Splits the body and decides about each event. `new_id` makes message ids.
-    pub(crate) fn open(&self, body: &Bytes, new_id: impl Fn() -> Uuid) -> Result<Opened, Refusal> {
-        let top: Top<'_> = serde_json::from_slice(body).map_err(|_| Refusal::InvalidJson)?;
-        let (parts, sent_at) = match (self.shape, top) {
-            (Shape::Single(_), Top::Object(fields)) => (vec![(trimmed(body)?, fields)], None),
-            (Shape::Single(_), Top::Other) => return Err(Refusal::NotAnEvent),
-            (Shape::Batch, Top::Object(fields)) => (split(&fields)?, fields.sent_at.and_then(time_text)),
-            (Shape::Batch, Top::Other) => return Err(Refusal::EmptyBatch),
+    ///
+    /// # Errors
+    /// The body is not what the path wants, or too much, or the policy cannot be applied.
+    pub fn open(&self, body: &'r [u8], new_id: impl Fn() -> Uuid) -> Result<Opened<'r>, Refusal> {
+        let body = std::str::from_utf8(body).map_err(|_| Refusal::InvalidJson)?;
+        let bounds = Bounds { events: self.limits.events_per_request, fields: self.limits.fields_per_event };
+        let (parts, top) = match self.shape {
+            Shape::Single(_) => (vec![split::single(body, bounds)?], Fields::default()),
+            Shape::Batch | Shape::SegmentBatch => {
+                let batch = split::batch(body, bounds)?;
+                (batch.parts, batch.top)
+            }
         };
-        let mut identities = Vec::with_capacity(parts.len());
-        for (_, fields) in &parts {
-            identities.push(self.identity(fields)?);
+        let mut people = Vec::with_capacity(parts.len());
+        for part in &parts {
+            people.push(self.identity(&part.fields)?);
         }
-        let too_large = |(json, _): &(&str, Fields<'_>)| json.len() > self.limits.event_bytes;
-        if parts.len() > self.limits.events_per_request || parts.iter().any(too_large) {
+        if parts.iter().any(|part| part.json.len() > self.limits.event_bytes) {
             return Err(Refusal::TooLarge);
         }
-        let mut opened = Opened { events: Vec::with_capacity(parts.len()), findings: BTreeMap::new() };
-        for ((json, fields), person) in parts.into_iter().zip(identities) {
-            let masked = self.mask(body, json, &mut opened.findings)?;
-            let sent_at = sent_at.as_deref().filter(|_| !fields.has_sent_at());
-            opened.events.push(self.event(&fields, person, masked, sent_at, &new_id));
+        let mut opened = Opened {
+            decided: Vec::with_capacity(parts.len()),
+            sent_at: top.sent_at.and_then(time_text).map(|text| self.outside(text).into_owned()),
+            request_ip: self.request_ip(),
+            rules: self.rules,
+            received_at: self.received_at,
+            traceparent: self.traceparent,
+            findings: BTreeMap::new(),
+        };
+        for (part, person) in parts.iter().zip(people) {
+            let mut json = Cow::Borrowed(part.json);
+            if self.shape == Shape::SegmentBatch {
+                json = filled_in(part, &top);
+            }
+            let body = self.mask(json, &mut opened.findings)?;
+            opened.decided.push(self.decide(&part.fields, &person, body, &new_id));
         }
         Ok(opened)
     }
 
-    fn identity(&self, fields: &Fields<'_>) -> Result<Person, Refusal> {
+    fn identity(&self, fields: &Fields<'r>) -> Result<Person<'r>, Refusal> {
         let person =
             Person { user_id: identity::id(fields.user_id), anonymous_id: identity::id(fields.anonymous_id) };
         let nobody = person.user_id.is_empty() && person.anonymous_id.is_empty();
@@ -97,44 +175,45 @@ impl Envelope<'_> {
         Ok(person)
     }
 
-    fn event(
+    fn decide(
         &self,
-        fields: &Fields<'_>,
-        person: Person,
-        body: Bytes,
-        sent_at: Option<&str>,
+        fields: &Fields<'r>,
+        person: &Person<'r>,
+        body: Cow<'r, str>,
         new_id: impl Fn() -> Uuid,
-    ) -> Event {
-        let sent_id = fields.message_id.filter(|raw| raw.get().starts_with('"')).map(identity::text);
-        let message_id = sent_id.map(|id| identity::visible(&id)).filter(|id| !id.is_empty());
-        // The body's own address stands, as at RudderStack; the policy has seen it there.
-        let address = Some(self.address).filter(|address| !address.is_empty() && fields.request_ip.is_none());
-        let request_ip = address.and_then(|address| match &self.source.scanner {
+    ) -> Decided<'r> {
+        let sent_id = fields.message_id.filter(|json| json.starts_with('"')).map(identity::text);
+        let message_id = sent_id.map(identity::visible).filter(|id| !id.is_empty());
+        Decided {
+            event_type: self.outside(self.event_type(fields)),
+            message_id: message_id.unwrap_or_else(|| Cow::Owned(new_id().to_string())),
+            rudder_id: rudder_id(&person.user_id, &person.anonymous_id),
+            key: self.keys.person(&person.anonymous_id, &person.user_id),
+            takes_sent_at: fields.sent_at.is_none_or(|json| matches!(json, "null" | "\"\"")),
+            // The body's own address stands, as at RudderStack; the policy has seen it there.
+            takes_request_ip: fields.request_ip.is_none(),
+            body,
+        }
+    }
+
+    fn request_ip(&self) -> Option<String> {
+        let address = Some(self.address).filter(|address| !address.is_empty())?;
+        match &self.rules.scanner {
             Some(scanner) => scanner.request_ip(address),
             None => Some(address.to_owned()),
-        });
-        Event {
-            event_type: self.outside(&self.event_type(fields)),
-            message_id: MessageId(message_id.unwrap_or_else(|| new_id().to_string())),
-            rudder_id: rudder_id(&person.user_id, &person.anonymous_id),
-            received_at: self.received_at,
-            sent_at: sent_at.map(|text| self.outside(text)),
-            request_ip,
-            source: self.source.id.clone(),
-            policy: self.source.policy_version.clone(),
-            traceparent: self.traceparent.map(str::to_owned),
-            key: self.keys.person(&person.anonymous_id, &person.user_id),
-            body,
         }
     }
 
     /// The type of the path, else the event's own. `Track` is `track`; what is not known stays as it is,
     /// for the consumers to reject with a reason.
-    fn event_type(&self, fields: &Fields<'_>) -> Cow<'static, str> {
+    fn event_type(&self, fields: &Fields<'r>) -> Cow<'r, str> {
         if let Shape::Single(event_type) = self.shape {
             return Cow::Borrowed(event_type.as_str());
         }
         let text = fields.event_type.map(identity::text).unwrap_or_default();
+        if let Ok(known) = text.parse::<EventType>() {
+            return Cow::Borrowed(known.as_str());
+        }
         let name = text.trim().to_lowercase();
         if let Ok(known) = name.parse::<EventType>() {
             return Cow::Borrowed(known.as_str());
@@ -145,179 +224,58 @@ impl Envelope<'_> {
         Cow::Owned(text.get(..text.floor_char_boundary(MAX_TYPE_BYTES)).unwrap_or_default().to_owned())
     }
 
-    /// Client text that goes into a header is under the same policy as the body.
-    fn outside(&self, text: &str) -> String {
-        match &self.source.scanner {
-            Some(scanner) => scanner.text(text).into_owned(),
-            None => text.to_owned(),
+    /// Client text that goes into a header is under the same policy as the body. Our own names are not.
+    fn outside<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        match (&self.rules.scanner, text) {
+            (Some(scanner), text) if text.parse::<EventType>().is_err() => {
+                Cow::Owned(scanner.text(&text).into_owned())
+            }
+            (_, text) => text,
         }
     }
 
     fn mask(
         &self,
-        body: &Bytes,
-        json: &str,
+        json: Cow<'r, str>,
         findings: &mut BTreeMap<(Kind, Action), u64>,
-    ) -> Result<Bytes, Refusal> {
-        let Some(scanner) = &self.source.scanner else { return Ok(body.slice_ref(json.as_bytes())) };
+    ) -> Result<Cow<'r, str>, Refusal> {
+        let Some(scanner) = &self.rules.scanner else { return Ok(json) };
         let scanned = scanner.scan(json.as_bytes()).map_err(|error| match error {
             // Deeper than any consumer reads: the same for every try, so not a 503.
-            ScanError::TooDeep => Refusal::InvalidJson,
+            ScanError::TooDeep => Refusal::TooDeep,
             ScanError::Invalid { .. } => Refusal::Unmaskable,
         })?;
         for finding in &scanned.findings {
             *findings.entry((finding.kind, finding.action)).or_default() += 1;
         }
-        Ok(match scanned.body {
-            Cow::Borrowed(same) => body.slice_ref(same),
-            Cow::Owned(masked) => Bytes::from(masked),
-        })
+        match scanned.body {
+            Cow::Borrowed(_) => Ok(json),
+            Cow::Owned(masked) => String::from_utf8(masked).map(Cow::Owned).map_err(|_| Refusal::Unmaskable),
+        }
     }
 }
 
-struct Person {
-    user_id: String,
-    anonymous_id: String,
+struct Person<'r> {
+    user_id: Cow<'r, str>,
+    anonymous_id: Cow<'r, str>,
 }
 
-fn trimmed(body: &Bytes) -> Result<&str, Refusal> {
-    std::str::from_utf8(body.trim_ascii()).map_err(|_| Refusal::InvalidJson)
-}
-
-/// The events of a batch. RudderStack reads one event without its brackets too.
-fn split<'b>(fields: &Fields<'b>) -> Result<Vec<(&'b str, Fields<'b>)>, Refusal> {
-    let batch = fields.batch.map_or("null", RawValue::get);
-    let parts: Vec<&RawValue> = match batch.as_bytes().first() {
-        Some(b'[') => serde_json::from_str(batch).map_err(|_| Refusal::InvalidJson)?,
-        Some(b'n') => Vec::new(),
-        _ => fields.batch.into_iter().collect(),
+/// The event with the batch's `context` and `integrations`, where it has none of its own.
+fn filled_in<'b>(part: &Part<'b>, top: &Fields<'b>) -> Cow<'b, str> {
+    let context = top.context.filter(|_| part.fields.context.is_none());
+    let integrations = top.integrations.filter(|_| part.fields.integrations.is_none());
+    let mut fields = Vec::new();
+    fields.extend(context.map(|json| format!("\"context\":{json}")));
+    fields.extend(integrations.map(|json| format!("\"integrations\":{json}")));
+    let Some(rest) = part.json.strip_prefix('{').filter(|_| !fields.is_empty()) else {
+        return Cow::Borrowed(part.json);
     };
-    if parts.is_empty() {
-        return Err(Refusal::EmptyBatch);
-    }
-    let mut events = Vec::with_capacity(parts.len());
-    for part in parts {
-        match serde_json::from_str(part.get()).map_err(|_| Refusal::InvalidJson)? {
-            Top::Object(fields) => events.push((part.get(), fields)),
-            Top::Other => return Err(Refusal::NotAnEvent),
-        }
-    }
-    Ok(events)
+    let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
+    Cow::Owned(format!("{{{}{comma}{rest}", fields.join(",")))
 }
 
-fn time_text(raw: &RawValue) -> Option<String> {
-    identity::string(raw).filter(|text| !text.is_empty() && text.len() <= MAX_SENT_AT_BYTES)
-}
-
-/// Any JSON; of an object, the fields that are decided upon.
-enum Top<'b> {
-    Object(Fields<'b>),
-    Other,
-}
-
-/// Where a field stands twice, the last one counts, as in nearly every JSON reader.
-#[derive(Default)]
-struct Fields<'b> {
-    event_type: Option<&'b RawValue>,
-    message_id: Option<&'b RawValue>,
-    user_id: Option<&'b RawValue>,
-    anonymous_id: Option<&'b RawValue>,
-    sent_at: Option<&'b RawValue>,
-    request_ip: Option<&'b RawValue>,
-    batch: Option<&'b RawValue>,
-}
-
-impl Fields<'_> {
-    fn has_sent_at(&self) -> bool {
-        self.sent_at.is_some_and(|raw| !matches!(raw.get(), "null" | "\"\""))
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier)]
-enum Name {
-    #[serde(rename = "type")]
-    Type,
-    #[serde(rename = "messageId")]
-    MessageId,
-    #[serde(rename = "userId")]
-    UserId,
-    #[serde(rename = "anonymousId")]
-    AnonymousId,
-    #[serde(rename = "sentAt")]
-    SentAt,
-    #[serde(rename = "request_ip")]
-    RequestIp,
-    #[serde(rename = "batch")]
-    Batch,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de: 'b, 'b> Deserialize<'de> for Top<'b> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TopVisitor)
-    }
-}
-
-struct TopVisitor;
-
-impl<'de> Visitor<'de> for TopVisitor {
-    type Value = Top<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Top<'de>, A::Error> {
-        let mut fields = Fields::default();
-        while let Some(name) = map.next_key::<Name>()? {
-            let slot = match name {
-                Name::Type => &mut fields.event_type,
-                Name::MessageId => &mut fields.message_id,
-                Name::UserId => &mut fields.user_id,
-                Name::AnonymousId => &mut fields.anonymous_id,
-                Name::SentAt => &mut fields.sent_at,
-                Name::RequestIp => &mut fields.request_ip,
-                Name::Batch => &mut fields.batch,
-                Name::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *slot = Some(map.next_value()?);
-        }
-        Ok(Top::Object(fields))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Top<'de>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Top::Other)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Top<'de>, E> {
-        Ok(Top::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Top<'de>, E> {
-        Ok(Top::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Top<'de>, E> {
-        Ok(Top::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Top<'de>, E> {
-        Ok(Top::Other)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Top<'de>, E> {
-        Ok(Top::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Top<'de>, E> {
-        Ok(Top::Other)
-    }
+fn time_text(json: &str) -> Option<Cow<'_, str>> {
+    identity::string(json).filter(|text| !text.is_empty() && text.len() <= MAX_SENT_AT_BYTES)
 }
 
 #[cfg(test)]

@@ -21,15 +21,29 @@ pub enum IngestError {
 
 /// A request that is not accepted. Nothing of it counts as received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Refusal {
+#[non_exhaustive]
+pub enum Refusal {
+    /// No write key where the path wants one.
     NoWriteKey,
+    /// No source has this key.
     UnknownWriteKey,
+    /// The key's source is turned off.
     SourceDisabled,
+    /// The body broke off, or is not the gzip that it is said to be.
     UnreadableBody,
+    /// The body is not JSON.
     InvalidJson,
+    /// Objects and arrays stand too deep inside one another: no consumer would read it.
+    TooDeep,
+    /// An event has more fields than the limit.
+    TooManyFields,
+    /// An event is not a JSON object.
     NotAnEvent,
+    /// An event has neither `anonymousId` nor `userId`.
     NoIdentity,
+    /// A batch without events.
     EmptyBatch,
+    /// The body, an event or the number of events is beyond its limit.
     TooLarge,
     /// The body did not arrive in time.
     Slow,
@@ -51,6 +65,8 @@ impl Refusal {
             Self::SourceDisabled => (StatusCode::NOT_FOUND, "source is disabled"),
             Self::UnreadableBody => (StatusCode::INTERNAL_SERVER_ERROR, "failed to read body from request"),
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid json"),
+            Self::TooDeep => (StatusCode::BAD_REQUEST, "event is nested too deeply"),
+            Self::TooManyFields => (StatusCode::BAD_REQUEST, "event has too many fields"),
             Self::NotAnEvent => (StatusCode::BAD_REQUEST, "event is not a valid rudder event"),
             Self::NoIdentity => (StatusCode::BAD_REQUEST, "request neither has anonymousId nor userId"),
             Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty batch payload"),
@@ -70,6 +86,8 @@ impl Refusal {
             Self::SourceDisabled => "source_disabled",
             Self::UnreadableBody => "unreadable_body",
             Self::InvalidJson => "invalid_json",
+            Self::TooDeep => "too_deep",
+            Self::TooManyFields => "too_many_fields",
             Self::NotAnEvent => "not_an_event",
             Self::NoIdentity => "no_identity",
             Self::EmptyBatch => "empty_batch",

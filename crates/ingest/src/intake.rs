@@ -7,15 +7,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
+use millrace_bus::{BusError, Pending};
 use uuid::Uuid;
 
 use crate::auth::Source;
 use crate::body::{self, Share};
 use crate::door::Door;
-use crate::envelope::{Envelope, Opened, Shape};
+use crate::envelope::{Envelope, Shape};
 use crate::error::Refusal;
 use crate::http::{self, Response};
-use crate::metrics;
+use crate::metrics::Tally;
 use crate::routes::Intake;
 
 /// Bodies from this size on are inflated, split and scanned on the blocking pool: they take over a
@@ -37,7 +38,7 @@ pub(crate) async fn answer(
             http::refused(refusal)
         }
     };
-    metrics::answered(intake.path, response.status().as_u16(), started.elapsed());
+    door.durations.answered(intake.path, response.status().as_u16(), started.elapsed());
     response
 }
 
@@ -68,19 +69,21 @@ async fn receive(
         share,
     };
     // The share of the budget is held until the events are acked.
-    let (opened, _share) = open(door, arrived).await?;
-    match door.publisher.publish(&source.topic, &opened.events).await {
+    let (pending, tally, _share) = store(door, arrived).await?;
+    match pending.acked().await {
         Ok(_) => door.broker.answered(),
-        Err(error) => {
-            let refusal = Refusal::of_publish(&error);
-            if refusal == Refusal::NotStored {
-                door.broker.failed(&error);
-            }
-            return Err(refusal);
-        }
+        Err(error) => return Err(not_stored(door, &error)),
     }
-    metrics::accepted(&source, &opened);
+    source.counters.accepted(&tally);
     Ok(())
+}
+
+fn not_stored(door: &Door, error: &BusError) -> Refusal {
+    let refusal = Refusal::of_publish(error);
+    if refusal == Refusal::NotStored {
+        door.broker.failed(error);
+    }
+    refusal
 }
 
 /// A request that is here as a whole.
@@ -94,30 +97,37 @@ struct Arrived {
     share: Share,
 }
 
-async fn open(door: &Arc<Door>, arrived: Arrived) -> Result<(Opened, Share), Refusal> {
+/// Events on their way, what to count once they are acked, and the memory that they take.
+type Stored = (Pending, Tally, Share);
+
+/// Hands a request's events to the producer.
+async fn store(door: &Arc<Door>, arrived: Arrived) -> Result<Stored, Refusal> {
     // Inflated, a body is about six times as large.
     let size = if arrived.gzip { arrived.body.len() * 6 } else { arrived.body.len() };
     if size < BLOCKING_FROM_BYTES {
-        return open_here(door, arrived);
+        return store_here(door, arrived);
     }
     let door = Arc::clone(door);
     // It does not fail but by a panic, which must not pass anything on.
-    tokio::task::spawn_blocking(move || open_here(&door, arrived)).await.unwrap_or(Err(Refusal::Unmaskable))
+    tokio::task::spawn_blocking(move || store_here(&door, arrived)).await.unwrap_or(Err(Refusal::Unmaskable))
 }
 
-fn open_here(door: &Door, arrived: Arrived) -> Result<(Opened, Share), Refusal> {
+fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
     let Arrived { source, shape, mut body, gzip, address, traceparent, mut share } = arrived;
     if gzip {
         body = body::inflate(&body, door.limits.body_bytes, &mut share)?;
     }
     let envelope = Envelope {
         shape,
-        source: &source,
+        rules: &source.rules,
         limits: &door.limits,
         keys: &door.keys,
         received_at: door.clock.now(),
         address: &address,
         traceparent: traceparent.as_deref(),
     };
-    Ok((envelope.open(&body, Uuid::new_v4)?, share))
+    let opened = envelope.open(&body, Uuid::new_v4)?;
+    let pending =
+        door.publisher.enqueue(&source.topic, opened.events()).map_err(|error| not_stored(door, &error))?;
+    Ok((pending, Tally::of(opened), share))
 }

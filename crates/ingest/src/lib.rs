@@ -29,7 +29,9 @@ mod options;
 mod routes;
 mod server;
 mod service;
+mod split;
 
-pub use error::IngestError;
+pub use envelope::{Envelope, Opened, Rules, Shape};
+pub use error::{IngestError, Refusal};
 pub use options::{Limits, Options, SourceOptions};
 pub use service::Service;

@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use metrics::{counter, histogram};
-use millrace_event_model::Event;
+use metrics::{Counter, Histogram, counter, histogram};
+use millrace_event_model::SourceId;
+use millrace_privacy::{Action, Kind};
 
 use crate::auth::Source;
 use crate::envelope::Opened;
@@ -15,37 +16,91 @@ use crate::error::Refusal;
 
 const ROLE: &str = "ingest";
 
-/// All events of a request are acked.
-pub(crate) fn accepted(source: &Source, opened: &Opened) {
-    let component = source.id.as_str();
-    let mut by_type: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for event in &opened.events {
-        *by_type.entry(known_type(event)).or_default() += 1;
+/// Label values for the types of events. A client can write any type: those that are not ours share one.
+const TYPES: [&str; 8] = ["track", "page", "identify", "screen", "group", "alias", "merge", "other"];
+
+/// What is counted of one source's events. The counters are looked up once: finding one by its labels takes
+/// longer than splitting an event.
+pub(crate) struct Counters {
+    source: String,
+    received: [Counter; TYPES.len()],
+    sent: [Counter; TYPES.len()],
+}
+
+impl Counters {
+    pub(crate) fn new(source: &SourceId) -> Self {
+        let labels = |event_type: &'static str| {
+            [("role", ROLE.to_owned()), ("component", source.to_string()), ("type", event_type.to_owned())]
+        };
+        Self {
+            source: source.to_string(),
+            received: TYPES.map(|name| counter!("millrace_component_received_events_total", &labels(name))),
+            sent: TYPES.map(|name| counter!("millrace_component_sent_events_total", &labels(name))),
+        }
     }
-    for (event_type, count) in by_type {
-        let labels =
-            [("role", ROLE.to_owned()), ("component", component.to_owned()), ("type", event_type.to_owned())];
-        counter!("millrace_component_received_events_total", &labels).increment(count);
-        counter!("millrace_component_sent_events_total", &labels).increment(count);
-    }
-    for ((kind, action), count) in &opened.findings {
-        let labels = [
-            ("source", component.to_owned()),
-            ("kind", kind.as_str().to_owned()),
-            ("action", action.as_str().to_owned()),
-        ];
-        counter!("millrace_privacy_findings_total", &labels).increment(*count);
+
+    /// All events of a request are acked.
+    pub(crate) fn accepted(&self, tally: &Tally) {
+        for ((received, sent), count) in self.received.iter().zip(&self.sent).zip(tally.by_type) {
+            if count > 0 {
+                received.increment(count);
+                sent.increment(count);
+            }
+        }
+        for ((kind, action), count) in &tally.findings {
+            let labels = [
+                ("source", self.source.clone()),
+                ("kind", kind.as_str().to_owned()),
+                ("action", action.as_str().to_owned()),
+            ];
+            counter!("millrace_privacy_findings_total", &labels).increment(*count);
+        }
     }
 }
 
-/// A client can write any type: those that are not ours share one label.
-fn known_type(event: &Event) -> &'static str {
-    event.known_type().map_or("other", |known| known.as_str())
+/// What is remembered of a request's events once they are on their way.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    by_type: [u64; TYPES.len()],
+    findings: BTreeMap<(Kind, Action), u64>,
 }
 
-pub(crate) fn answered(path: &'static str, status: u16, took: Duration) {
+impl Tally {
+    pub(crate) fn of(opened: Opened<'_>) -> Self {
+        let mut tally = Self::default();
+        for event in opened.events() {
+            let known = TYPES.iter().position(|name| *name == event.event_type);
+            if let Some(count) = tally.by_type.get_mut(known.unwrap_or(TYPES.len() - 1)) {
+                *count += 1;
+            }
+        }
+        tally.findings = opened.findings;
+        tally
+    }
+}
+
+/// How long requests took, by path and status.
+pub(crate) struct Durations(HashMap<&'static str, Histogram>);
+
+impl Durations {
+    /// For the paths that take events.
+    pub(crate) fn new(paths: impl Iterator<Item = &'static str>) -> Self {
+        Self(paths.map(|path| (path, duration(path, ACCEPTED))).collect())
+    }
+
+    pub(crate) fn answered(&self, path: &'static str, status: u16, took: Duration) {
+        match self.0.get(path).filter(|_| status == ACCEPTED) {
+            Some(accepted) => accepted.record(took.as_secs_f64()),
+            None => duration(path, status).record(took.as_secs_f64()),
+        }
+    }
+}
+
+const ACCEPTED: u16 = 200;
+
+fn duration(path: &'static str, status: u16) -> Histogram {
     let labels = [("path", path.to_owned()), ("status", status.to_string())];
-    histogram!("millrace_ingest_request_duration_seconds", &labels).record(took.as_secs_f64());
+    histogram!("millrace_ingest_request_duration_seconds", &labels)
 }
 
 /// One log line for each class of refusal in this time, with the count: a client gone wild must not fill
@@ -64,7 +119,7 @@ struct Told {
 impl Refusals {
     /// `source` is the name of the source where the key was good.
     pub(crate) fn refused(&self, refusal: Refusal, source: Option<&Source>, now: DateTime<Utc>) {
-        let source = source.map_or("unknown", |source| source.id.as_str());
+        let source = source.map_or("unknown", |source| source.rules.id.as_str());
         let class = refusal.class();
         let labels = [("source", source.to_owned()), ("reason", class.to_owned())];
         counter!("millrace_ingest_refused_requests_total", &labels).increment(1);

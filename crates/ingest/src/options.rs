@@ -45,6 +45,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// One event. More is 413: the record would not fit the topic.
     pub event_bytes: usize,
+    /// Fields of one event, those of nested objects included. More is 400.
+    pub fields_per_event: usize,
     /// Events of one request. More is 413: a request that can never fit the producer's queue would be
     /// retried for ever.
     pub events_per_request: usize,
@@ -78,6 +80,7 @@ impl Default for Limits {
             // RudderStack's 4000 KB.
             body_bytes: 4_096_000,
             event_bytes: MAX_EVENT_BYTES,
+            fields_per_event: 10_000,
             events_per_request: 10_000,
             connections: 10_000,
             head_timeout: Duration::from_secs(10),

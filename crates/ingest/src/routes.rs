@@ -84,6 +84,11 @@ pub(crate) fn find(method: &Method, path: &str) -> Found {
     others
 }
 
+/// The paths that take events.
+pub(crate) fn event_paths() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().filter(|(_, _, route)| matches!(route, Route::Events(_))).map(|(path, _, _)| *path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

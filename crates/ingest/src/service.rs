@@ -12,9 +12,9 @@ use crate::auth::Sources;
 use crate::body::Budget;
 use crate::broker::Broker;
 use crate::door::Door;
-use crate::metrics::Refusals;
+use crate::metrics::{Durations, Refusals};
 use crate::server::{self, Drained};
-use crate::{IngestError, Options};
+use crate::{IngestError, Options, routes};
 
 /// The stage, ready to run.
 pub struct Service {
@@ -62,6 +62,7 @@ impl Service {
             requests: Semaphore::new(limits.requests),
             budget: Budget::new(limits.bytes_in_flight),
             refusals: Refusals::default(),
+            durations: Durations::new(routes::event_paths()),
             version: options.version,
             limits,
             keys,

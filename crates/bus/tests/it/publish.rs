@@ -90,7 +90,7 @@ async fn an_empty_call_is_acked_at_once() {
     for cluster in Cluster::each() {
         let bus = cluster.bus().await;
         let publisher = bus.publisher(PublisherOptions::default()).unwrap();
-        assert_eq!(publisher.publish(&events(&bus), []).await.unwrap().count(), 0);
+        assert_eq!(publisher.publish(&events(&bus), [] as [&millrace_event_model::Event; 0]).await.unwrap().count(), 0);
     }
 }
 

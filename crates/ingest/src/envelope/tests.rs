@@ -1,38 +1,37 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use millrace_event_model::topics::EVENTS;
-use millrace_event_model::{Lane, Workspace};
-use millrace_privacy::{HashKey, Policy, Scanner};
+use bytes::Bytes;
+use millrace_event_model::Event;
+use millrace_event_model::wire::{Message as _, WriteRecord as _};
+use millrace_privacy::{HashKey, Policy};
 use proptest::prelude::*;
 
 use super::*;
 
 const GENERATED: Uuid = Uuid::from_u128(7);
 
-fn source(scanner: Option<Scanner>) -> Source {
-    let workspace: Workspace = "acme".parse().unwrap();
-    Source {
+fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<Event>, Refusal> {
+    let limits =
+        Limits { event_bytes: 2000, events_per_request: 50, fields_per_event: 40, ..Limits::default() };
+    let rules = Rules {
         id: "web".parse().unwrap(),
-        enabled: true,
-        topic: EVENTS.lane(&workspace, &Lane::main()),
         policy_version: scanner.as_ref().map(|scanner| scanner.policy().version("strict")),
         scanner,
-    }
-}
-
-fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<Event>, Refusal> {
-    let limits = Limits { event_bytes: 2000, events_per_request: 50, ..Limits::default() };
+    };
     let envelope = Envelope {
         shape,
-        source: &source(scanner),
+        rules: &rules,
         limits: &limits,
         keys: &KeyHasher::new(&[1; 32]),
         received_at: DateTime::UNIX_EPOCH,
         address: "203.0.113.7",
         traceparent: None,
     };
-    let body = Bytes::copy_from_slice(body.as_bytes());
-    envelope.open(&body, || GENERATED).map(|opened| opened.events)
+    let opened = envelope.open(body.as_bytes(), || GENERATED)?;
+    // As they come out of Kafka.
+    let events =
+        opened.events().map(|event| event.write(|record| Event::decode(&record.to_owned()).unwrap()));
+    Ok(events.collect())
 }
 
 fn open(shape: Shape, body: &str) -> Result<Vec<Event>, Refusal> {
@@ -49,6 +48,9 @@ const TRACK: Shape = Shape::Single(EventType::Track);
 fn each_malformed_body_has_its_refusal() {
     let too_large = format!(r#"{{"userId":"u","x":"{}"}}"#, "y".repeat(2000));
     let too_many = format!(r#"{{"batch":[{}]}}"#, vec![r#"{"userId":"u"}"#; 51].join(","));
+    let fields: Vec<String> = (0..40).map(|n| format!(r#""f{n}":{{}}"#)).collect();
+    let too_many_fields = format!(r#"{{"userId":"u","x":{{{}}}}}"#, fields.join(","));
+    let too_deep = format!(r#"{{"userId":"u","x":{}{}}}"#, "[".repeat(300), "]".repeat(300));
     for (shape, body, refusal) in [
         (TRACK, "", Refusal::InvalidJson),
         (TRACK, "not-json", Refusal::InvalidJson),
@@ -62,6 +64,8 @@ fn each_malformed_body_has_its_refusal() {
         (TRACK, r#"{"userId":"","anonymousId":null}"#, Refusal::NoIdentity),
         (TRACK, r#"{"userId":" \u200b "}"#, Refusal::NoIdentity),
         (TRACK, &too_large, Refusal::TooLarge),
+        (TRACK, &too_many_fields, Refusal::TooManyFields),
+        (TRACK, &too_deep, Refusal::TooDeep),
         (Shape::Batch, "", Refusal::InvalidJson),
         (Shape::Batch, "{}", Refusal::EmptyBatch),
         (Shape::Batch, "[]", Refusal::EmptyBatch),
@@ -154,9 +158,37 @@ fn no_header_carries_what_the_policy_masks() {
 }
 
 #[test]
-fn an_event_too_deep_to_read_is_refused_for_good() {
-    let deep = format!(r#"{{"userId":"u","x":{}{}}}"#, "[".repeat(300), "]".repeat(300));
-    assert_eq!(open_with(TRACK, strict(), &deep).unwrap_err(), Refusal::InvalidJson);
+fn a_batch_takes_nothing_from_the_depth_of_its_events() {
+    let deep = format!(r#"{{"userId":"u","x":{}{}}}"#, "[".repeat(127), "]".repeat(127));
+    assert!(open(TRACK, &deep).is_ok());
+    assert!(open(Shape::Batch, &format!(r#"{{"batch":[{deep}]}}"#)).is_ok());
+    assert!(open_with(TRACK, strict(), &deep).is_ok());
+}
+
+#[test]
+fn what_stands_beside_a_batch_fills_in_on_segments_paths_alone() {
+    let body = r#"{"context":{"a":1},"integrations":{"All":true},"writeKey":"k","batch":[
+        {"userId":"u"},{"userId":"u","context":{}},{"userId":"u","context":{},"integrations":{}}]}"#;
+    let bodies = |shape| -> Vec<String> {
+        let events = open(shape, body).unwrap().into_iter();
+        events.map(|event| String::from_utf8(event.body.to_vec()).unwrap()).collect()
+    };
+    assert_eq!(
+        bodies(Shape::Batch),
+        [
+            r#"{"userId":"u"}"#,
+            r#"{"userId":"u","context":{}}"#,
+            r#"{"userId":"u","context":{},"integrations":{}}"#
+        ]
+    );
+    assert_eq!(
+        bodies(Shape::SegmentBatch),
+        [
+            r#"{"context":{"a":1},"integrations":{"All":true},"userId":"u"}"#,
+            r#"{"integrations":{"All":true},"userId":"u","context":{}}"#,
+            r#"{"userId":"u","context":{},"integrations":{}}"#
+        ]
+    );
 }
 
 #[test]
