@@ -4,13 +4,17 @@ const [writeKey, dataPlaneUrl, folder] = process.argv.slice(2);
 const RudderAnalytics = createRequire(`${folder}/`)('@rudderstack/rudder-sdk-node');
 
 const client = new RudderAnalytics(writeKey, { dataPlaneUrl, flushInterval: 200 });
-const failed = [];
-const done = (error) => { if (error) failed.push(String(error)); };
+const userId = 'sdk-user';
+// The SDK sends the first event alone and the others after it; each call's callback comes with its answer.
+const call = (name, event) => new Promise((sent, failed) => {
+  client[name]({ userId, ...event }, (error) => (error ? failed(error) : sent()));
+});
 
-client.identify({ userId: 'node-user', traits: { plan: 'business', email: 'node@mail.example', seats: 9 } }, done);
-client.track({ userId: 'node-user', event: 'Node Event', properties: { count: 3, price: 2.5, nested: { deep: true } } }, done);
-client.page({ userId: 'node-user', category: 'docs', name: 'Node Page', properties: { path: '/docs' } }, done);
-client.screen({ userId: 'node-user', category: 'app', name: 'Node Screen', properties: { tab: 'home' } }, done);
-client.group({ userId: 'node-user', groupId: 'node-group', traits: { employees: 30 } }, done);
-client.alias({ previousId: 'node-before', userId: 'node-user' }, done);
-client.flush().then(() => setTimeout(() => { console.error(failed.join('; ')); process.exit(failed.length ? 1 : 0); }, 1500));
+Promise.all([
+  call('identify', { traits: { plan: 'team', email: 'sdk@mail.example', seats: 4 } }),
+  call('track', { event: 'SDK Event', properties: { count: 7, price: 1.5, nested: { deep: true } } }),
+  call('page', { category: 'docs', name: 'SDK Page', properties: { path: '/docs' } }),
+  call('screen', { category: 'app', name: 'SDK Screen', properties: { tab: 'home' } }),
+  call('group', { groupId: 'sdk-group', traits: { employees: 12 } }),
+  call('alias', { previousId: 'sdk-before' }),
+]).then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });

@@ -1,0 +1,110 @@
+//! SDKs from their registries, unmodified, pointed at ingest.
+//!
+//! Each program in `tests/it/clients` calls everything that its SDK has. What Kafka then holds is compared
+//! with `clients/expected`: every event once, every field of it. There a word in angle brackets stands for
+//! what differs from run to run (see `pattern`).
+
+mod pattern;
+mod postgres;
+mod servers;
+
+use std::path::{Path, PathBuf};
+
+use millrace_event_model::rudder_id;
+use serde_json::Value;
+
+use crate::stack::{Dev, Site, WRITE_KEY};
+
+/// No privacy policy: what the client sent is what Kafka has.
+const CONFIG: &str = r#"
+workspace: clients
+state: "{dir}/state"
+ingest: { listen: "127.0.0.1:0" }
+admin: { listen: "127.0.0.1:0" }
+sources:
+  - { id: sdk, kind: http, write_key: test-write-key }
+"#;
+
+/// Where the time of sending stands, by which a client's wrong clock is corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SentAt {
+    /// In each event, where the server leaves it.
+    Event,
+    /// In the batch, from where it becomes a header of each event.
+    Batch,
+}
+
+/// A file of the clients.
+fn client(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients").join(name)
+}
+
+fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A Millrace with one source and nothing behind Kafka.
+struct Gateway {
+    site: Site,
+    dev: Dev,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let site = Site::new(CONFIG);
+        let dev = site.dev();
+        Self { site, dev }
+    }
+
+    /// What a client's program is told: the write key and where ingest is.
+    fn address(&self) -> [&str; 2] {
+        [WRITE_KEY, &self.dev.ingest]
+    }
+
+    /// The records that Kafka holds now, in the order of their arrival.
+    fn records(&self) -> Vec<Value> {
+        let text = self.site.stdout(&["tap", "--no-follow", "-o", "json"]);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Kafka holds each of these events once and nothing else.
+    fn holds(&self, expected: &Value, sent_at: SentAt) {
+        let mut records = self.records();
+        let expected = expected.as_array().expect("a list of events");
+        for pattern in expected {
+            let same = |record: &Value| pattern::kind(&record["body"]) == pattern::kind(pattern);
+            let Some(found) = records.iter().position(same) else {
+                panic!("Kafka holds nothing like {pattern}; what else it holds: {records:#?}");
+            };
+            let record = records.remove(found);
+            let wrong = pattern::difference(pattern, &record["body"]);
+            assert!(wrong.is_empty(), "{}\nin {record:#}", wrong.join("\n"));
+            decided_by_the_server(&record, sent_at);
+        }
+        assert!(records.is_empty(), "{} calls made more events: {records:#?}", expected.len());
+    }
+}
+
+/// The headers agree with the body and with each other.
+fn decided_by_the_server(record: &Value, sent_at: SentAt) {
+    let (headers, body) = (&record["headers"], &record["body"]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    assert_eq!(headers["type"], body["type"], "{record:#}");
+    assert_eq!(headers["source"], "sdk");
+    assert_eq!(headers["request-ip"], "127.0.0.1");
+    assert!(pattern::is_recent(&text(&headers["received-at"])), "{record:#}");
+    let person = rudder_id(&text(&body["userId"]), &text(&body["anonymousId"]));
+    assert_eq!(headers["rudder-id"], person.to_string(), "{record:#}");
+    match body.get("messageId") {
+        Some(id) => assert_eq!(headers["message-id"], *id),
+        // The client left it to the server, which makes a UUID.
+        None => assert_eq!(text(&headers["message-id"]).len(), 36, "{record:#}"),
+    }
+    let places = (body.get("sentAt").is_some(), headers.get("sent-at").is_some());
+    let wanted = match sent_at {
+        SentAt::Event => (true, false),
+        SentAt::Batch => (false, true),
+    };
+    assert_eq!(places, wanted, "sentAt in the body and in the headers: {record:#}");
+}
