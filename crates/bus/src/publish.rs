@@ -1,6 +1,7 @@
 //! Publishing: a call returns when every message of it is on all in-sync replicas.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::Counter;
@@ -12,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 
 use crate::{BusError, KafkaSettings, config};
 
@@ -50,18 +51,17 @@ pub struct Placed {
 }
 
 /// All messages of a call are stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Acked {
-    /// Where, in the order in which the messages were given.
-    pub placed: Vec<Placed>,
+    count: usize,
+    first: Option<Placed>,
 }
 
 impl Acked {
     /// How many messages.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.placed.len()
+    pub fn count(self) -> usize {
+        self.count
     }
 }
 
@@ -121,7 +121,7 @@ impl Publisher {
     ) -> Result<Placed, BusError> {
         let acked = self.enqueue_all(topic, [(message, Some(partition))])?.acked().await?;
         // One message was acked, so it has one place.
-        Ok(acked.placed.first().copied().unwrap_or(Placed { partition, offset: -1 }))
+        Ok(acked.first.unwrap_or(Placed { partition, offset: -1 }))
     }
 
     /// Hands messages to the producer without waiting: the order of calls is the order of messages of one
@@ -155,19 +155,18 @@ impl Publisher {
         messages: impl IntoIterator<Item = (W, Option<i32>)>,
     ) -> Result<Pending, BusError> {
         let producer = self.producer();
-        let acks = Arc::new(Acks::default());
+        let acks = Arc::new(Acks::new());
         let mut sent = 0;
         for (message, partition) in messages {
             message
-                .write(|record| send(&producer, topic.as_str(), record, partition, &acks, sent))
+                .write(|record| send(&producer, topic.as_str(), record, partition, &acks))
                 .inspect_err(|_| self.replace_if_broken(&producer))?;
             sent += 1;
         }
-        let (notify, all_settled) = oneshot::channel();
-        acks.close(sent, notify);
+        acks.release();
         self.count_published(topic.as_str(), sent);
         let topic = topic.as_str().to_owned();
-        Ok(Pending { publisher: self.clone(), producer, topic, acks, all_settled })
+        Ok(Pending { publisher: self.clone(), producer, topic, acks, sent })
     }
 
     fn count_published(&self, topic: &str, messages: usize) {
@@ -209,7 +208,7 @@ pub struct Pending {
     producer: Arc<Producer>,
     topic: String,
     acks: Arc<Acks>,
-    all_settled: oneshot::Receiver<()>,
+    sent: usize,
 }
 
 impl std::fmt::Debug for Pending {
@@ -226,8 +225,8 @@ impl Pending {
     pub async fn acked(self) -> Result<Acked, BusError> {
         // The library looks for messages that are too old once a second: this bound is the exact one.
         let waited = self.publisher.0.options.delivery_timeout;
-        let result = match tokio::time::timeout(waited, self.all_settled).await {
-            Ok(_) => self.acks.outcome(&self.topic),
+        let result = match tokio::time::timeout(waited, self.acks.settled.notified()).await {
+            Ok(()) => self.acks.outcome(&self.topic, self.sent),
             Err(_) => Err(BusError::AckTimeout { topic: self.topic.clone(), waited }),
         };
         if result.is_err() {
@@ -238,73 +237,61 @@ impl Pending {
     }
 }
 
-/// The acknowledgements of one call: one counter, however many messages.
-#[derive(Default)]
-struct Acks(Mutex<Settled>);
-
-#[derive(Default)]
-struct Settled {
-    /// Where each message is, by its place in the call; grows as they are acked.
-    placed: Vec<Option<Placed>>,
-    settled: usize,
-    failed: usize,
-    first_failure: Option<KafkaError>,
-    /// Known when the last message is enqueued: how many there are, and who waits.
-    waiting: Option<(usize, oneshot::Sender<()>)>,
+/// The acknowledgements of one call: one counter, however many messages. It goes with each of them through
+/// the library, and comes back with its delivery report.
+struct Acks {
+    /// Messages that are under way, and one for the call as long as it enqueues more.
+    open: AtomicUsize,
+    failed: AtomicUsize,
+    first: OnceLock<Placed>,
+    first_failure: OnceLock<KafkaError>,
+    /// Told once, when nothing is open any more.
+    settled: Notify,
 }
 
 impl Acks {
-    fn settle(&self, index: usize, result: Result<Placed, KafkaError>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.settled += 1;
+    fn new() -> Self {
+        Self {
+            open: AtomicUsize::new(1),
+            failed: AtomicUsize::new(0),
+            first: OnceLock::new(),
+            first_failure: OnceLock::new(),
+            settled: Notify::new(),
+        }
+    }
+
+    /// One more message is under way.
+    fn expect_one(self: &Arc<Self>) -> Arc<Self> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(self)
+    }
+
+    fn settle(&self, result: Result<Placed, KafkaError>) {
         match result {
-            Ok(placed) => {
-                if state.placed.len() <= index {
-                    state.placed.resize(index + 1, None);
-                }
-                if let Some(slot) = state.placed.get_mut(index) {
-                    *slot = Some(placed);
-                }
-            }
+            // Only the first of each is kept.
+            Ok(placed) => drop(self.first.set(placed)),
             Err(error) => {
-                state.failed += 1;
-                state.first_failure.get_or_insert(error);
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                drop(self.first_failure.set(error));
             }
         }
-        state.notify_if_done();
+        self.release();
     }
 
-    fn close(&self, sent: usize, notify: oneshot::Sender<()>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.waiting = Some((sent, notify));
-        state.notify_if_done();
-    }
-
-    fn outcome(&self, topic: &str) -> Result<Acked, BusError> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(source) = state.first_failure.take() {
-            let topic = topic.to_owned();
-            return Err(BusError::NotAcked { topic, sent: state.settled, failed: state.failed, source });
-        }
-        Ok(Acked { placed: state.placed.drain(..).flatten().collect() })
-    }
-}
-
-impl Settled {
-    fn notify_if_done(&mut self) {
-        if self.waiting.as_ref().is_some_and(|(sent, _)| *sent == self.settled)
-            && let Some((_, notify)) = self.waiting.take()
-        {
-            // An error means that the caller has given up.
-            let _ = notify.send(());
+    /// Release: what was noted before is seen by whoever is told.
+    fn release(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.settled.notify_one();
         }
     }
-}
 
-/// Goes with a message through the library, and comes back with its delivery report.
-struct Ticket {
-    acks: Arc<Acks>,
-    index: usize,
+    fn outcome(&self, topic: &str, sent: usize) -> Result<Acked, BusError> {
+        if let Some(source) = self.first_failure.get() {
+            let failed = self.failed.load(Ordering::Relaxed);
+            return Err(BusError::NotAcked { topic: topic.to_owned(), sent, failed, source: source.clone() });
+        }
+        Ok(Acked { count: sent, first: self.first.get().copied() })
+    }
 }
 
 struct Deliveries;
@@ -322,14 +309,14 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<Ticket>;
+    type DeliveryOpaque = Arc<Acks>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, acks: Arc<Acks>) {
         let result = match result {
             Ok(message) => Ok(Placed { partition: message.partition(), offset: message.offset() }),
             Err((error, _)) => Err(error.clone()),
         };
-        ticket.acks.settle(ticket.index, result);
+        acks.settle(result);
     }
 }
 
@@ -343,7 +330,6 @@ fn send(
     record: RecordRef<'_>,
     partition: Option<i32>,
     acks: &Arc<Acks>,
-    index: usize,
 ) -> Result<(), BusError> {
     let bytes = record.size();
     if bytes > MAX_MESSAGE_BYTES {
@@ -353,17 +339,17 @@ fn send(
     for (key, value) in record.headers {
         headers = headers.insert(Header { key, value: Some(*value) });
     }
-    let ticket = Box::new(Ticket { acks: Arc::clone(acks), index });
-    let mut base = BaseRecord::with_opaque_to(topic, ticket).headers(headers);
+    let mut base = BaseRecord::with_opaque_to(topic, acks.expect_one()).headers(headers);
     base.key = record.key;
     base.payload = record.value;
     base.partition = partition;
-    match producer.send(base) {
-        Ok(()) => Ok(()),
-        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(BusError::QueueFull),
-        Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+    // A message that was not taken has no delivery report; nor does its call wait for one.
+    let Err((error, _)) = producer.send(base) else { return Ok(()) };
+    match error {
+        KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => Err(BusError::QueueFull),
+        KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
             Err(BusError::TooLarge { topic: topic.to_owned(), bytes })
         }
-        Err((source, _)) => Err(BusError::Kafka { doing: format!("publish to {topic}"), source }),
+        source => Err(BusError::Kafka { doing: format!("publish to {topic}"), source }),
     }
 }

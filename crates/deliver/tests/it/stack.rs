@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::Utc;
 use millrace_broker::EmbeddedBroker;
-use millrace_bus::{Bus, KafkaSettings, Placed, Publisher, PublisherOptions, ReplicationPolicy, Start};
+use millrace_bus::{Bus, KafkaSettings, Publisher, PublisherOptions, ReplicationPolicy, Start};
 use millrace_connector::Destination;
 use millrace_deliver::{
     Bounds, DeliverError, DestinationOptions, EventConnection, Options, RetryPolicy, Service,
@@ -72,8 +72,14 @@ impl Stack {
         }
     }
 
-    pub(crate) async fn publish(&self, events: &[Event]) -> Vec<Placed> {
-        self.publisher.publish(&self.lane(), events).await.unwrap().placed
+    pub(crate) async fn publish(&self, events: &[Event]) {
+        let _acked = self.publisher.publish(&self.lane(), events).await.unwrap();
+    }
+
+    /// Partition and offset of each event of the lane: of one person in the order of publishing.
+    pub(crate) async fn places(&self) -> Vec<(i32, i64)> {
+        let events = self.bus.read_all(&self.lane()).await.unwrap();
+        events.iter().map(|received| (received.partition, received.offset)).collect()
     }
 
     /// `persons` persons with `each` events each, `p<person>-<number>`, in turns.
