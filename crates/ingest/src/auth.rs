@@ -8,12 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 use millrace_event_model::topics::{EVENTS, TopicName};
-use millrace_event_model::{Event, KeyHasher, PartitionKey, Workspace};
+use millrace_event_model::{DestinationId, Event, KeyHasher, PartitionKey, Workspace};
+use serde::Deserialize;
+use url::form_urlencoded;
 
 use crate::envelope::Rules;
 use crate::error::Refusal;
 use crate::metrics::Counters;
-use crate::routes::KeyIn;
+use crate::routes::{Entry, KeyIn};
 use crate::{IngestError, SourceOptions};
 
 /// A source, ready to receive.
@@ -22,7 +24,43 @@ pub(crate) struct Source {
     pub(crate) enabled: bool,
     pub(crate) topic: TopicName<Event>,
     pub(crate) counters: Counters,
+    /// Of kind webhook.
+    webhook: bool,
+    /// It takes the events of another source again.
+    replay: bool,
+    /// The pages that may send; none named: all.
+    origins: Vec<String>,
+    /// What it is connected to, and whether that is on.
+    destinations: Vec<(DestinationId, bool)>,
 }
+
+impl Source {
+    /// Whether it is on, and takes requests from this page.
+    fn admits(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if !self.enabled {
+            return Err(Refusal::SourceDisabled);
+        }
+        let origin = headers.get(header::ORIGIN).filter(|_| !self.origins.is_empty());
+        if origin.is_some_and(|origin| !self.origins.iter().any(|allowed| allowed == origin)) {
+            return Err(Refusal::ForeignOrigin);
+        }
+        Ok(())
+    }
+
+    /// A destination that the request names is one of this source's.
+    fn sends_to(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(named) = headers.get(DESTINATION_ID).filter(|id| !id.is_empty()) else { return Ok(()) };
+        let found = self.destinations.iter().find(|(id, _)| id.as_str() == named);
+        match found {
+            None => Err(Refusal::UnknownDestination),
+            Some((_, false)) => Err(Refusal::DestinationDisabled),
+            Some((_, true)) => Ok(()),
+        }
+    }
+}
+
+const SOURCE_ID: &str = "x-rudder-source-id";
+const DESTINATION_ID: &str = "x-rudder-destination-id";
 
 /// The sources by write key. A key is held and looked up as a hash under the workspace's key: how long a
 /// look-up takes then says nothing about any valid key, and no key is in memory to leak.
@@ -56,6 +94,10 @@ impl Sources {
                 enabled: option.enabled,
                 counters: Counters::new(&option.id),
                 rules: Rules { id: option.id, scanner, policy_version: option.policy_version },
+                webhook: option.webhook,
+                replay: option.replay,
+                origins: option.origins,
+                destinations: option.destinations,
             }));
         }
         Ok(Self { sources, by_key, hasher })
@@ -66,17 +108,55 @@ impl Sources {
         self.sources.first().map(|source| source.topic.as_str().to_owned())
     }
 
-    pub(crate) fn authenticate(&self, key_in: KeyIn, head: &Parts) -> Result<Arc<Source>, Refusal> {
-        let key = match key_in {
-            KeyIn::Basic => write_key(&head.headers),
-        };
-        let key = key.ok_or(Refusal::NoWriteKey)?;
-        let index = self.by_key.get(&hash(&self.hasher, &key)).ok_or(Refusal::UnknownWriteKey)?;
-        let source = self.sources.get(*index).ok_or(Refusal::UnknownWriteKey)?;
-        if !source.enabled {
-            return Err(Refusal::SourceDisabled);
+    /// The source of a request that may send to it.
+    pub(crate) fn authenticate(&self, entry: &Entry, head: &Parts) -> Result<Arc<Source>, Refusal> {
+        let (_, source) = self.find(entry, head)?;
+        source.admits(&head.headers)?;
+        if entry.key == KeyIn::ReplaySourceId && !source.replay {
+            return Err(Refusal::NotAReplay);
         }
-        Ok(Arc::clone(source))
+        if entry.key == KeyIn::SourceId {
+            source.sends_to(&head.headers)?;
+        }
+        Ok(source)
+    }
+
+    /// The source of a request whose write key is in its body.
+    pub(crate) fn authenticate_body(&self, body: &[u8], head: &Parts) -> Result<Arc<Source>, Refusal> {
+        let source = self.of_key(&key_in_body(body).ok_or(Refusal::NoWriteKey)?)?;
+        source.admits(&head.headers)?;
+        Ok(source)
+    }
+
+    /// The source that a request names, be it on or off, and by which key.
+    pub(crate) fn find(&self, entry: &Entry, head: &Parts) -> Result<(String, Arc<Source>), Refusal> {
+        let basic = || basic_user(&head.headers);
+        let query = || key_in_query(head.uri.query()?);
+        let key = match entry.key {
+            KeyIn::Nothing | KeyIn::Basic | KeyIn::BasicOrBody => basic().ok_or(Refusal::NoWriteKey)?,
+            KeyIn::Query => query().ok_or(Refusal::NoWriteKeyInQuery)?,
+            KeyIn::BasicOrQuery => basic().or_else(query).ok_or(Refusal::NoWriteKey)?,
+            KeyIn::Webhook => query().or_else(basic).ok_or(Refusal::NoWriteKeyInQuery)?,
+            KeyIn::Path => entry.key_of(head.uri.path()).ok_or(Refusal::UnknownWriteKey)?.to_owned(),
+            KeyIn::SourceId | KeyIn::ReplaySourceId => return self.of_id(&head.headers),
+        };
+        let source = self.of_key(&key)?;
+        if entry.key == KeyIn::Webhook && !source.webhook {
+            return Err(Refusal::UnknownWriteKey);
+        }
+        Ok((key, source))
+    }
+
+    fn of_key(&self, key: &str) -> Result<Arc<Source>, Refusal> {
+        let index = self.by_key.get(&hash(&self.hasher, key)).ok_or(Refusal::UnknownWriteKey)?;
+        self.sources.get(*index).map(Arc::clone).ok_or(Refusal::UnknownWriteKey)
+    }
+
+    fn of_id(&self, headers: &HeaderMap) -> Result<(String, Arc<Source>), Refusal> {
+        let named = headers.get(SOURCE_ID).filter(|id| !id.is_empty()).ok_or(Refusal::NoSourceId)?;
+        let found = self.sources.iter().find(|source| source.rules.id.as_str() == named);
+        let source = found.ok_or(Refusal::UnknownSource)?;
+        Ok((source.rules.id.to_string(), Arc::clone(source)))
     }
 }
 
@@ -84,8 +164,25 @@ fn hash(hasher: &KeyHasher, key: &str) -> PartitionKey {
     hasher.row("write-key", key.as_bytes())
 }
 
+fn key_in_query(query: &str) -> Option<String> {
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    let (_, key) = parameters.find(|(name, _)| name == "writeKey")?;
+    (!key.is_empty()).then(|| key.into_owned())
+}
+
+/// Segment's libraries write their key into the body as well.
+fn key_in_body(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Keyed {
+        #[serde(rename = "writeKey")]
+        write_key: Option<String>,
+    }
+    let keyed: Keyed = serde_json::from_slice(body).ok()?;
+    keyed.write_key.filter(|key| !key.is_empty())
+}
+
 /// The user name of Basic authentication; the password is ignored.
-fn write_key(headers: &HeaderMap) -> Option<String> {
+fn basic_user(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, credentials) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -117,8 +214,23 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            assert_eq!(write_key(&headers).as_deref(), expected, "{value}");
+            assert_eq!(basic_user(&headers).as_deref(), expected, "{value}");
         }
-        assert_eq!(write_key(&HeaderMap::new()), None);
+        assert_eq!(basic_user(&HeaderMap::new()), None);
+    }
+    #[test]
+    fn the_write_key_may_stand_in_the_query_or_the_body() {
+        assert_eq!(key_in_query("a=1&writeKey=W%2BK&writeKey=x").as_deref(), Some("W+K"));
+        assert_eq!(key_in_query("writeKey=").as_deref(), None);
+        assert_eq!(key_in_query("writekey=WK").as_deref(), None);
+        for (body, expected) in [
+            (r#"{"batch":[{"writeKey":"inner"}],"writeKey":"WK"}"#, Some("WK")),
+            (r#"{"batch":[{"writeKey":"inner"}]}"#, None),
+            (r#"{"writeKey":12}"#, None),
+            (r#"{"writeKey":""}"#, None),
+            ("", None),
+        ] {
+            assert_eq!(key_in_body(body.as_bytes()).as_deref(), expected, "{body}");
+        }
     }
 }

@@ -9,8 +9,8 @@
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER,
-    VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN,
+    RETRY_AFTER, VARY,
 };
 use hyper::{Method, StatusCode};
 
@@ -26,7 +26,9 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Whether a browser asks before it sends.
 pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
-    method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    method == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Yes to whatever headers it wants to send. [`allow`] names the origin.
@@ -39,7 +41,10 @@ pub(crate) fn preflight(asked: &HeaderMap) -> Response {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
     }
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-    headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"));
+    headers.append(
+        VARY,
+        HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"),
+    );
     response
 }
 

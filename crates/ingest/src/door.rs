@@ -3,21 +3,26 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode};
+use hyper::header::ORIGIN;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
 use millrace_bus::Publisher;
-use millrace_event_model::KeyHasher;
+use millrace_event_model::{KeyHasher, Workspace};
 use millrace_service::SharedClock;
 use tokio::sync::Semaphore;
 
-use crate::auth::Sources;
-use crate::body::Budget;
+use crate::auth::{Source, Sources};
+use crate::body::{self, Budget};
 use crate::broker::Broker;
+use crate::error::Refusal;
 use crate::http::{self, Response};
 use crate::metrics::{Durations, Refusals};
-use crate::routes::{self, Found, Route};
+use crate::routes::{self, Entry, Found, Route};
+use crate::sdk_config::{self, Home};
 use crate::server::Handler;
-use crate::{Limits, intake};
+use crate::{Limits, cors, docs_page, intake};
 
 pub(crate) struct Door {
     pub(crate) sources: Sources,
@@ -31,25 +36,110 @@ pub(crate) struct Door {
     pub(crate) refusals: Refusals,
     pub(crate) durations: Durations,
     pub(crate) version: String,
+    pub(crate) workspace: Workspace,
+    pub(crate) public_url: Option<String>,
+    /// Whether `/internal/v1/*` is answered.
+    pub(crate) internal: bool,
+    /// When the config was read.
+    pub(crate) since: DateTime<Utc>,
 }
 
 impl Handler for Door {
     async fn answer(self: Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Response {
-        let route = match routes::find(request.method(), request.uri().path()) {
-            Found::Route(route) => route,
-            Found::OtherMethods(allowed) => return http::method_not_allowed(allowed),
-            Found::Nothing => return http::not_found(),
+        let found = routes::find(request.method(), request.uri().path(), self.internal);
+        // No page has any business with the internal paths, and some of them ask for no key.
+        let public = !routes::is_internal(request.uri().path());
+        let origin = request.headers().get(ORIGIN).filter(|_| public).cloned();
+        let Some(origin) = origin else { return self.dispatch(found, peer, request).await };
+        let mut response = if cors::is_preflight(request.method(), request.headers()) {
+            cors::preflight(request.headers())
+        } else {
+            self.dispatch(found, peer, request).await
         };
-        match route {
-            Route::Events(intake) => intake::answer(&self, intake, peer, request).await,
-            Route::Health => self.health(),
-            Route::Version => http::json(&serde_json::json!({ "Version": self.version })),
-            Route::Robots => http::text("User-agent: * \nDisallow: / \n"),
-        }
+        cors::allow(&mut response, origin);
+        response
     }
 }
 
 impl Door {
+    async fn dispatch(
+        self: &Arc<Self>,
+        found: Found,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response {
+        let entry = match found {
+            Found::Entry(entry) => entry,
+            Found::OtherMethods(allowed) => return http::method_not_allowed(allowed),
+            Found::Nothing => return http::not_found(),
+        };
+        match entry.route {
+            Route::Events(takes) => intake::answer(self, entry, takes, peer, request).await,
+            Route::WebhookProbe => {
+                let (head, _) = request.into_parts();
+                self.answer_known(entry, &head, |_, _| http::nothing())
+            }
+            Route::SourceConfig => self.source_config(entry, request),
+            Route::SegmentSettings => {
+                let (head, _) = request.into_parts();
+                let home = Home::of(self.public_url.as_deref(), &head.headers);
+                self.answer_known(entry, &head, |key, _| http::own_json(&sdk_config::segment(key, &home)))
+            }
+            Route::SdkMetrics => self.drop_body(request).await,
+            Route::Health => self.health(),
+            Route::Version => http::json(&serde_json::json!({ "Version": self.version })),
+            Route::Robots => http::text("User-agent: * \nDisallow: / \n"),
+            Route::Docs => docs_page::answer(self.internal),
+        }
+    }
+
+    /// RudderStack's SDKs look with HEAD, and without a key, whether an ad blocker lets them through.
+    fn source_config(&self, entry: &Entry, request: Request<Incoming>) -> Response {
+        let (head, _) = request.into_parts();
+        if head.method == Method::HEAD {
+            return http::nothing();
+        }
+        let named = self.sources.find(entry, &head);
+        // A source that is off says so, instead of being refused: SDKs ask again later.
+        let answer = named.map(|(key, source)| {
+            let workspace = self.workspace.as_str();
+            http::own_json(&sdk_config::rudder(&source, &key, workspace, self.since))
+        });
+        answer.unwrap_or_else(|refusal| self.refuse(refusal, None))
+    }
+
+    /// Answers when the request names a source that is on.
+    fn answer_known(
+        &self,
+        entry: &Entry,
+        head: &Parts,
+        answer: impl FnOnce(&str, &Source) -> Response,
+    ) -> Response {
+        let named = self.sources.find(entry, head);
+        match named {
+            Ok((_, source)) if !source.enabled => self.refuse(Refusal::SourceDisabled, Some(&source)),
+            Ok((key, source)) => answer(&key, &source),
+            Err(refusal) => self.refuse(refusal, None),
+        }
+    }
+
+    /// Counts the refusal and answers it.
+    pub(crate) fn refuse(&self, refusal: Refusal, source: Option<&Source>) -> Response {
+        self.refusals.refused(refusal, source, self.clock.now());
+        http::refused(refusal)
+    }
+
+    /// Reads the body within the usual bounds, so that the connection can go on, and forgets it.
+    async fn drop_body(&self, request: Request<Incoming>) -> Response {
+        let mut share = self.budget.share();
+        let received = body::receive(request.into_body(), self.limits.body_bytes, &mut share);
+        match tokio::time::timeout(self.limits.body_timeout, received).await {
+            Ok(Ok(_)) => http::accepted(),
+            Ok(Err(refusal)) => self.refuse(refusal, None),
+            Err(_) => self.refuse(Refusal::Slow, None),
+        }
+    }
+
     /// Liveness in RudderStack's form, for probes that were written for it.
     fn health(&self) -> Response {
         if !self.broker.answers() {

@@ -27,8 +27,26 @@ pub enum Refusal {
     NoWriteKey,
     /// No source has this key.
     UnknownWriteKey,
-    /// The key's source is turned off.
+    /// No write key in the query where the path wants one.
+    NoWriteKeyInQuery,
+    /// No header with the source's name where the path wants one.
+    NoSourceId,
+    /// No source has this name.
+    UnknownSource,
+    /// The source is not a replay of another.
+    NotAReplay,
+    /// The source is not connected to this destination.
+    UnknownDestination,
+    /// The destination is turned off.
+    DestinationDisabled,
+    /// The source is turned off.
     SourceDisabled,
+    /// The page is not one of the source's `origins`.
+    ForeignOrigin,
+    /// A `track` of an image with an empty name. It is answered with the image all the same.
+    NoEventName,
+    /// The body is said to be a form, and is none.
+    NotAForm,
     /// The body broke off, or is not the gzip that it is said to be.
     UnreadableBody,
     /// The body is not JSON.
@@ -62,7 +80,18 @@ impl Refusal {
         match self {
             Self::NoWriteKey => (StatusCode::UNAUTHORIZED, "failed to read writekey from header"),
             Self::UnknownWriteKey => (StatusCode::UNAUTHORIZED, "invalid write key"),
+            Self::NoWriteKeyInQuery => {
+                (StatusCode::UNAUTHORIZED, "failed to read writekey from query params")
+            }
+            Self::NoSourceId => (StatusCode::UNAUTHORIZED, "failed to read source id from header"),
+            Self::UnknownSource => (StatusCode::UNAUTHORIZED, "invalid source id"),
+            Self::NotAReplay => (StatusCode::UNAUTHORIZED, "invalid replay source"),
+            Self::UnknownDestination => (StatusCode::BAD_REQUEST, "invalid destination id"),
+            Self::DestinationDisabled => (StatusCode::NOT_FOUND, "destination is disabled"),
             Self::SourceDisabled => (StatusCode::NOT_FOUND, "source is disabled"),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "origin is not allowed"),
+            Self::NoEventName => (StatusCode::BAD_REQUEST, "track: Mandatory field 'event' missing"),
+            Self::NotAForm => (StatusCode::BAD_REQUEST, "error during parsing form"),
             Self::UnreadableBody => (StatusCode::INTERNAL_SERVER_ERROR, "failed to read body from request"),
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid json"),
             Self::TooDeep => (StatusCode::BAD_REQUEST, "event is nested too deeply"),
@@ -83,7 +112,16 @@ impl Refusal {
         match self {
             Self::NoWriteKey => "no_write_key",
             Self::UnknownWriteKey => "unknown_write_key",
+            Self::NoWriteKeyInQuery => "no_write_key",
+            Self::NoSourceId => "no_source_id",
+            Self::UnknownSource => "unknown_source",
+            Self::NotAReplay => "not_a_replay",
+            Self::UnknownDestination => "unknown_destination",
+            Self::DestinationDisabled => "destination_disabled",
             Self::SourceDisabled => "source_disabled",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::NoEventName => "no_event_name",
+            Self::NotAForm => "not_a_form",
             Self::UnreadableBody => "unreadable_body",
             Self::InvalidJson => "invalid_json",
             Self::TooDeep => "too_deep",

@@ -15,6 +15,8 @@ pub(crate) type Response = hyper::Response<Full<Bytes>>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const IMAGE: HeaderValue = HeaderValue::from_static("image/gif");
 
 /// When a client may come again: long enough for a broker to elect a leader.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -58,6 +60,26 @@ pub(crate) fn text(body: &'static str) -> Response {
 
 pub(crate) fn json(body: &serde_json::Value) -> Response {
     response(StatusCode::OK, JSON, body.to_string())
+}
+
+/// JSON that is made for whoever asks: no cache between may hand it to others.
+pub(crate) fn own_json(body: &serde_json::Value) -> Response {
+    let mut response = json(body);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    response
+}
+
+pub(crate) fn html(page: String) -> Response {
+    response(StatusCode::OK, HTML, page)
+}
+
+pub(crate) fn image(gif: &'static [u8]) -> Response {
+    response(StatusCode::OK, IMAGE, gif)
+}
+
+/// 200 without a word.
+pub(crate) fn nothing() -> Response {
+    Response::default()
 }
 
 fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use millrace_bus::{BusError, Pending};
 use uuid::Uuid;
 
@@ -17,7 +18,8 @@ use crate::envelope::{Envelope, Shape};
 use crate::error::Refusal;
 use crate::http::{self, Response};
 use crate::metrics::Tally;
-use crate::routes::Intake;
+use crate::routes::{Entry, KeyIn, Takes};
+use crate::{pixel, webhook};
 
 /// Bodies from this size on are inflated, split and scanned on the blocking pool: they take over a
 /// millisecond.
@@ -25,51 +27,57 @@ const BLOCKING_FROM_BYTES: usize = 128 * 1024;
 
 pub(crate) async fn answer(
     door: &Arc<Door>,
-    intake: Intake,
+    entry: &'static Entry,
+    takes: Takes,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response {
     let started = Instant::now();
     let mut source = None;
-    let response = match receive(door, intake, peer, request, &mut source).await {
-        Ok(()) => http::accepted(),
-        Err(refusal) => {
-            door.refusals.refused(refusal, source.as_deref(), door.clock.now());
-            http::refused(refusal)
-        }
+    let received = receive(door, entry, takes, peer, request, &mut source).await;
+    let refused = received.map_err(|refusal| door.refuse(refusal, source.as_deref()));
+    let response = match (takes, refused) {
+        // An image is an image whatever became of its event.
+        (Takes::Pixel(_), _) => http::image(pixel::GIF),
+        (_, Ok(())) => http::accepted(),
+        (_, Err(refusal)) => refusal,
     };
-    door.durations.answered(intake.path, response.status().as_u16(), started.elapsed());
+    door.durations.answered(entry.path, response.status().as_u16(), started.elapsed());
     response
 }
 
 /// Returns when all events of the request are stored.
 async fn receive(
     door: &Arc<Door>,
-    intake: Intake,
+    entry: &Entry,
+    takes: Takes,
     peer: SocketAddr,
     request: Request<Incoming>,
     found: &mut Option<Arc<Source>>,
 ) -> Result<(), Refusal> {
     let _under_way = door.requests.try_acquire().map_err(|_| Refusal::Overloaded)?;
     let (head, body) = request.into_parts();
-    let source = door.sources.authenticate(intake.key, &head)?;
-    *found = Some(Arc::clone(&source));
+    let sender = match door.sources.authenticate(entry, &head) {
+        Err(Refusal::NoWriteKey) if entry.key == KeyIn::BasicOrBody => None,
+        known => Some(known?),
+    };
+    found.clone_from(&sender);
 
     let mut share = door.budget.share();
     let received = body::receive(body, door.limits.body_bytes, &mut share);
     let body =
         tokio::time::timeout(door.limits.body_timeout, received).await.map_err(|_| Refusal::Slow)??;
     let arrived = Arrived {
-        source: Arc::clone(&source),
-        shape: intake.shape,
         body,
         gzip: body::is_gzip(&head.headers),
         address: http::client_address(&head.headers, peer),
-        traceparent: http::traceparent(&head.headers).map(str::to_owned),
+        sender,
+        takes,
+        head,
         share,
     };
     // The share of the budget is held until the events are acked.
-    let (pending, tally, _share) = store(door, arrived).await?;
+    let (source, pending, tally, _share) = store(door, arrived).await?;
     match pending.acked().await {
         Ok(_) => door.broker.answered(),
         Err(error) => return Err(not_stored(door, &error)),
@@ -88,17 +96,18 @@ fn not_stored(door: &Door, error: &BusError) -> Refusal {
 
 /// A request that is here as a whole.
 struct Arrived {
-    source: Arc<Source>,
-    shape: Shape,
+    /// None: the key is in the body.
+    sender: Option<Arc<Source>>,
+    takes: Takes,
+    head: Parts,
     body: Bytes,
     gzip: bool,
     address: String,
-    traceparent: Option<String>,
     share: Share,
 }
 
-/// Events on their way, what to count once they are acked, and the memory that they take.
-type Stored = (Pending, Tally, Share);
+/// Events on their way, from where, what to count once they are acked, and the memory that they take.
+type Stored = (Arc<Source>, Pending, Tally, Share);
 
 /// Hands a request's events to the producer.
 async fn store(door: &Arc<Door>, arrived: Arrived) -> Result<Stored, Refusal> {
@@ -113,21 +122,39 @@ async fn store(door: &Arc<Door>, arrived: Arrived) -> Result<Stored, Refusal> {
 }
 
 fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
-    let Arrived { source, shape, mut body, gzip, address, traceparent, mut share } = arrived;
+    let Arrived { sender, takes, head, mut body, gzip, address, mut share } = arrived;
     if gzip {
         body = body::inflate(&body, door.limits.body_bytes, &mut share)?;
     }
+    let source = match sender {
+        Some(source) => source,
+        None => door.sources.authenticate_body(&body, &head)?,
+    };
+    let received_at = door.clock.now();
+    let (shape, body) = match takes {
+        Takes::Body(shape) => (shape, body),
+        Takes::Pixel(event_type) => {
+            let query = head.uri.query().unwrap_or_default();
+            let event = pixel::event(event_type, query, received_at).ok_or(Refusal::NoEventName)?;
+            (Shape::Single(event_type), event.into())
+        }
+        Takes::Webhook => {
+            let event = webhook::event(&head.headers, &body, Uuid::new_v4())?;
+            (Shape::Single(webhook::EVENT_TYPE), event.into())
+        }
+    };
     let envelope = Envelope {
         shape,
         rules: &source.rules,
         limits: &door.limits,
         keys: &door.keys,
-        received_at: door.clock.now(),
+        received_at,
         address: &address,
-        traceparent: traceparent.as_deref(),
+        traceparent: http::traceparent(&head.headers),
     };
     let opened = envelope.open(&body, Uuid::new_v4)?;
     let pending =
         door.publisher.enqueue(&source.topic, opened.events()).map_err(|error| not_stored(door, &error))?;
-    Ok((pending, Tally::of(opened), share))
+    let tally = Tally::of(opened);
+    Ok((source, pending, tally, share))
 }

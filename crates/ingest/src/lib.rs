@@ -18,6 +18,8 @@
 mod auth;
 mod body;
 mod broker;
+mod cors;
+mod docs_page;
 mod door;
 mod envelope;
 mod error;
@@ -26,10 +28,13 @@ mod identity;
 mod intake;
 mod metrics;
 mod options;
+mod pixel;
 mod routes;
+mod sdk_config;
 mod server;
 mod service;
 mod split;
+mod webhook;
 
 pub use envelope::{Envelope, Opened, Rules, Shape};
 pub use error::{IngestError, Refusal};

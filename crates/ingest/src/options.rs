@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_event_model::topics::MAX_EVENT_BYTES;
-use millrace_event_model::{Lane, SourceId};
+use millrace_event_model::{DestinationId, Lane, SourceId};
 use millrace_privacy::Scanner;
 use millrace_service::Secret;
 use tokio::net::TcpListener;
@@ -19,6 +19,25 @@ pub struct Options {
     pub limits: Limits,
     /// Named by `/version`.
     pub version: String,
+    /// By which browsers reach ingest. Without it, the address by which they have asked.
+    pub public_url: Option<String>,
+    /// Answer `/internal/v1/*`, of which some have no key.
+    pub internal: bool,
+}
+
+impl Options {
+    /// The usual limits, and nothing that must be asked for.
+    #[must_use]
+    pub fn new(listener: TcpListener, sources: Vec<SourceOptions>) -> Self {
+        Self {
+            listener,
+            sources,
+            limits: Limits::default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            public_url: None,
+            internal: false,
+        }
+    }
 }
 
 /// One source of events.
@@ -36,6 +55,33 @@ pub struct SourceOptions {
     pub scanner: Option<Scanner>,
     /// Names the policy in each event's header.
     pub policy_version: Option<String>,
+    /// It takes any payload at `/v1/webhook`.
+    pub webhook: bool,
+    /// It takes the events of another source again, by its name alone.
+    pub replay: bool,
+    /// The pages that may send, such as `https://www.example.com`; none named: all.
+    pub origins: Vec<String>,
+    /// The destinations that it is connected to, and whether each is on.
+    pub destinations: Vec<(DestinationId, bool)>,
+}
+
+impl SourceOptions {
+    /// A source that is on, keeps everything, and has no key yet.
+    #[must_use]
+    pub fn new(id: SourceId) -> Self {
+        Self {
+            id,
+            write_keys: Vec::new(),
+            enabled: true,
+            lane: Lane::main(),
+            scanner: None,
+            policy_version: None,
+            webhook: false,
+            replay: false,
+            origins: Vec::new(),
+            destinations: Vec::new(),
+        }
+    }
 }
 
 /// Bounds. What lies beyond is answered, never queued.

@@ -2,6 +2,7 @@
 //! mails and pages without scripts.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use millrace_event_model::EventType;
@@ -10,9 +11,9 @@ use url::form_urlencoded;
 
 /// A transparent image of one pixel, in the bytes of RudderStack's.
 pub(crate) const GIF: &[u8] = &[
-    0x47, 0x49, 0x46, 0x38, 0x39, 0x61, 0x01, 0x00, 0x01, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x21, 0xf9, 0x04, 0x01, 0x00, 0x00, 0x00, 0x00, 0x2c, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x01, 0x00, 0x00, 0x02,
-    0x02, 0x44, 0x01, 0x00, 0x3b,
+    0x47, 0x49, 0x46, 0x38, 0x39, 0x61, 0x01, 0x00, 0x01, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x21, 0xf9, 0x04, 0x01, 0x00, 0x00, 0x00, 0x00, 0x2c, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+    0x01, 0x00, 0x00, 0x02, 0x02, 0x44, 0x01, 0x00, 0x3b,
 ];
 
 /// Deeper names than any event's are dropped: a path of ten thousand dots must not become as many objects.
@@ -27,7 +28,7 @@ pub(crate) fn event(event_type: EventType, query: &str, now: DateTime<Utc>) -> O
     fields.insert("integrations".to_owned(), json!({ "All": true }));
     fields.insert("originalTimestamp".to_owned(), json!(now));
     fields.insert("sentAt".to_owned(), json!(now));
-    let mut seen: Vec<Cow<'_, str>> = Vec::new();
+    let mut seen: HashSet<Cow<'_, str>> = HashSet::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name == "writeKey" || name.is_empty() || seen.contains(&name) {
             continue;
@@ -40,7 +41,7 @@ pub(crate) fn event(event_type: EventType, query: &str, now: DateTime<Utc>) -> O
             _ => value,
         };
         put(&mut fields, &path(&name), value.into_owned());
-        seen.push(name);
+        seen.insert(name);
     }
     fields.insert("type".to_owned(), json!(event_type.as_str()));
     Some(Value::Object(fields).to_string())

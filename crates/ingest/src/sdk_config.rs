@@ -55,7 +55,8 @@ impl Home {
             return Self { host: host.trim_end_matches('/').to_owned(), protocol };
         }
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let protocol = if text("x-forwarded-proto") == "https" { "https" } else { "http" };
+        let ended = text("x-forwarded-proto").split(',').next().map(str::trim);
+        let protocol = if ended == Some("https") { "https" } else { "http" };
         Self { host: text(HOST.as_str()).to_owned(), protocol }
     }
 }

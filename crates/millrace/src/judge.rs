@@ -10,7 +10,6 @@ use millrace_transform::{FieldMap, Filter};
 
 use crate::cli::Place;
 use crate::exit::Failure;
-use crate::stages::HTTP;
 
 /// Makes every connector, expression and policy of the config, and throws them away.
 ///
@@ -46,7 +45,7 @@ impl Wrong<'_> {
             |id: &str| Context { id: id.to_owned(), work_dir: place.data_dir.join("work").join(id) };
         let config = self.config;
         for (index, source) in config.sources.iter().enumerate() {
-            if !source.enabled || source.kind == HTTP {
+            if !source.enabled || source.comes_by_http() {
                 continue;
             }
             let settings = source.settings.to_value();

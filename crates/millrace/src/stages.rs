@@ -13,9 +13,6 @@ use tokio::net::TcpListener;
 use crate::exit::Failure;
 use crate::installation::{Installation, LEASE_TTL};
 
-/// Sources of this kind come in by HTTP; every other kind is read by extract.
-pub(crate) const HTTP: &str = "http";
-
 /// How often a sync with `after:` looks whether the loader has committed.
 const COMMIT_POLL: Duration = Duration::from_secs(2);
 
@@ -103,27 +100,31 @@ pub(crate) fn ingest(
     installation: &Installation,
     listener: TcpListener,
 ) -> Result<millrace_ingest::Service, Failure> {
-    use millrace_ingest::{Limits, Options, Service, SourceOptions};
+    use millrace_ingest::{Options, Service, SourceOptions};
 
     let mut sources = Vec::new();
-    for source in installation.config.sources.iter().filter(|source| source.kind == HTTP) {
+    for source in http_sources(&installation.config) {
         let scanner = installation.scanner(source)?;
         let (scanner, policy_version) =
             scanner.map_or((None, None), |(scanner, version)| (Some(scanner), Some(version)));
         sources.push(SourceOptions {
-            id: source.id.clone(),
             write_keys: source.write_key.clone().into_iter().collect(),
             enabled: source.enabled,
             lane: source.lane.clone(),
             scanner,
             policy_version,
+            webhook: source.is_webhook(),
+            replay: source.replay_of.is_some(),
+            origins: source.origins.clone(),
+            destinations: destinations_of(&installation.config, source),
+            ..SourceOptions::new(source.id.clone())
         });
     }
     let options = Options {
-        listener,
-        sources,
-        limits: Limits::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        public_url: installation.config.ingest.public_url.clone(),
+        internal: installation.config.ingest.internal,
+        ..Options::new(listener, sources)
     };
     Service::new(
         options,
@@ -133,6 +134,20 @@ pub(crate) fn ingest(
         &installation.health,
     )
     .map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// The destinations that a source is connected to, and whether each is on.
+#[cfg(feature = "ingest")]
+fn destinations_of(
+    config: &config::Config,
+    source: &SourceConfig,
+) -> Vec<(millrace_event_model::DestinationId, bool)> {
+    let named = config.connections.iter().filter(|connection| connection.from == source.id);
+    let connected = named.filter_map(|connection| match &connection.to {
+        Target::Destination { id } => config.destinations.iter().find(|destination| destination.id == *id),
+        Target::Warehouse { .. } => None,
+    });
+    connected.map(|destination| (destination.id.clone(), destination.enabled)).collect()
 }
 
 /// The warehouse-loader stage.
@@ -148,7 +163,7 @@ pub(crate) fn loader(installation: &Installation) -> Result<millrace_warehouse_l
         let Some(source) = installation.source_of(connection) else { continue };
         let Some((_, warehouse)) = warehouses.iter().find(|(other, _)| other == id) else { continue };
         let dialect = warehouse.dialect();
-        let kind = if source.kind == HTTP { Kind::Events } else { Kind::Records };
+        let kind = if source.comes_by_http() { Kind::Events } else { Kind::Records };
         connections.push(ConnectionOptions {
             id: connection.id.clone(),
             source: source.id.clone(),
@@ -332,12 +347,12 @@ fn watch_commits(
 
 /// The sources that extract reads.
 pub(crate) fn elt_sources(installation: &Installation) -> impl Iterator<Item = &SourceConfig> {
-    installation.config.sources.iter().filter(|source| source.enabled && source.kind != HTTP)
+    installation.config.sources.iter().filter(|source| source.enabled && !source.comes_by_http())
 }
 
 /// The sources that send events by HTTP.
 pub(crate) fn http_sources(config: &config::Config) -> impl Iterator<Item = &SourceConfig> {
-    config.sources.iter().filter(|source| source.kind == HTTP)
+    config.sources.iter().filter(|source| source.comes_by_http())
 }
 
 /// A warehouse of the config, opened.

@@ -3,5 +3,8 @@
 
 mod away;
 mod corpus;
+mod cors;
 mod requests;
+mod sdk_config;
+mod segment;
 mod stack;

@@ -46,6 +46,11 @@ impl Stack {
     }
 
     pub(crate) async fn start_with(limits: Limits) -> Self {
+        Self::start_as(|options| options.limits = limits).await
+    }
+
+    /// With options that differ.
+    pub(crate) async fn start_as(change: impl FnOnce(&mut Options)) -> Self {
         millrace_service::install_tls();
         let data = tempfile::tempdir().unwrap();
         let broker = start_broker(data.path().to_owned(), None).await;
@@ -53,7 +58,8 @@ impl Stack {
         bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let options = Options { listener, sources: sources(), limits, version: "test".to_owned() };
+        let mut options = Options { version: "test".to_owned(), ..Options::new(listener, sources()) };
+        change(&mut options);
         let health = Health::new();
         let keys = KeyHasher::new(&[1; 32]);
         let service = Service::new(options, bus.clone(), keys, Arc::new(SystemClock), &health).unwrap();
@@ -105,22 +111,26 @@ async fn start_broker(data: PathBuf, port: Option<u16>) -> EmbeddedBroker {
     tokio::task::spawn_blocking(move || EmbeddedBroker::start(&data, port)).await.unwrap().unwrap()
 }
 
+/// The sources that there are: their names, and what is odd about them.
 fn sources() -> Vec<SourceOptions> {
-    let source = |id: &str, keys: &[&str], enabled| SourceOptions {
-        id: id.parse().unwrap(),
+    let source = |id: &str, keys: &[&str]| SourceOptions {
         write_keys: keys.iter().map(|key| Secret::from(*key)).collect(),
-        enabled,
-        lane: Lane::main(),
-        scanner: None,
-        policy_version: None,
+        ..SourceOptions::new(id.parse().unwrap())
     };
     let policy = Policy::mask_all();
-    let strict = SourceOptions {
-        policy_version: Some(policy.version("strict")),
-        scanner: Some(Scanner::new(policy, HashKey::derive(&[1; 32]))),
-        ..source("strict", &["STRICT", "STRICT-OLD"], true)
-    };
-    vec![source("web", &["WK"], true), source("off", &["DISABLED"], false), strict]
+    let destinations = vec![("hook".parse().unwrap(), true), ("off".parse().unwrap(), false)];
+    vec![
+        SourceOptions { destinations, ..source("web", &["WK"]) },
+        SourceOptions { enabled: false, ..source("off", &["DISABLED"]) },
+        SourceOptions {
+            policy_version: Some(policy.version("strict")),
+            scanner: Some(Scanner::new(policy, HashKey::derive(&[1; 32]))),
+            ..source("strict", &["STRICT", "STRICT-OLD"])
+        },
+        SourceOptions { webhook: true, ..source("tools", &["HOOK"]) },
+        SourceOptions { origins: vec!["https://www.example.com".to_owned()], ..source("site", &["SITE"]) },
+        SourceOptions { replay: true, ..source("web-again", &[]) },
+    ]
 }
 
 pub(crate) fn gzip(plain: &[u8]) -> Vec<u8> {

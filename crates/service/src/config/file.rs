@@ -62,11 +62,17 @@ fn default_state() -> String {
 pub struct IngestConfig {
     /// Address and port to listen on; port 0 takes a free one.
     pub listen: String,
+    /// The address by which browsers reach ingest, such as `https://events.example.com`: Segment's SDK is told
+    /// to send there. Without it, the address by which the SDK has asked.
+    pub public_url: Option<String>,
+    /// Answer `/internal/v1/*` too: events from other systems of yours, which may name any source without its
+    /// write key. Only where the port cannot be reached from outside.
+    pub internal: bool,
 }
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        Self { listen: "0.0.0.0:8080".to_owned() }
+        Self { listen: "0.0.0.0:8080".to_owned(), public_url: None, internal: false }
     }
 }
 
@@ -84,14 +90,15 @@ impl Default for AdminConfig {
     }
 }
 
-/// A source of events (`kind: http`) or of records.
+/// A source of events (`kind: http` or `webhook`) or of records.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// Its name.
     #[schemars(with = "String")]
     pub id: SourceId,
-    /// `http` for the SDKs' protocol; else a kind of ELT source, such as `airbyte` or `singer`.
+    /// `http` for the SDKs' protocol, `webhook` for what other tools post to `/v1/webhook`; else a kind of ELT
+    /// source, such as `airbyte` or `singer`.
     pub kind: String,
     /// Whether it is on.
     #[serde(default = "yes")]
@@ -100,9 +107,18 @@ pub struct SourceConfig {
     #[serde(default = "Lane::main")]
     #[schemars(with = "String")]
     pub lane: Lane,
-    /// For `http`: what the SDKs are set up with.
+    /// For `http` and `webhook`: what the SDKs are set up with.
     #[serde(default)]
     pub write_key: Option<Secret>,
+    /// For `http` and `webhook`: the pages that may send, such as `https://www.example.com`. Without the list,
+    /// every page may. Requests that do not come from a page are not affected.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    /// For `http`: the source whose events are sent again to this one by `/internal/v1/replay`. They keep the
+    /// time at which they were received first. Such a source needs no write key.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub replay_of: Option<SourceId>,
     /// The name of a privacy policy. Without one nothing is masked.
     #[serde(default)]
     pub privacy: Option<String>,
@@ -116,6 +132,23 @@ pub struct SourceConfig {
     #[serde(default)]
     pub settings: Settings,
 }
+
+impl SourceConfig {
+    /// Whether it comes in by HTTP; else extract reads it.
+    #[must_use]
+    pub fn comes_by_http(&self) -> bool {
+        matches!(self.kind.as_str(), "http" | WEBHOOK)
+    }
+
+    /// Whether it takes what any tool posts, instead of events.
+    #[must_use]
+    pub fn is_webhook(&self) -> bool {
+        self.kind == WEBHOOK
+    }
+}
+
+/// The kind of source that takes any payload.
+const WEBHOOK: &str = "webhook";
 
 /// A warehouse or lake.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

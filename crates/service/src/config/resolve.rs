@@ -13,9 +13,6 @@ use super::tree::{Node, Value};
 use super::{Config, ConnectionConfig, Document, Mode, SyncConfig, Target, Trigger};
 use crate::{Schedule, Secret};
 
-/// The kind of source that is HTTP in; all others are ELT.
-const HTTP: &str = "http";
-
 /// Judges a file and fills in what is left to defaults. `root` is the tree from which `file` was read:
 /// its lists have as many elements. The document still has what was taken out of it because of errors, so
 /// that a name which leads to something broken does not count as leading nowhere.
@@ -155,7 +152,9 @@ impl Judge<'_> {
                 let help = suggest(policy, &self.names.policies, "privacy policies");
                 self.report(node, "privacy", format!("there is no privacy policy {policy:?}"), help);
             }
-            let key = source.write_key.as_ref().filter(|_| source.kind == HTTP);
+            self.source_origins(source, node);
+            self.source_replay(source, sources, node);
+            let key = source.write_key.as_ref().filter(|_| source.comes_by_http());
             let Some(key) = key.map(Secret::expose) else { continue };
             if let Some((_, other)) = keys.iter().find(|(earlier, _)| *earlier == key) {
                 let here = node.get("write_key").unwrap_or(node).span.clone();
@@ -168,27 +167,62 @@ impl Judge<'_> {
     }
 
     fn source_kind(&mut self, source: &SourceConfig, node: &Node) {
-        if source.kind != HTTP {
-            if source.write_key.is_some() {
-                let message = format!("a source of kind {:?} takes no write_key", source.kind);
-                self.report(node, "write_key", message, Some("only kind http does".to_owned()));
+        let kind = &source.kind;
+        if !source.comes_by_http() {
+            for key in ["write_key", "origins", "replay_of"] {
+                if node.get(key).is_some() {
+                    let message = format!("a source of kind {kind:?} takes no {key}");
+                    self.report(node, key, message, Some("only kinds http and webhook do".to_owned()));
+                }
             }
             return;
         }
         let was_there =
             matches!(&node.value, Value::Map(map) if map.reported.iter().any(|key| key == "write_key"));
-        if source.write_key.as_ref().is_none_or(|key| key.expose().is_empty()) && !was_there {
+        let has_key = source.write_key.as_ref().is_some_and(|key| !key.expose().is_empty());
+        if !has_key && !was_there && source.replay_of.is_none() {
             let help = "give it one, such as write_key: \"${WEB_WRITE_KEY}\"".to_owned();
-            let message = format!("the http source {:?} has no write_key", source.id.as_str());
+            let message = format!("the {kind} source {:?} has no write_key", source.id.as_str());
             self.report(node, "id", message, Some(help));
         }
         for key in ["command", "schedule"] {
             if node.get(key).is_some() {
-                self.report(node, key, format!("a source of kind http takes no {key}"), None);
+                self.report(node, key, format!("a source of kind {kind} takes no {key}"), None);
             }
         }
         if source.settings != Settings::default() {
-            self.report(node, "settings", "a source of kind http takes no settings", None);
+            self.report(node, "settings", format!("a source of kind {kind} takes no settings"), None);
+        }
+    }
+
+    /// Browsers send an origin as a scheme and a host, and it is compared as text.
+    fn source_origins(&mut self, source: &SourceConfig, node: &Node) {
+        for origin in &source.origins {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let is_origin = |host: &str| !host.is_empty() && !host.contains(['/', '*', '?', '#', '@']);
+            if !host.is_some_and(is_origin) || origin.chars().any(char::is_uppercase) {
+                let help = "write it as browsers do, such as https://www.example.com";
+                self.report(node, "origins", format!("{origin:?} is no origin"), Some(help.to_owned()));
+            }
+        }
+    }
+
+    fn source_replay(&mut self, source: &SourceConfig, sources: &[SourceConfig], node: &Node) {
+        let Some(original) = &source.replay_of else { return };
+        if source.is_webhook() {
+            self.report(node, "replay_of", "a source of kind webhook takes no replay_of", None);
+        }
+        let known = &self.names.sources;
+        if original == &source.id || !known.iter().any(|name| name == original.as_str()) {
+            let others: Vec<String> =
+                known.iter().filter(|name| *name != source.id.as_str()).cloned().collect();
+            let help = suggest(original.as_str(), &others, "sources");
+            let message = format!("there is no other source {:?}", original.as_str());
+            return self.report(node, "replay_of", message, help);
+        }
+        if sources.iter().any(|other| other.id == *original && !other.comes_by_http()) {
+            let message = format!("the source {:?} is not of kind http", original.as_str());
+            self.report(node, "replay_of", message, None);
         }
     }
 

@@ -164,3 +164,22 @@ fn a_file_is_loaded_from_its_path() {
     let missing = load(&folder.path().join("none.yaml"), Mode::Service).unwrap_err();
     assert!(format!("{missing:?}").contains("cannot read the file"), "{missing:?}");
 }
+
+#[test]
+fn a_source_by_http_may_be_a_webhook_or_a_replay_and_name_its_pages() {
+    let config = config(
+        r#"workspace: acme
+ingest: { internal: true, public_url: "https://events.example.com" }
+sources:
+  - { id: web, kind: http, write_key: "${KEY}", origins: ["https://www.example.com", "http://localhost:3000"] }
+  - { id: tools, kind: webhook, write_key: "${NUMBER}" }
+  - { id: again, kind: http, replay_of: web, lane: bulk }
+  - { id: crm, kind: airbyte, command: [source-faker] }
+"#,
+    );
+    assert!(config.ingest.internal);
+    let by_http: Vec<_> = config.sources.iter().map(SourceConfig::comes_by_http).collect();
+    assert_eq!(by_http, [true, true, true, false]);
+    let webhooks: Vec<_> = config.sources.iter().map(SourceConfig::is_webhook).collect();
+    assert_eq!(webhooks, [false, true, false, false]);
+}

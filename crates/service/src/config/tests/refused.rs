@@ -61,6 +61,15 @@ connections:
     );
     a_bad_schedule: with_base("connections:\n  - { from: web, to: main, schedule: every minute }\n");
     a_bad_start: with_base("connections:\n  - { from: web, to: main, start: yesterday }\n");
+    sources_by_http_with_what_only_others_have: r#"workspace: acme
+sources:
+  - { id: web, kind: http, write_key: "${KEY}", origins: ["https://ok.example", "https://Www.example.com", "*", "example.com/"] }
+  - { id: tools, kind: webhook, replay_of: web }
+  - { id: nowhere, kind: http, replay_of: wep }
+  - { id: itself, kind: http, replay_of: itself }
+  - { id: crm, kind: airbyte, command: [source-faker], origins: ["https://a.example"] }
+  - { id: rows, kind: http, replay_of: crm }
+"#;
     both_schedule_and_after: with_base(
         "syncs:\n  - { id: s, from: main, model: SELECT 1 AS id, key: [id], to: hook, schedule: 1m, after: main }\n"
     );
