@@ -11,8 +11,10 @@
 
 mod change;
 mod event;
+mod event_times;
 mod field;
 mod ids;
+mod moment;
 mod operations;
 mod outcome;
 mod record;
@@ -22,11 +24,13 @@ pub mod wire;
 
 pub use change::{Change, ChangeOp};
 pub use event::{Event, EventRef, EventType, UnknownEventType};
+pub use event_times::EventTimes;
 pub use field::FieldType;
 pub use ids::{
     AttemptId, ConnectionId, DestinationId, InvalidId, KeyHasher, Lane, MessageId, PartitionKey, SourceId,
     SyncId, WarehouseId, Workspace, rudder_id,
 };
+pub use moment::parse_moment;
 pub use operations::{AuditEntry, Control};
 pub use outcome::{DeadLetter, Disposition, Origin, Outcome, Progress, Reason, Stage};
 pub use record::{Barrier, LoadMode, Record, RecordBody, StreamSpec};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
 use millrace_connector::{DIALECTS, dialect};
+use millrace_event_model::parse_moment;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -136,7 +137,7 @@ fn name_difference(case: &Value) -> Option<String> {
     let found: Value = match (case["fn"].as_str().unwrap(), text) {
         ("transformColumnName", Some(text)) => names_of(&arguments[0]).column(text).into(),
         ("transformTableName", Some(text)) => names_of(&arguments[0]).table(text).into(),
-        ("validTimestamp", text) => text.is_some_and(|text| time::parse_moment(text).is_some()).into(),
+        ("validTimestamp", text) => text.is_some_and(|text| parse_moment(text).is_some()).into(),
         ("isBlank", _) => datatype::is_blank(arguments.first().unwrap_or(&Value::Null)).into(),
         // By then a name has no other signs: words of other alphabets, and apostrophes, do not come up.
         ("words", Some(text)) if plain(text) => words(text, Digits::Apart).into(),

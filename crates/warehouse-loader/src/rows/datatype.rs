@@ -2,10 +2,8 @@
 
 use millrace_columnar::Cell;
 use millrace_connector::Dialect;
-use millrace_event_model::FieldType;
+use millrace_event_model::{FieldType, parse_moment};
 use serde_json::{Number, Value};
-
-use super::time::parse_moment;
 
 /// Whether a value makes no column: null, the empty text, the empty list, and a list of one such.
 pub(super) fn is_blank(value: &Value) -> bool {

@@ -5,7 +5,7 @@
 //! as a document, [`rows_of_event`] one from Kafka, where what the server decided wins.
 //!
 //! - `events`: the rows of each type of event; `rules`: the columns a row has by rule;
-//! - `flatten`: nested properties to columns; `datatype`, `time`: a value's type;
+//! - `flatten`: nested properties to columns; `datatype`: a value's type;
 //! - `names`, `words`: names that a warehouse takes; `options`: what changes all this;
 //! - `preview`: rows as JSON, and RudderStack's transformer input.
 
@@ -16,7 +16,6 @@ mod names;
 mod options;
 mod preview;
 mod rules;
-mod time;
 mod words;
 
 #[cfg(test)]
@@ -27,7 +26,7 @@ mod tests;
 use chrono::{DateTime, Utc};
 use millrace_columnar::{Row, TableSchema};
 use millrace_connector::{Dialect, WriteMode};
-use millrace_event_model::{Event, Reason};
+use millrace_event_model::{Event, EventTimes, Reason};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -111,7 +110,9 @@ pub fn rows_of_event(event: &Event, mapping: &Mapping<'_>) -> Result<Vec<MappedR
     for (field, value) in event.decided() {
         message.insert(field.to_owned(), Value::String(value));
     }
-    time::complete_times(&mut message, event.received_at, event.sent_at.as_deref());
+    let given = |name: &str| message.get(name).and_then(Value::as_str);
+    let times = EventTimes::of(given, event.received_at, event.sent_at.as_deref());
+    message.extend(times.fields().map(|(name, text)| (name.to_owned(), Value::String(text))));
     let metadata = MessageMetadata {
         received_at: None,
         record_id: None,

@@ -1,12 +1,12 @@
 //! The columns that a row has by rule, whatever the event's properties say (warehouse schema rules §2).
 
+use millrace_event_model::parse_moment;
 use serde_json::Value;
 
 use super::MessageMetadata;
 use super::datatype::{is_blank, typed};
 use super::flatten::Columns;
 use super::names::Names;
-use super::time::parse_moment;
 
 /// Where a column's value comes from.
 #[derive(Debug, Clone, Copy)]

@@ -56,6 +56,20 @@ fn a_track_event_fills_tracks_and_a_table_of_its_own() {
 }
 
 #[test]
+fn times_are_corrected_by_when_the_client_sent_the_event_or_its_batch() {
+    let body = json!({"userId": "u1", "originalTimestamp": "2030-01-01T00:00:00Z"});
+    let batched = Event { sent_at: Some("2030-01-01T00:00:03Z".to_owned()), ..event("page", &body) };
+    let row =
+        rows_of_event(&batched, &Mapping::new(dialect("postgres").unwrap())).unwrap().remove(0).values();
+    assert_eq!(row["sent_at"], "2030-01-01T00:00:03.000Z");
+    assert_eq!(row["original_timestamp"], "2030-01-01T00:00:00.000Z");
+    assert_eq!(
+        row["timestamp"], "2024-05-01T12:00:07.000Z",
+        "received at 12:00:10, sent 3 s after it happened"
+    );
+}
+
+#[test]
 fn an_identify_event_fills_identifies_and_merges_into_users() {
     let body = json!({"userId": "u1", "anonymousId": "a1", "traits": {"plan": "pro"}});
     let rows = rows("lake", "identify", &body);

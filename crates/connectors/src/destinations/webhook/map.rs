@@ -2,15 +2,18 @@
 //!
 //! An event's body is the event as the client sent it (after masking), its fields in their order and its
 //! values byte for byte, with what the server decided set: `type`, `messageId`, `rudderId`,
-//! `receivedAt`, `request_ip`, and `sentAt` where the event has none. A change's body is
+//! `receivedAt`, `request_ip`; and `originalTimestamp`, `sentAt` and `timestamp` where the event has none.
+//! A change's body is
 //! `{"sync", "run", "op": "upsert" | "delete", "key", "data": {…}}`: `data` is the mapped row (for a delete
 //! its key columns), `key` names the row in all its changes.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
 use millrace_connector::{HttpRequest, Item, Payload, RequestBody};
-use millrace_event_model::{Change, Event, Reason};
+use millrace_event_model::{Change, Event, EventTimes, Reason};
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -40,13 +43,28 @@ fn event_body(event: &Event) -> Result<Bytes, Reason> {
     for (name, text) in event.decided() {
         fields.set(name, &text)?;
     }
-    if let Some(sent_at) = &event.sent_at
-        && !fields.contains("sentAt")
-    {
-        fields.set("sentAt", sent_at)?;
+    for (name, text) in times(event, &fields) {
+        if !fields.has(name) {
+            fields.set(name, &text)?;
+        }
     }
     json(&fields)
 }
+
+fn times(event: &Event, fields: &Fields) -> [(&'static str, String); 4] {
+    let texts: HashMap<&str, Cow<'_, str>> =
+        fields.0.iter().filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect();
+    let given = |name: &str| texts.get(name).map(AsRef::as_ref);
+    EventTimes::of(given, event.received_at, event.sent_at.as_deref()).fields()
+}
+
+/// The text of a value that is short enough to be a time.
+fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    (value.get().len() <= MAX_TIME_BYTES).then(|| serde_json::from_str(value.get()).ok())?
+}
+
+/// No text of a moment is longer, even with escapes in it.
+const MAX_TIME_BYTES: usize = 256;
 
 fn change_body(change: &Change) -> Result<Bytes, Reason> {
     #[derive(Serialize)]
@@ -83,8 +101,9 @@ impl Fields {
         serde_json::from_slice(json).map_err(|_| not_an_object("event"))
     }
 
-    fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|(other, _)| other == name)
+    /// Whether the event says something there: null and the empty text say nothing.
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, value)| other == name && !matches!(value.get(), "null" | "\"\""))
     }
 
     /// Replaces the field where it stands, or adds it at the end.

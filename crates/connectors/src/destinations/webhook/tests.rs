@@ -157,16 +157,28 @@ fn an_event_goes_out_in_its_own_order_with_what_the_server_decided() {
     let expected = concat!(
         r#"{"zeta":1.0e2,"type":"track","properties":{"b":1,"a":"\u00e9"},"messageId":"m-1","#,
         r#""rudderId":"00000000-0000-0000-0000-000000000007","receivedAt":"2025-10-20T22:40:00.000Z","#,
-        r#""request_ip":"203.0.113.0","sentAt":"2025-10-20T22:39:59Z"}"#
+        r#""request_ip":"203.0.113.0","originalTimestamp":"2025-10-20T22:40:00.000Z","#,
+        r#""sentAt":"2025-10-20T22:39:59.000Z","timestamp":"2025-10-20T22:40:01.000Z"}"#
     );
     assert_eq!(body_of(&webhook, &event(sent)), expected);
 }
 
 #[test]
-fn the_events_own_sent_at_stays() {
+fn an_events_own_times_stay_as_they_were_sent_and_correct_the_one_that_is_missing() {
     let webhook = webhook("http://127.0.0.1/in", json!({}));
-    let body: Value = serde_json::from_str(&body_of(&webhook, &event(r#"{"sentAt":"mine"}"#))).unwrap();
-    assert_eq!(body["sentAt"], "mine");
+    let times = |sent: Value| {
+        let body: Value = serde_json::from_str(&body_of(&webhook, &event(&sent.to_string()))).unwrap();
+        ["originalTimestamp", "sentAt", "timestamp"].map(|name| body[name].as_str().unwrap().to_owned())
+    };
+    // Received at 22:40:00, its batch sent at 22:39:59.
+    let own = json!({"originalTimestamp": "2030-01-01T01:00:00+01:00", "sentAt": "2030-01-01T00:00:05Z"});
+    let corrected = "2025-10-20T22:39:55.000Z";
+    assert_eq!(times(own), ["2030-01-01T01:00:00+01:00", "2030-01-01T00:00:05Z", corrected]);
+    let of_batch = json!({"originalTimestamp": "2025-10-20T22:39:49Z", "sentAt": null});
+    let sent = "2025-10-20T22:39:59.000Z";
+    assert_eq!(times(of_batch), ["2025-10-20T22:39:49Z", sent, "2025-10-20T22:39:50.000Z"]);
+    let named = json!({"timestamp": "2024-01-01", "sentAt": "mine"});
+    assert_eq!(times(named), ["2025-10-20T22:40:00.000Z", "mine", "2024-01-01"]);
 }
 
 #[test]
