@@ -17,8 +17,8 @@ use crate::config::{self, Quiet};
 use crate::provision::DEFAULT_PATIENCE;
 use crate::reader::read_exactly;
 use crate::{
-    BusError, GroupOptions, GroupReader, KafkaSettings, Positions, Publisher, PublisherOptions, Range,
-    Reader, Received, Start,
+    BusError, Follower, GroupOptions, GroupReader, KafkaSettings, Positions, Publisher, PublisherOptions,
+    Range, Reader, Received, Start,
 };
 
 /// How long one question to the cluster may take. The client finds a new leader within it.
@@ -115,6 +115,14 @@ impl Bus {
         start: Start,
     ) -> Result<Reader<M>, BusError> {
         Reader::new(self.clone(), topic.clone(), from.clone(), start)
+    }
+
+    /// Follows a compacted topic from its beginning. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or the topic is not there.
+    pub async fn follow<M: Message>(&self, topic: &TopicName<M>) -> Result<Follower<M>, BusError> {
+        Follower::new(self, topic).await
     }
 
     /// Joins a consumer group to share a topic's partitions with its other members. The group's full name

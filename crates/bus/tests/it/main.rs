@@ -4,6 +4,7 @@
 
 mod cluster;
 mod consume;
+mod follow;
 mod group;
 mod messages;
 mod provision;
