@@ -84,6 +84,8 @@ impl Gate {
         self.state = match control {
             Control::Pause { reason, .. } => State::Held { why: format!("paused by an operator: {reason}") },
             Control::Resume { .. } => State::Open,
+            // About a user: ingest heeds it.
+            Control::Suppress { .. } | Control::Unsuppress { .. } => return,
         };
     }
 

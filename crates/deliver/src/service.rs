@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use millrace_bus::{BatchLimits, Bus, BusError, Publisher, PublisherOptions, Start};
+use millrace_bus::{Bus, BusError, Publisher, PublisherOptions, Start};
 use millrace_event_model::topics::CONTROL;
 use millrace_event_model::{Control, DestinationId, Lane, SourceId};
 use millrace_service::{Health, SharedClock, Stop, Tasks};
@@ -24,10 +24,6 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After an error of Kafka the operators' topic is read again.
 const CONTROL_PAUSE: Duration = Duration::from_secs(2);
-
-/// The operators speak seldom; a batch ends the wait as soon as there is a word.
-const CONTROL_BATCH: BatchLimits =
-    BatchLimits { max_records: 100, max_bytes: 1024 * 1024, max_wait: Duration::from_millis(500) };
 
 /// Beyond the drain of the engines, for storing and leaving the groups.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
@@ -192,29 +188,21 @@ async fn listen(bus: &Bus, tell: &watch::Sender<Controls>, stop: &Stop) {
 }
 
 async fn follow(bus: &Bus, tell: &watch::Sender<Controls>, stop: &Stop) -> Result<(), BusError> {
-    let topic = CONTROL.of(bus.workspace());
-    // First all that was said until now, so that the engines begin with it.
-    let ends = bus.watermarks(topic.as_str()).await?.into_iter().map(|(p, (_, high))| (p, high));
+    let mut operators = bus.follow(&CONTROL.of(bus.workspace())).await?;
     let mut words: BTreeMap<DestinationId, Control> = BTreeMap::new();
-    for word in bus.read_all(&topic).await?.into_iter().filter_map(|record| record.message.ok()) {
-        words.insert(of(&word).clone(), word);
-    }
-    tell.send_replace(Arc::new(words.clone()));
-    let mut reader = bus.reader(&topic, &ends.collect(), Start::Earliest)?;
+    // First all that was said until now, even if it is nothing, so that the engines begin with it.
+    let mut news = true;
     while !stop.is_requested() {
-        let batch = reader.next_batch(&CONTROL_BATCH, stop.token()).await?;
-        if batch.is_empty() {
-            continue;
+        if news && operators.is_current() {
+            tell.send_replace(Arc::new(words.clone()));
+            news = false;
         }
-        for word in batch.records.into_iter().filter_map(|record| record.message.ok()) {
-            words.insert(of(&word).clone(), word);
+        for word in operators.next(stop.token()).await? {
+            if let Some(destination) = word.destination() {
+                words.insert(destination.clone(), word);
+                news = true;
+            }
         }
-        tell.send_replace(Arc::new(words.clone()));
     }
     Ok(())
-}
-
-fn of(word: &Control) -> &DestinationId {
-    let (Control::Pause { destination, .. } | Control::Resume { destination, .. }) = word;
-    destination
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::time::Rfc3339;
 use crate::wire::{DecodeError, Message, RecordRef, WireRecord, WriteRecord};
-use crate::{MessageId, PartitionKey, SourceId};
+use crate::{Geo, MessageId, PartitionKey, SourceId};
 
 /// The kind of event: of the request's path, or of the event's own `type` in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,6 +93,8 @@ pub struct Event {
     pub sent_at: Option<String>,
     /// The client's address, after the source's privacy policy.
     pub request_ip: Option<String>,
+    /// Where the client is, where that is looked up: a [`Geo`] in JSON.
+    pub geo: Option<String>,
     /// Which source it came in by.
     pub source: SourceId,
     /// Version of the privacy policy that was applied.
@@ -111,6 +113,7 @@ const RUDDER_ID: &str = "rudder-id";
 const RECEIVED_AT: &str = "received-at";
 const SENT_AT: &str = "sent-at";
 const REQUEST_IP: &str = "request-ip";
+const GEO: &str = "geo";
 const SOURCE: &str = "source";
 const POLICY: &str = "policy";
 const TRACEPARENT: &str = "traceparent";
@@ -139,6 +142,14 @@ impl Event {
         fields
     }
 
+    /// Where the client is, for `context.geo` in a document for others: it stands in where the body says
+    /// nothing there, and wins over nothing.
+    #[must_use]
+    pub fn place(&self) -> Option<Geo> {
+        // What a foreign writer has put there instead is no place.
+        serde_json::from_str(self.geo.as_deref()?).ok()
+    }
+
     /// Stable over retries, restarts and replays: `<source>/<hash of the message id>`. The id itself is
     /// any text that a client sent; this is short and safe in a header.
     #[must_use]
@@ -165,6 +176,8 @@ pub struct EventRef<'e> {
     pub sent_at: Option<&'e str>,
     /// As [`Event::request_ip`].
     pub request_ip: Option<&'e str>,
+    /// As [`Event::geo`].
+    pub geo: Option<&'e str>,
     /// As [`Event::source`].
     pub source: &'e SourceId,
     /// As [`Event::policy`].
@@ -178,7 +191,7 @@ pub struct EventRef<'e> {
 }
 
 /// Headers that an event has at most.
-const MAX_HEADERS: usize = 9;
+const MAX_HEADERS: usize = 10;
 
 impl WriteRecord<Event> for EventRef<'_> {
     fn write<R>(&self, to: impl FnOnce(RecordRef<'_>) -> R) -> R {
@@ -192,6 +205,7 @@ impl WriteRecord<Event> for EventRef<'_> {
             (RECEIVED_AT, Some(received_at.as_str())),
             (SENT_AT, self.sent_at),
             (REQUEST_IP, self.request_ip),
+            (GEO, self.geo),
             (SOURCE, Some(self.source.as_str())),
             (POLICY, self.policy),
             (TRACEPARENT, self.traceparent),
@@ -220,6 +234,7 @@ impl Event {
             received_at: self.received_at,
             sent_at: self.sent_at.as_deref(),
             request_ip: self.request_ip.as_deref(),
+            geo: self.geo.as_deref(),
             source: &self.source,
             policy: self.policy.as_deref(),
             traceparent: self.traceparent.as_deref(),
@@ -242,6 +257,7 @@ impl Message for Event {
             received_at: record.time(RECEIVED_AT)?,
             sent_at: record.text(SENT_AT)?.map(str::to_owned),
             request_ip: record.text(REQUEST_IP)?.map(str::to_owned),
+            geo: record.text(GEO)?.map(str::to_owned),
             source: record.parsed(SOURCE)?,
             policy: record.text(POLICY)?.map(str::to_owned),
             traceparent: record.text(TRACEPARENT)?.map(str::to_owned),

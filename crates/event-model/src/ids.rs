@@ -211,6 +211,13 @@ impl KeyHasher {
         self.parts(&[b"anonymous", anonymous_id.as_bytes()])
     }
 
+    /// A user, for telling whether they are suppressed. Not [`Self::person`]'s key: whoever may read the
+    /// suppressions should not find the same users' events by it.
+    #[must_use]
+    pub fn user(&self, user_id: &str) -> PartitionKey {
+        self.parts(&[b"suppressed", user_id.as_bytes()])
+    }
+
     /// The key of one row: of the stream or sync it belongs to and its primary key.
     #[must_use]
     pub fn row(&self, owner: &str, primary_key: &[u8]) -> PartitionKey {
@@ -284,6 +291,7 @@ mod tests {
         let hasher = KeyHasher::new(&[7; 32]);
         assert_eq!(hasher.person("anon", ""), hasher.person("anon", "user"));
         assert_ne!(hasher.person("", "x"), hasher.person("x", ""), "the two kinds of id do not collide");
+        assert_ne!(hasher.person("", "x"), hasher.user("x"), "a suppression does not lead to the events");
         assert_ne!(KeyHasher::new(&[8; 32]).person("anon", ""), hasher.person("anon", ""));
         assert_ne!(hasher.row("a", b"bc"), hasher.row("ab", b"c"));
         assert_ne!(hasher.row("s", &[0; 300]), hasher.row("s", &[0; 301]));
@@ -291,10 +299,11 @@ mod tests {
 
     #[test]
     fn a_key_is_for_ever() {
-        // Another one would put the events of a person into another partition: a change here breaks order.
+        // Another one would put the events of a person into another partition, and forget whom to forget.
         let hasher = KeyHasher::new(&[7; 32]);
         assert_eq!(hasher.person("anon", "").to_hex(), "ef795ebb46a9cbb24108ca02d731e33e");
         assert_eq!(hasher.row("s", &[1; 300]).to_hex(), "873853adcff17b3dcd76f5f9079404dc");
+        assert_eq!(hasher.user("anon").to_hex(), "1777619fe4d0d8e15ea3c4bab5412bf0");
     }
 
     #[test]

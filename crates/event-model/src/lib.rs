@@ -13,6 +13,7 @@ mod change;
 mod event;
 mod event_times;
 mod field;
+mod geo;
 mod ids;
 mod moment;
 mod operations;
@@ -26,6 +27,7 @@ pub use change::{Change, ChangeOp};
 pub use event::{Event, EventRef, EventType, UnknownEventType};
 pub use event_times::EventTimes;
 pub use field::FieldType;
+pub use geo::Geo;
 pub use ids::{
     AttemptId, ConnectionId, DestinationId, InvalidId, KeyHasher, Lane, MessageId, PartitionKey, SourceId,
     SyncId, WarehouseId, Workspace, rudder_id,

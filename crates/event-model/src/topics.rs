@@ -39,7 +39,7 @@ pub const DEAD_LETTERS: Topic<DeadLetter> =
 pub const AUDIT: Topic<AuditEntry> = Topic::new("audit", 1, Cleanup::Delete { days: 400 });
 
 /// The present word of the operators. Written by the tools; read by every stage.
-/// Compacted: a stage that starts reads it all.
+/// Compacted: a stage that starts reads it all. Suppressed users stand in it as keyed hashes.
 pub const CONTROL: Topic<Control> = Topic::new("control", 1, Cleanup::Compact);
 
 /// All of them, in the same order.

@@ -22,8 +22,12 @@ use crate::split::{self, Bounds, Fields, Part};
 pub enum Shape {
     /// One event, whose type is the path's, whatever it says itself.
     Single(EventType),
+    /// One event of a type of the path's that is none of the usual.
+    Other(&'static str),
     /// `{"batch": [event, …], "sentAt"?: …}`; each event has its own type.
     Batch,
+    /// A batch of events that were received before: each keeps its `receivedAt`.
+    Replay,
     /// A batch from one of Segment's libraries, which write `context` and `integrations` once, beside the
     /// batch: they fill in where an event has none. RudderStack's server merges nothing.
     SegmentBatch,
@@ -69,7 +73,6 @@ pub struct Opened<'r> {
     /// The client's address after the policy.
     request_ip: Option<String>,
     rules: &'r Rules,
-    received_at: DateTime<Utc>,
     traceparent: Option<&'r str>,
     /// How much was replaced in them, for the metrics.
     pub(crate) findings: BTreeMap<(Kind, Action), u64>,
@@ -81,6 +84,7 @@ struct Decided<'r> {
     event_type: Cow<'r, str>,
     message_id: Cow<'r, str>,
     rudder_id: Uuid,
+    received_at: DateTime<Utc>,
     key: PartitionKey,
     /// It has no `sentAt` of its own.
     takes_sent_at: bool,
@@ -111,9 +115,10 @@ impl Opened<'_> {
             event_type: &event.event_type,
             message_id: &event.message_id,
             rudder_id: event.rudder_id,
-            received_at: self.received_at,
+            received_at: event.received_at,
             sent_at: self.sent_at.as_deref().filter(|_| event.takes_sent_at),
             request_ip: self.request_ip.as_deref().filter(|_| event.takes_request_ip),
+            geo: None,
             source: &self.rules.id,
             policy: self.rules.policy_version.as_deref(),
             traceparent: self.traceparent,
@@ -132,8 +137,8 @@ impl<'r> Envelope<'r> {
         let body = std::str::from_utf8(body).map_err(|_| Refusal::InvalidJson)?;
         let bounds = Bounds { events: self.limits.events_per_request, fields: self.limits.fields_per_event };
         let (parts, top) = match self.shape {
-            Shape::Single(_) => (vec![split::single(body, bounds)?], Fields::default()),
-            Shape::Batch | Shape::SegmentBatch => {
+            Shape::Single(_) | Shape::Other(_) => (vec![split::single(body, bounds)?], Fields::default()),
+            Shape::Batch | Shape::Replay | Shape::SegmentBatch => {
                 let batch = split::batch(body, bounds)?;
                 (batch.parts, batch.top)
             }
@@ -150,7 +155,6 @@ impl<'r> Envelope<'r> {
             sent_at: top.sent_at.and_then(time_text).map(|text| self.outside(text).into_owned()),
             request_ip: self.request_ip(),
             rules: self.rules,
-            received_at: self.received_at,
             traceparent: self.traceparent,
             findings: BTreeMap::new(),
         };
@@ -188,12 +192,23 @@ impl<'r> Envelope<'r> {
             event_type: self.outside(self.event_type(fields)),
             message_id: message_id.unwrap_or_else(|| Cow::Owned(new_id().to_string())),
             rudder_id: rudder_id(&person.user_id, &person.anonymous_id),
+            received_at: self.received_at(fields),
             key: self.keys.person(&person.anonymous_id, &person.user_id),
             takes_sent_at: fields.sent_at.is_none_or(|json| matches!(json, "null" | "\"\"")),
             // The body's own address stands, as at RudderStack; the policy has seen it there.
             takes_request_ip: fields.request_ip.is_none(),
             body,
         }
+    }
+
+    /// Now, but for what was received before. A client's own `receivedAt` counts for nothing.
+    fn received_at(&self, fields: &Fields<'r>) -> DateTime<Utc> {
+        if self.shape != Shape::Replay {
+            return self.received_at;
+        }
+        let text = fields.received_at.and_then(identity::string);
+        let first = text.and_then(|text| DateTime::parse_from_rfc3339(&text).ok());
+        first.map_or(self.received_at, |at| at.with_timezone(&Utc))
     }
 
     fn request_ip(&self) -> Option<String> {
@@ -207,8 +222,10 @@ impl<'r> Envelope<'r> {
     /// The type of the path, else the event's own. `Track` is `track`; what is not known stays as it is,
     /// for the consumers to reject with a reason.
     fn event_type(&self, fields: &Fields<'r>) -> Cow<'r, str> {
-        if let Shape::Single(event_type) = self.shape {
-            return Cow::Borrowed(event_type.as_str());
+        match self.shape {
+            Shape::Single(event_type) => return Cow::Borrowed(event_type.as_str()),
+            Shape::Other(event_type) => return Cow::Borrowed(event_type),
+            Shape::Batch | Shape::Replay | Shape::SegmentBatch => {}
         }
         let text = fields.event_type.map(identity::text).unwrap_or_default();
         if let Ok(known) = text.parse::<EventType>() {

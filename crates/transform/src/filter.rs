@@ -95,6 +95,7 @@ mod tests {
             received_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
             sent_at: None,
             request_ip: None,
+            geo: None,
             source: "web".parse().unwrap(),
             policy: None,
             traceparent: None,

@@ -26,6 +26,7 @@ pub(crate) fn event(number: u64) -> Event {
         received_at: DateTime::UNIX_EPOCH,
         sent_at: None,
         request_ip: None,
+        geo: None,
         source: "web".parse().unwrap(),
         policy: None,
         traceparent: None,

@@ -15,6 +15,7 @@ pub(crate) fn event(number: usize, people: usize) -> Event {
         received_at: DateTime::from_timestamp_millis(1_764_000_000_000).unwrap(),
         sent_at: None,
         request_ip: None,
+        geo: None,
         source: "web".parse().unwrap(),
         policy: None,
         traceparent: None,

@@ -93,6 +93,7 @@ fn read(flow: &mut Flow, offset: i64, new: NewEvent) {
         received_at: at(0),
         sent_at: None,
         request_ip: None,
+        geo: None,
         source: new.source.parse().unwrap(),
         policy: None,
         traceparent: None,

@@ -64,6 +64,7 @@ impl Stack {
             received_at: Utc::now(),
             sent_at: None,
             request_ip: None,
+            geo: None,
             source: "web".parse().unwrap(),
             policy: None,
             traceparent: None,

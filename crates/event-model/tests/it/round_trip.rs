@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chrono::DateTime;
 use millrace_event_model::wire::{DecodeError, Message, WireRecord};
-use millrace_event_model::{DeadLetter, Event, MessageId, PartitionKey, Reason, Record, Stage};
+use millrace_event_model::{DeadLetter, Event, Geo, MessageId, PartitionKey, Reason, Record, Stage};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ proptest! {
         millis in 0_i64..4_000_000_000_000,
         sent_at in proptest::option::of(".{0,40}"),
         request_ip in proptest::option::of(".{0,40}"),
+        geo in proptest::option::of(".{0,40}"),
         key in any::<[u8; 16]>(),
         body in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
@@ -27,6 +28,7 @@ proptest! {
             received_at: DateTime::from_timestamp_millis(millis).unwrap(),
             sent_at,
             request_ip,
+            geo,
             source: "web".parse().unwrap(),
             policy: None,
             traceparent: None,
@@ -58,6 +60,15 @@ proptest! {
         };
         prop_assert_eq!(DeadLetter::decode(&letter.encode()), Ok(letter));
     }
+}
+
+#[test]
+fn a_place_is_what_the_header_says_if_it_is_one() {
+    let place = |geo: &str| Event { geo: Some(geo.to_owned()), ..samples::event() }.place();
+    let geo = Geo { country: Some("GB".to_owned()), ..Geo::default() };
+    assert_eq!(place(&geo.to_json()), Some(geo.clone()));
+    assert_eq!(place(r#"{"country":"GB","from":"the future"}"#), Some(geo));
+    assert_eq!((place("nowhere"), place("7"), samples::event().place()), (None, None, None));
 }
 
 #[test]

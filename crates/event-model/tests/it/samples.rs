@@ -4,9 +4,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use millrace_event_model::wire::{Message, WireRecord};
 use millrace_event_model::{
-    AttemptId, AuditEntry, Barrier, Change, ChangeOp, Control, DeadLetter, Disposition, Event, KeyHasher,
-    LoadMode, MessageId, Origin, Outcome, PartitionKey, Progress, Reason, Record, RecordBody, Stage,
-    StreamSpec, rudder_id,
+    AttemptId, AuditEntry, Barrier, Change, ChangeOp, Control, DeadLetter, Disposition, Event, Geo,
+    KeyHasher, LoadMode, MessageId, Origin, Outcome, PartitionKey, Progress, Reason, Record, RecordBody,
+    Stage, StreamSpec, rudder_id,
 };
 use serde_json::json;
 
@@ -26,6 +26,7 @@ pub(crate) fn event() -> Event {
         received_at: at(),
         sent_at: Some("2025-11-24T16:00:00.000+01:00".to_owned()),
         request_ip: Some("203.0.113.0".to_owned()),
+        geo: None,
         source: "web".parse().unwrap(),
         policy: Some("strict.1".to_owned()),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
@@ -43,6 +44,19 @@ fn bare_event() -> Event {
         traceparent: None,
         ..event()
     }
+}
+
+fn located_event() -> Event {
+    let geo = Geo {
+        ip: Some("203.0.113.0".to_owned()),
+        city: Some("Boxford".to_owned()),
+        country: Some("GB".to_owned()),
+        region: Some("England".to_owned()),
+        postal: Some("OX1".to_owned()),
+        location: Some("51.750000,-1.250000".to_owned()),
+        timezone: Some("Europe/London".to_owned()),
+    };
+    Event { geo: Some(geo.to_json()), ..event() }
 }
 
 fn record(body: RecordBody) -> Record {
@@ -147,12 +161,27 @@ fn audit() -> AuditEntry {
     }
 }
 
+fn user() -> PartitionKey {
+    KeyHasher::new(&[7; 32]).user("user")
+}
+
+fn suppress(source: Option<&str>) -> Control {
+    let source = source.map(|source| source.parse().unwrap());
+    Control::Suppress { user: user(), source, reason: "ticket 4711".to_owned(), at: at() }
+}
+
+fn unsuppress(source: Option<&str>) -> Control {
+    let source = source.map(|source| source.parse().unwrap());
+    Control::Unsuppress { user: user(), source, at: at() }
+}
+
 /// Name and record of each.
 pub(crate) fn all() -> Vec<(&'static str, WireRecord)> {
     let destination = || "hook".parse().unwrap();
     vec![
         ("event", event().encode()),
         ("event-bare", bare_event().encode()),
+        ("event-located", located_event().encode()),
         ("record-row", row(Some("public")).encode()),
         ("record-row-without-namespace", row(None).encode()),
         ("record-begin", record(RecordBody::Begin).encode()),
@@ -171,5 +200,9 @@ pub(crate) fn all() -> Vec<(&'static str, WireRecord)> {
             Control::Pause { destination: destination(), reason: "401".to_owned(), at: at() }.encode(),
         ),
         ("control-resume", Control::Resume { destination: destination(), at: at() }.encode()),
+        ("control-suppress", suppress(None).encode()),
+        ("control-suppress-source", suppress(Some("web")).encode()),
+        ("control-unsuppress", unsuppress(None).encode()),
+        ("control-unsuppress-source", unsuppress(Some("web")).encode()),
     ]
 }

@@ -113,6 +113,7 @@ fn item(input: &Value, line: &str) -> Item {
         received_at: Utc::now(),
         sent_at: None,
         request_ip: None,
+        geo: None,
         // A literal that is a valid name.
         source: "preview".parse().unwrap_or_else(|_| unreachable!("a valid name")),
         policy: None,

@@ -246,6 +246,7 @@ mod tests {
             received_at: at,
             sent_at: None,
             request_ip: None,
+            geo: None,
             source: "web".parse().unwrap(),
             policy: None,
             traceparent: None,

@@ -21,6 +21,7 @@ fn event(event_type: &str, body: &Value) -> Event {
         received_at: received_at(),
         sent_at: None,
         request_ip: Some("203.0.113.9".to_owned()),
+        geo: None,
         source: "web".parse().unwrap(),
         policy: None,
         traceparent: None,

@@ -25,6 +25,7 @@ pub(crate) fn event(number: i64, person: &str, body: Value) -> Event {
         received_at: at(number),
         sent_at: None,
         request_ip: None,
+        geo: None,
         source: "web".parse().unwrap(),
         policy: None,
         traceparent: None,

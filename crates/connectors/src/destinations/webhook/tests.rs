@@ -126,6 +126,7 @@ fn event(body: &str) -> Item {
         received_at: now(),
         sent_at: Some("2025-10-20T22:39:59Z".to_owned()),
         request_ip: Some("203.0.113.0".to_owned()),
+        geo: None,
         source: "web".parse().unwrap(),
         policy: None,
         traceparent: None,
