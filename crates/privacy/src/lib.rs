@@ -1,5 +1,6 @@
 //! Finds personal data in an event's JSON and puts something else in its place: pure functions over
-//! bytes, called at the door before the first durable write.
+//! bytes, called at the door before the first durable write. And knows who asked to be forgotten
+//! ([`Suppressions`]).
 //!
 //! [`Policy`] says what to do with each [`Kind`]; [`Scanner::scan`] does it in one pass. No JSON tree is
 //! built: a lexer ([`json`]) walks the bytes, cheap filters (`@`, `%40`, `\u`, a chain of digits) reject nearly
@@ -19,9 +20,11 @@ mod key;
 mod policy;
 mod replace;
 mod scanner;
+mod suppression;
 mod text;
 mod walk;
 
-pub use policy::{Action, Kind, Policy, PolicyError};
+pub use policy::{Action, Kind, Policy, PolicyError, Precision};
 pub use replace::HashKey;
 pub use scanner::{Finding, MAX_DEPTH, ScanError, Scanned, Scanner};
+pub use suppression::{Full, Suppressions};

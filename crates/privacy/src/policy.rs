@@ -82,11 +82,45 @@ impl Action {
     }
 }
 
-/// One action per kind. Written in the config as `{ detect: all, action: mask }`, as one action per kind
+/// How much of a place is kept that was looked up by the client's address: a part of the world says less of
+/// a person the larger it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Precision {
+    /// None of it.
+    Nothing,
+    /// The country.
+    Country,
+    /// And the region, such as a state, with its time zone.
+    Region,
+    /// And the city.
+    City,
+    /// And the postal code and coordinates.
+    Point,
+}
+
+impl Precision {
+    const ALL: [Self; 5] = [Self::Nothing, Self::Country, Self::Region, Self::City, Self::Point];
+
+    /// The name in policies.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Country => "country",
+            Self::Region => "region",
+            Self::City => "city",
+            Self::Point => "point",
+        }
+    }
+}
+
+/// One action per kind, and how much of the client's place is kept. Written in the config as `{ detect: all, action: mask }`, as one action per kind
 /// (`{ email: hash, card: redact }`), or as both: a kind named alone wins. A kind named by neither is kept.
+/// `geo: city` says how precise places may be; without it, [`Policy::place`] follows what becomes of `ip`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     actions: [Action; Kind::ALL.len()],
+    place: Option<Precision>,
 }
 
 /// The policy says something that cannot be done.
@@ -98,6 +132,9 @@ pub enum PolicyError {
     /// A name that is no action.
     #[error("unknown privacy action {0:?}: known are keep, mask, redact, hash, truncate")]
     UnknownAction(String),
+    /// A name that is no part of the world.
+    #[error("unknown precision {0:?}: geo is one of nothing, country, region, city, point")]
+    UnknownPrecision(String),
     /// In the design, not in this version.
     #[error("the privacy action {0:?} is not built in yet; hash keeps people apart and cannot be undone")]
     NotBuiltIn(String),
@@ -116,13 +153,13 @@ impl Policy {
     /// Leaves everything as it was sent.
     #[must_use]
     pub fn keep_all() -> Self {
-        Self { actions: [Action::Keep; Kind::ALL.len()] }
+        Self { actions: [Action::Keep; Kind::ALL.len()], place: None }
     }
 
     /// Masks every kind: the built-in policy `strict`.
     #[must_use]
     pub fn mask_all() -> Self {
-        Self { actions: [Action::Mask; Kind::ALL.len()] }
+        Self { actions: [Action::Mask; Kind::ALL.len()], place: None }
     }
 
     /// The same policy with another action for one kind.
@@ -143,10 +180,21 @@ impl Policy {
         self.actions.get(kind.index()).copied().unwrap_or(Action::Keep)
     }
 
-    /// Whether there is nothing to look for.
+    /// How much is kept of the place where the client's address is. Unless the policy says, it follows what
+    /// the policy does to addresses: whoever does not want the address kept does not want the city either.
+    #[must_use]
+    pub fn place(&self) -> Precision {
+        self.place.unwrap_or(match self.action(Kind::Ip) {
+            Action::Keep => Precision::Point,
+            Action::Mask | Action::Truncate | Action::Hash => Precision::Region,
+            Action::Redact => Precision::Country,
+        })
+    }
+
+    /// Whether there is nothing to look for, and nothing to leave out.
     #[must_use]
     pub fn keeps_all(&self) -> bool {
-        self.actions.iter().all(|action| *action == Action::Keep)
+        self.actions.iter().all(|action| *action == Action::Keep) && self.place() == Precision::Point
     }
 
     /// Names this policy's content in the header of each event: the configured name and a hash of the
@@ -157,6 +205,9 @@ impl Policy {
         for kind in Kind::ALL {
             hasher.update(kind.as_str().as_bytes()).update(b"=");
             hasher.update(self.action(kind).as_str().as_bytes()).update(b";");
+        }
+        if let Some(place) = self.place {
+            hasher.update(b"geo=").update(place.as_str().as_bytes()).update(b";");
         }
         let hash = hasher.finalize();
         format!("{name}@{}", hash.to_hex().get(..8).unwrap_or_default())
@@ -174,6 +225,7 @@ impl Policy {
 struct Written {
     detect: Option<Detect>,
     action: Option<String>,
+    geo: Option<String>,
     #[serde(flatten)]
     kinds: BTreeMap<String, String>,
 }
@@ -204,6 +256,10 @@ impl TryFrom<Written> for Policy {
         for (name, action) in &written.kinds {
             let kind = Kind::named(name).ok_or_else(|| PolicyError::UnknownKind(name.clone()))?;
             policy = policy.with(kind, parse_action(action)?)?;
+        }
+        if let Some(name) = &written.geo {
+            let known = Precision::ALL.into_iter().find(|precision| precision.as_str() == name);
+            policy.place = Some(known.ok_or_else(|| PolicyError::UnknownPrecision(name.clone()))?);
         }
         Ok(policy)
     }
@@ -270,12 +326,32 @@ mod tests {
             (r#"{"email":"erase"}"#, "unknown privacy action \"erase\""),
             (r#"{"email":"seal"}"#, "not built in yet"),
             (r#"{"email":"truncate"}"#, "email cannot be truncated"),
+            (r#"{"geo":"street"}"#, "unknown precision \"street\""),
             (r#"{"detect":"all"}"#, "\"action\" is missing"),
             (r#"{"action":"mask"}"#, "\"detect\" is missing"),
         ] {
             let error = parse(json).unwrap_err();
             assert!(error.contains(message), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn a_place_is_as_precise_as_the_address_unless_the_policy_says() {
+        for (json, expected) in [
+            ("{}", Precision::Point),
+            (r#"{"email":"mask"}"#, Precision::Point),
+            (r#"{"detect":"all","action":"mask"}"#, Precision::Region),
+            (r#"{"ip":"truncate"}"#, Precision::Region),
+            (r#"{"ip":"hash"}"#, Precision::Region),
+            (r#"{"ip":"redact"}"#, Precision::Country),
+            (r#"{"ip":"redact","geo":"city"}"#, Precision::City),
+            (r#"{"geo":"nothing"}"#, Precision::Nothing),
+        ] {
+            assert_eq!(parse(json).unwrap().place(), expected, "{json}");
+        }
+        assert!(!parse(r#"{"geo":"country"}"#).unwrap().keeps_all(), "there is something to leave out");
+        let (bare, named) = (parse("{}").unwrap(), parse(r#"{"geo":"city"}"#).unwrap());
+        assert_ne!(bare.version("p"), named.version("p"));
     }
 
     #[test]
