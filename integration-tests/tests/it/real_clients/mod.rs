@@ -1,9 +1,11 @@
-//! SDKs from their registries, unmodified, pointed at ingest.
+//! SDKs from their registries, unmodified, pointed at ingest; and requests of those that cannot run here.
 //!
 //! Each program in `tests/it/clients` calls everything that its SDK has. What Kafka then holds is compared
-//! with `clients/expected`: every event once, every field of it. There a word in angle brackets stands for
-//! what differs from run to run (see `pattern`).
+//! with `clients/expected`: every event once, every field of it. There `every` is what all events have, and a
+//! word in angle brackets stands for what differs from run to run (see `pattern`). `docs/sdks.md` names the
+//! test of each SDK.
 
+mod browsers;
 mod pattern;
 mod postgres;
 mod servers;
@@ -69,21 +71,31 @@ impl Gateway {
     }
 
     /// Kafka holds each of these events once and nothing else.
-    fn holds(&self, expected: &Value, sent_at: SentAt) {
+    fn holds(&self, expected: &[Value], sent_at: SentAt) {
         let mut records = self.records();
-        let expected = expected.as_array().expect("a list of events");
-        for pattern in expected {
-            let same = |record: &Value| pattern::kind(&record["body"]) == pattern::kind(pattern);
+        for event in expected {
+            let mut pattern = event.clone();
+            if sent_at == SentAt::Event {
+                pattern["sentAt"] = "<time>".into();
+            }
+            let same = |record: &Value| pattern::kind(&record["body"]) == pattern::kind(&pattern);
             let Some(found) = records.iter().position(same) else {
                 panic!("Kafka holds nothing like {pattern}; what else it holds: {records:#?}");
             };
             let record = records.remove(found);
-            let wrong = pattern::difference(pattern, &record["body"]);
+            let wrong = pattern::difference(&pattern, &record["body"]);
             assert!(wrong.is_empty(), "{}\nin {record:#}", wrong.join("\n"));
             decided_by_the_server(&record, sent_at);
         }
         assert!(records.is_empty(), "{} calls made more events: {records:#?}", expected.len());
     }
+}
+
+/// The events that `clients/expected` names for an SDK.
+fn expected(name: &str) -> Vec<Value> {
+    let file = read(&client(&format!("expected/{name}.json")));
+    let events = file["events"].as_array().expect("a list of events");
+    events.iter().map(|event| pattern::merge(&file["every"], event)).collect()
 }
 
 /// The headers agree with the body and with each other.

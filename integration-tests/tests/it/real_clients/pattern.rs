@@ -15,6 +15,17 @@ pub(super) fn kind(event: &Value) -> [&Value; 3] {
     ["type", "event", "name"].map(|name| &event[name])
 }
 
+/// What all events have, with what this one has besides.
+pub(super) fn merge(every: &Value, event: &Value) -> Value {
+    let (Value::Object(every), Value::Object(event)) = (every, event) else { return event.clone() };
+    let mut merged = every.clone();
+    for (name, own) in event {
+        let value = every.get(name).map_or_else(|| own.clone(), |shared| merge(shared, own));
+        merged.insert(name.clone(), value);
+    }
+    Value::Object(merged)
+}
+
 /// Each field in which the event is not as the pattern says.
 pub(super) fn difference(pattern: &Value, event: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
