@@ -16,6 +16,11 @@ dev *ARGS:
 test *ARGS:
     ./test {{ARGS}}
 
+# What ingest costs, workload by workload (w1 to w7; all if none is named), beside its floors.
+bench-ingest *ARGS:
+    cargo build {{flags}} --release -p millrace-bench
+    "${CARGO_TARGET_DIR:-target}/release/millrace-bench" run {{ARGS}}
+
 # What continuous integration checks before the tests.
 lint:
     cargo fmt --all --check

@@ -1,0 +1,114 @@
+//! The benchmark of ingest: `just bench-ingest`.
+//!
+//! It measures what the process that takes events costs, per million events that Kafka has acked, and
+//! proves for each run that the topic holds exactly what was acked. Beside each figure stands its floor:
+//! the client library without HTTP, and HTTP without the rest. `docs/performance.md` has the method and the results.
+//!
+//! Reading order: `run.rs` (what is measured, in which order), `workload.rs` (W1 to W7), `corpus/` (the
+//! events), `load.rs` (the generator), `gateway.rs` (what is measured), `floor/`, `readback.rs` (the proof),
+//! `report.rs`. Each part is a subcommand and a process of its own, and can be used by hand.
+
+mod calibrate;
+mod child;
+mod client;
+mod corpus;
+mod error;
+mod floor;
+mod gateway;
+mod kafka;
+mod load;
+mod machine;
+mod process;
+mod readback;
+mod report;
+mod run;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::BenchError;
+
+/// Measures Millrace's ingest.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure workloads and their floors, and print the table.
+    Run(run::RunArgs),
+    /// Print the corpus's SHA-256, or with --print its events, a line each.
+    Corpus {
+        /// S or L.
+        #[arg(value_enum)]
+        size: corpus::Size,
+        /// The events themselves.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Run the ingest stage by itself until standard input ends.
+    Gateway(gateway::GatewayArgs),
+    /// Send a workload and print what was acked.
+    Load(load::LoadArgs),
+    /// Run a server that only reads the bodies, until standard input ends.
+    HttpFloor(floor::http::HttpArgs),
+    /// Run librdkafka's producer by itself.
+    ProducerFloor(floor::producer::ProducerArgs),
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_progress(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), BenchError> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Corpus { size, print } => {
+            print_corpus(size, print);
+            Ok(())
+        }
+        Command::Gateway(args) => gateway::run(args),
+        Command::Load(args) => load::run(&args),
+        Command::HttpFloor(args) => floor::http::run(&args),
+        Command::ProducerFloor(args) => floor::producer::run(&args),
+    }
+}
+
+fn print_corpus(size: corpus::Size, print: bool) {
+    let samples = corpus::events(size);
+    if print {
+        for sample in &samples {
+            print_line(&sample.json);
+        }
+        return;
+    }
+    let bytes: usize = samples.iter().map(|sample| sample.json.len()).sum();
+    let mean = bytes / samples.len().max(1);
+    print_line(&format!(
+        "{} events, {mean} bytes on average, SHA-256 {}",
+        samples.len(),
+        corpus::digest(&samples)
+    ));
+}
+
+/// Results, and what one part says to another.
+#[expect(clippy::print_stdout, reason = "this is a program for the terminal")]
+fn print_line(text: &str) {
+    println!("{text}");
+}
+
+/// Progress and errors.
+#[expect(clippy::print_stderr, reason = "this is a program for the terminal")]
+fn print_progress(text: &str) {
+    eprintln!("{text}");
+}
