@@ -34,20 +34,42 @@ impl Http {
 
     /// Posts bytes; `None` when nobody answers.
     pub(crate) fn post(&self, url: &str, write_key: &str, body: Vec<u8>) -> Option<Answer> {
-        let basic = format!("Basic {}", STANDARD.encode(format!("{write_key}:")));
-        let request = self.client.post(url).header("authorization", basic).body(body);
+        self.send(self.client.post(url).header("authorization", basic(write_key)).body(body))
+    }
+
+    /// The same with headers.
+    pub(crate) fn post_with(
+        &self,
+        url: &str,
+        write_key: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Option<Answer> {
+        let mut request = self.client.post(url).header("authorization", basic(write_key)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request)
+    }
+
+    pub(crate) fn get(&self, url: &str) -> Option<Answer> {
+        self.send(self.client.get(url))
+    }
+
+    /// The same with a write key.
+    pub(crate) fn get_with(&self, url: &str, write_key: &str) -> Option<Answer> {
+        self.send(self.client.get(url).header("authorization", basic(write_key)))
+    }
+
+    fn send(&self, request: reqwest::RequestBuilder) -> Option<Answer> {
         self.runtime.block_on(async {
             let response = request.send().await.ok()?;
             let status = response.status().as_u16();
             Some(Answer { status, body: response.text().await.unwrap_or_default() })
         })
     }
+}
 
-    pub(crate) fn get(&self, url: &str) -> Option<Answer> {
-        self.runtime.block_on(async {
-            let response = self.client.get(url).send().await.ok()?;
-            let status = response.status().as_u16();
-            Some(Answer { status, body: response.text().await.unwrap_or_default() })
-        })
-    }
+fn basic(write_key: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{write_key}:")))
 }

@@ -5,7 +5,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::{Gateway, SentAt, client, expected};
+use super::{Gateway, SOURCE, SentAt, client, expected};
 use crate::stack::{lent, until};
 
 /// How the SDK sends.
@@ -30,13 +30,13 @@ fn every_call_is_in_kafka(name: &str, mode: Mode, sent_at: SentAt) {
     let mut browser = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("Kafka holds what the page sent", || {
         let ended = browser.try_wait().unwrap().is_some();
-        (ended || gateway.records().len() >= expected.len()).then_some(())
+        (ended || gateway.records(SOURCE).len() >= expected.len()).then_some(())
     });
     // The end of its standard input closes the page.
     drop(browser.stdin.take());
     let said = browser.wait_with_output().unwrap();
     assert!(said.status.success(), "the page failed: {}", String::from_utf8_lossy(&said.stderr));
-    gateway.holds(&expected, sent_at);
+    gateway.holds(SOURCE, &expected, sent_at);
 }
 
 #[test]

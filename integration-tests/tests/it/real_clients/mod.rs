@@ -9,13 +9,14 @@ mod browsers;
 mod pattern;
 mod postgres;
 mod servers;
+mod wire;
 
 use std::path::{Path, PathBuf};
 
 use millrace_event_model::rudder_id;
 use serde_json::Value;
 
-use crate::stack::{Dev, Site, WRITE_KEY};
+use crate::stack::{Dev, Site};
 
 /// No privacy policy: what the client sent is what Kafka has.
 const CONFIG: &str = r#"
@@ -24,7 +25,6 @@ state: "{dir}/state"
 ingest: { listen: "127.0.0.1:0" }
 admin: { listen: "127.0.0.1:0" }
 sources:
-  - { id: sdk, kind: http, write_key: test-write-key }
 "#;
 
 /// Where the time of sending stands, by which a client's wrong clock is corrected.
@@ -34,6 +34,13 @@ enum SentAt {
     Event,
     /// In the batch, from where it becomes a header of each event.
     Batch,
+}
+
+/// The source of the SDKs that are driven.
+const SOURCE: &str = "sdk";
+
+fn write_key(source: &str) -> String {
+    format!("{source}-write-key")
 }
 
 /// A file of the clients.
@@ -46,48 +53,59 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A Millrace with one source and nothing behind Kafka.
+/// A Millrace with nothing behind Kafka.
 struct Gateway {
     site: Site,
     dev: Dev,
 }
 
 impl Gateway {
+    /// With one source.
     fn start() -> Self {
-        let site = Site::new(CONFIG);
+        Self::with(&[SOURCE])
+    }
+
+    /// With these sources.
+    fn with(sources: &[&str]) -> Self {
+        let mut config = CONFIG.to_owned();
+        for source in sources {
+            config
+                .push_str(&format!("  - {{ id: {source}, kind: http, write_key: {} }}\n", write_key(source)));
+        }
+        let site = Site::new(&config);
         let dev = site.dev();
         Self { site, dev }
     }
 
     /// What a client's program is told: the write key and where ingest is.
-    fn address(&self) -> [&str; 2] {
-        [WRITE_KEY, &self.dev.ingest]
+    fn address(&self) -> [String; 2] {
+        [write_key(SOURCE), self.dev.ingest.clone()]
     }
 
-    /// The records that Kafka holds now, in the order of their arrival.
-    fn records(&self) -> Vec<Value> {
-        let text = self.site.stdout(&["tap", "--no-follow", "-o", "json"]);
+    /// The records of a source that Kafka holds now, in the order of their arrival.
+    fn records(&self, source: &str) -> Vec<Value> {
+        let text = self.site.stdout(&["tap", "--no-follow", "-o", "json", "--source", source]);
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Kafka holds each of these events once and nothing else.
-    fn holds(&self, expected: &[Value], sent_at: SentAt) {
-        let mut records = self.records();
+    fn holds(&self, source: &str, expected: &[Value], sent_at: SentAt) {
+        let mut records = self.records(source);
         for event in expected {
             let mut pattern = event.clone();
-            if sent_at == SentAt::Event {
+            if sent_at == SentAt::Event && pattern.get("sentAt").is_none() {
                 pattern["sentAt"] = "<time>".into();
             }
             let same = |record: &Value| pattern::kind(&record["body"]) == pattern::kind(&pattern);
             let Some(found) = records.iter().position(same) else {
-                panic!("Kafka holds nothing like {pattern}; what else it holds: {records:#?}");
+                panic!("{source}: Kafka holds nothing like {pattern}; what else it holds: {records:#?}");
             };
             let record = records.remove(found);
             let wrong = pattern::difference(&pattern, &record["body"]);
-            assert!(wrong.is_empty(), "{}\nin {record:#}", wrong.join("\n"));
-            decided_by_the_server(&record, sent_at);
+            assert!(wrong.is_empty(), "{source}: {}\nin {record:#}", wrong.join("\n"));
+            decided_by_the_server(source, &record, sent_at);
         }
-        assert!(records.is_empty(), "{} calls made more events: {records:#?}", expected.len());
+        assert!(records.is_empty(), "{source}: {} calls made more events: {records:#?}", expected.len());
     }
 }
 
@@ -99,11 +117,11 @@ fn expected(name: &str) -> Vec<Value> {
 }
 
 /// The headers agree with the body and with each other.
-fn decided_by_the_server(record: &Value, sent_at: SentAt) {
+fn decided_by_the_server(source: &str, record: &Value, sent_at: SentAt) {
     let (headers, body) = (&record["headers"], &record["body"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     assert_eq!(headers["type"], body["type"], "{record:#}");
-    assert_eq!(headers["source"], "sdk");
+    assert_eq!(headers["source"], source);
     assert_eq!(headers["request-ip"], "127.0.0.1");
     assert!(pattern::is_recent(&text(&headers["received-at"])), "{record:#}");
     let person = rudder_id(&text(&body["userId"]), &text(&body["anonymousId"]));
@@ -113,10 +131,7 @@ fn decided_by_the_server(record: &Value, sent_at: SentAt) {
         // The client left it to the server, which makes a UUID.
         None => assert_eq!(text(&headers["message-id"]).len(), 36, "{record:#}"),
     }
-    let places = (body.get("sentAt").is_some(), headers.get("sent-at").is_some());
-    let wanted = match sent_at {
-        SentAt::Event => (true, false),
-        SentAt::Batch => (false, true),
-    };
-    assert_eq!(places, wanted, "sentAt in the body and in the headers: {record:#}");
+    // A null is none.
+    let places = (body["sentAt"].is_string(), headers.get("sent-at").is_some());
+    assert_eq!(places, (sent_at == SentAt::Event, sent_at == SentAt::Batch), "sentAt: {record:#}");
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{Gateway, SentAt, client, expected};
+use super::{Gateway, SOURCE, SentAt, client, expected};
 use crate::stack::{lent, output};
 
 /// Runs the program and compares what it sent with `expected/<name>.json`.
@@ -10,7 +10,7 @@ fn every_call_is_in_kafka(name: &str, sent_at: SentAt, program: impl FnOnce(&Gat
     let gateway = Gateway::start();
     let said = output(program(&gateway));
     assert!(said.status.success(), "the SDK failed: {}", String::from_utf8_lossy(&said.stderr));
-    gateway.holds(&expected(name), sent_at);
+    gateway.holds(SOURCE, &expected(name), sent_at);
 }
 
 #[test]
