@@ -45,7 +45,7 @@ pub enum Refusal {
     ForeignOrigin,
     /// A `track` of an image with an empty name. It is answered with the image all the same.
     NoEventName,
-    /// The body is said to be a form, and is none.
+    /// The body is said to be a form in parts, and is none.
     NotAForm,
     /// The body broke off, or is not the gzip that it is said to be.
     UnreadableBody,
@@ -91,7 +91,7 @@ impl Refusal {
             Self::SourceDisabled => (StatusCode::NOT_FOUND, "source is disabled"),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "origin is not allowed"),
             Self::NoEventName => (StatusCode::BAD_REQUEST, "track: Mandatory field 'event' missing"),
-            Self::NotAForm => (StatusCode::BAD_REQUEST, "error during parsing form"),
+            Self::NotAForm => (StatusCode::BAD_REQUEST, "error during parsing multiform"),
             Self::UnreadableBody => (StatusCode::INTERNAL_SERVER_ERROR, "failed to read body from request"),
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid json"),
             Self::TooDeep => (StatusCode::BAD_REQUEST, "event is nested too deeply"),

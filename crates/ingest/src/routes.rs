@@ -142,6 +142,12 @@ pub(crate) const ROUTES: &[Entry] = &[
     ),
     pixel("/pixel/v1/page", EventType::Page),
     pixel("/pixel/v1/track", EventType::Track),
+    post(
+        "/v1/audiencelist",
+        Takes::Body(Shape::Other("audiencelist")),
+        KeyIn::Basic,
+        "one audience list of the older reverse ETL",
+    ),
     post("/v1/import", Takes::Body(Shape::Batch), KeyIn::Basic, BATCH),
     post(
         "/v1/webhook",
@@ -178,6 +184,25 @@ pub(crate) const ROUTES: &[Entry] = &[
         key: KeyIn::Nothing,
         about: "metrics of RudderStack's SDK about itself: dropped",
     },
+    post(
+        "/internal/v1/extract",
+        Takes::Body(Shape::Other("extract")),
+        KeyIn::Basic,
+        "one row of an ELT tool; it needs no anonymousId or userId",
+    ),
+    post("/internal/v1/retl", Takes::Body(Shape::Batch), KeyIn::SourceId, "events of a reverse ETL tool"),
+    post(
+        "/internal/v1/replay",
+        Takes::Body(Shape::Replay),
+        KeyIn::ReplaySourceId,
+        "events that were received before; they keep their receivedAt",
+    ),
+    post(
+        "/internal/v1/audiencelist",
+        Takes::Body(Shape::Other("audiencelist")),
+        KeyIn::Basic,
+        "one audience list of the older reverse ETL",
+    ),
     page("/health", Route::Health, KeyIn::Nothing, "whether events are accepted"),
     page("/", Route::Health, KeyIn::Nothing, "the same"),
     page("/version", Route::Version, KeyIn::Nothing, "the version"),
@@ -266,6 +291,13 @@ mod tests {
             if is_internal(entry.path) {
                 assert_eq!(find(&method, &path, false), Found::Nothing, "{path}");
             }
+        }
+    }
+    #[test]
+    fn the_documentation_names_every_path() {
+        let documentation = include_str!("../../../docs/ingest.md");
+        for Entry { path, .. } in ROUTES {
+            assert!(documentation.contains(&format!("`{path}`")), "docs/ingest.md lacks {path}");
         }
     }
 }

@@ -3,9 +3,13 @@
 //! makes more of it. It is under the source's privacy policy like every event.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
+use bytes::Bytes;
+use futures::{FutureExt as _, future, stream};
 use hyper::header::{self, HeaderMap};
 use millrace_event_model::EventType;
+use multer::Multipart;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use url::form_urlencoded;
@@ -27,25 +31,89 @@ struct WebhookEvent<P> {
     properties: P,
 }
 
-/// The event's JSON. Of a form each field is a list of strings, since it may come twice.
-pub(crate) fn event(headers: &HeaderMap, body: &[u8], anonymous_id: Uuid) -> Result<String, Refusal> {
+/// The event's JSON. A body without a type that is a form is JSON, whatever its type says.
+pub(crate) fn event(headers: &HeaderMap, body: &Bytes, anonymous_id: Uuid) -> Result<String, Refusal> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if content_type.to_ascii_lowercase().contains("application/x-www-form-urlencoded") && !body.is_empty() {
-        let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(body) {
-            fields.entry(name.into_owned()).or_default().push(value.into_owned());
-        }
-        return written(anonymous_id, fields);
-    }
+    let media_type = content_type.to_ascii_lowercase();
     if body.trim_ascii().is_empty() {
-        return written(anonymous_id, BTreeMap::<String, String>::new());
+        return written(anonymous_id, serde_json::Map::new());
+    }
+    if media_type.contains("application/x-www-form-urlencoded") {
+        return written(anonymous_id, fields_of(body));
+    }
+    if media_type.contains("multipart/form-data") {
+        // The whole body is here: there is nothing that it could wait for.
+        let form = multipart(content_type, body.clone()).now_or_never();
+        return written(anonymous_id, form.ok_or(Refusal::NotAForm)?.map_err(|_| Refusal::NotAForm)?);
     }
     let payload: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::InvalidJson)?;
     if !payload.get().starts_with(['{', '[']) {
         return Err(Refusal::NotAnEvent);
     }
     written(anonymous_id, payload)
+}
+
+/// Each field is a list of strings, since it may come twice.
+type Fields = BTreeMap<String, Vec<String>>;
+
+fn fields_of(body: &[u8]) -> Fields {
+    let mut fields = Fields::new();
+    for (name, value) in form_urlencoded::parse(body) {
+        fields.entry(name.into_owned()).or_default().push(value.into_owned());
+    }
+    fields
+}
+
+/// A form in parts, in the names of Go's `multipart.Form`, as RudderStack passes it on. Of a file there is
+/// what describes it, not what is in it.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Form {
+    value: Fields,
+    file: BTreeMap<String, Vec<File>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct File {
+    filename: String,
+    header: Fields,
+    size: usize,
+}
+
+async fn multipart(content_type: &str, body: Bytes) -> Result<Form, multer::Error> {
+    let boundary = multer::parse_boundary(content_type)?;
+    let whole = stream::once(future::ready(Ok::<_, Infallible>(body)));
+    let mut parts = Multipart::new(whole, boundary);
+    let mut form = Form::default();
+    while let Some(part) = parts.next_field().await? {
+        let Some(name) = part.name().map(str::to_owned) else { continue };
+        let Some(filename) = part.file_name().map(str::to_owned) else {
+            let text = String::from_utf8_lossy(&part.bytes().await?).into_owned();
+            form.value.entry(name).or_default().push(text);
+            continue;
+        };
+        let mut header = Fields::new();
+        for (name, value) in part.headers() {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            header.entry(canonical(name.as_str())).or_default().push(value);
+        }
+        let size = part.bytes().await?.len();
+        form.file.entry(name).or_default().push(File { filename, header, size });
+    }
+    Ok(form)
+}
+
+/// `Content-Type` for `content-type`.
+fn canonical(name: &str) -> String {
+    let mut starts = true;
+    let letters = name.chars().map(|ch| {
+        let letter = if starts { ch.to_ascii_uppercase() } else { ch };
+        starts = ch == '-';
+        letter
+    });
+    letters.collect()
 }
 
 fn written(anonymous_id: Uuid, properties: impl Serialize) -> Result<String, Refusal> {
@@ -58,8 +126,21 @@ fn written(anonymous_id: Uuid, properties: impl Serialize) -> Result<String, Ref
 mod tests {
     use super::*;
 
+    const FORM: &str = "multipart/form-data; boundary=X";
+
     #[test]
     fn a_payload_becomes_the_properties_of_an_event() {
+        let parts = concat!(
+            "--X\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n",
+            "--X\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n2\r\n",
+            "--X\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.txt\"\r\nContent-Type: text/plain\r\n\r\n",
+            "abc\r\n--X--\r\n"
+        );
+        let form = concat!(
+            r#"{"Value":{"a":["1","2"]},"File":{"f":[{"Filename":"x.txt","Header":"#,
+            r#"{"Content-Disposition":["form-data; name=\"f\"; filename=\"x.txt\""],"Content-Type":["text/plain"]},"#,
+            r#""Size":3}]}}"#
+        );
         for (content_type, body, properties) in [
             ("application/json", r#"{"a": 1.50, "b":[null]}"#, Ok(r#"{"a": 1.50, "b":[null]}"#)),
             ("", r#" [1,2] "#, Ok("[1,2]")),
@@ -67,6 +148,11 @@ mod tests {
             ("application/x-www-form-urlencoded", "a=1&b=x+y&a=%C3%A9", Ok(r#"{"a":["1","é"],"b":["x y"]}"#)),
             ("Application/X-WWW-Form-Urlencoded; charset=utf-8", "a", Ok(r#"{"a":[""]}"#)),
             ("application/x-www-form-urlencoded", "", Ok("{}")),
+            (FORM, parts, Ok(form)),
+            (FORM, "--X--\r\n", Ok(r#"{"Value":{},"File":{}}"#)),
+            (FORM, "a=1", Err(Refusal::NotAForm)),
+            (FORM, &parts[..parts.len() - 12], Err(Refusal::NotAForm)),
+            ("multipart/form-data", parts, Err(Refusal::NotAForm)),
             ("application/json", "a=1", Err(Refusal::InvalidJson)),
             ("application/json", "12", Err(Refusal::NotAnEvent)),
             ("application/json", "\"x\"", Err(Refusal::NotAnEvent)),
@@ -79,7 +165,11 @@ mod tests {
                     Uuid::nil()
                 )
             });
-            assert_eq!(event(&headers, body.as_bytes(), Uuid::nil()), expected, "{body}");
+            assert_eq!(
+                event(&headers, &Bytes::copy_from_slice(body.as_bytes()), Uuid::nil()),
+                expected,
+                "{body}"
+            );
         }
     }
 }

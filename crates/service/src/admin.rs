@@ -55,15 +55,22 @@ pub async fn serve_router(
     }
 }
 
+/// What [`router`] serves. None of it may answer on a port that the world can reach.
+pub const PATHS: [&str; 3] = [HEALTHZ, READYZ, METRICS];
+
+const HEALTHZ: &str = "/healthz";
+const READYZ: &str = "/readyz";
+const METRICS: &str = "/metrics";
+
 /// The routes.
 ///
 /// `/healthz` answers 200 while the process turns: restart it when it does not. `/readyz` answers 200
 /// when all components are ready, else 503, each with its reason: send it no traffic.
 pub fn router(health: Health, metrics: MetricsHandle) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { json(StatusCode::OK, &serde_json::json!({ "status": "ok" })) }))
-        .route("/readyz", get(move || readyz(health.clone())))
-        .route("/metrics", get(move || render(metrics.clone())))
+        .route(HEALTHZ, get(|| async { json(StatusCode::OK, &serde_json::json!({ "status": "ok" })) }))
+        .route(READYZ, get(move || readyz(health.clone())))
+        .route(METRICS, get(move || render(metrics.clone())))
 }
 
 async fn readyz(health: Health) -> Response {

@@ -240,3 +240,25 @@ proptest! {
         let _ = open_with(shape, strict(), &body);
     }
 }
+
+#[test]
+fn only_a_replay_keeps_when_an_event_was_received() {
+    let received = |shape, received_at: &str| {
+        let event = format!(r#"{{"type":"track","userId":"u","receivedAt":{received_at}}}"#);
+        let events = open(shape, &format!(r#"{{"batch":[{event}]}}"#)).unwrap();
+        events[0].received_at.to_rfc3339()
+    };
+    let now = "1970-01-01T00:00:00+00:00";
+    assert_eq!(received(Shape::Replay, r#""2026-11-24T10:00:00.5+01:00""#), "2026-11-24T09:00:00.500+00:00");
+    assert_eq!(received(Shape::Replay, "12"), now);
+    assert_eq!(received(Shape::Replay, r#""yesterday""#), now);
+    assert_eq!(received(Shape::Batch, r#""2026-11-24T10:00:00.5+01:00""#), now);
+}
+
+#[test]
+fn a_row_of_a_source_needs_no_identity() {
+    assert_eq!(open(Shape::Other("extract"), "{}").unwrap()[0].event_type, "extract");
+    assert_eq!(open(Shape::Other("audiencelist"), "{}"), Err(Refusal::NoIdentity));
+    let list = open(Shape::Other("audiencelist"), r#"{"userId":"u","type":"track"}"#).unwrap();
+    assert_eq!(list[0].event_type, "audiencelist");
+}

@@ -7,18 +7,23 @@ use serde_json::Value;
 
 use crate::stack::Stack;
 
-/// Cases for which this version does not answer as recorded: routes that are not built yet, and one
-/// difference that is meant: a broker that is away is 503.
+/// Cases whose state the runner does not make: they have tests of their own. A broker that is away is 503
+/// here, which is meant.
 fn is_elsewhere(case: &Value) -> bool {
-    let path = case["request"]["path"].as_str().unwrap();
     let name = case["name"].as_str().unwrap();
-    let other_route = ["/v1/audiencelist", "/v1/webhook", "/beacon/", "/pixel/", "/internal/"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix));
-    other_route || ["rate limited", "suppressed user: 200, nothing stored", "store failure"].contains(&name)
+    ["rate limited", "suppressed user: 200, nothing stored", "store failure"].contains(&name)
 }
 
-fn corpora() -> Option<PathBuf> {
+/// What the corpus calls the source and the destination of the stage.
+fn ours(name: &str, value: &str) -> String {
+    match (name, value) {
+        ("X-Rudder-Source-Id", "SRC") => "web".to_owned(),
+        ("X-Rudder-Destination-Id", "DISABLED") => "off".to_owned(),
+        (_, value) => value.to_owned(),
+    }
+}
+
+pub(crate) fn corpora() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
     let folder = std::env::var_os("MILLRACE_CORPORA").map_or(beside, PathBuf::from);
     folder.is_dir().then_some(folder)
@@ -33,25 +38,33 @@ async fn the_recorded_cases_are_answered_as_recorded() {
     let text = std::fs::read_to_string(corpora.join("gateway/http_cases.json")).unwrap();
     let cases: Value = serde_json::from_str(&text).unwrap();
     let cases = cases["cases"].as_array().unwrap();
-    let stack = Stack::start().await;
-    let (mut passed, mut ours, mut wrong) = (0, 0, Vec::new());
+    let stack = Stack::start_as(|options| options.internal = true).await;
+    let (mut passed, mut wrong) = (0, Vec::new());
     for case in cases {
         let response = request(&stack, case).send().await.unwrap();
         let status = u64::from(response.status().as_u16());
-        let body = response.text().await.unwrap_or_default();
+        let headers = response.headers().clone();
+        let body = response.bytes().await.unwrap();
         let expected = &case["response"];
-        let right = expected["status"] == status && expected["body"] == body.as_str();
-        passed += usize::from(right);
-        if is_elsewhere(case) {
-            continue;
-        }
-        ours += 1;
-        if !right {
+        let same_body = match expected["body"]["hex"].as_str() {
+            Some(hex) => {
+                hex == hexadecimal(&body)
+                    && expected["body"]["content_type"] == headers["content-type"].to_str().unwrap()
+            }
+            None => expected["body"].as_str().unwrap().as_bytes() == body,
+        };
+        if expected["status"] == status && same_body {
+            passed += 1;
+        } else if !is_elsewhere(case) {
             wrong.push(format!("{}: {status} {body:?}", case["name"]));
         }
     }
-    eprintln!("{passed} of all {} cases, {} of the {ours} for these routes", cases.len(), ours - wrong.len());
+    eprintln!("{passed} of {} cases", cases.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn request(stack: &Stack, case: &Value) -> RequestBuilder {
@@ -60,7 +73,7 @@ fn request(stack: &Stack, case: &Value) -> RequestBuilder {
     let url = format!("{}{}", stack.url, request["path"].as_str().unwrap());
     let mut builder = stack.http.request(method, url);
     for (name, value) in request["headers"].as_object().unwrap() {
-        builder = builder.header(name, value.as_str().unwrap());
+        builder = builder.header(name, ours(name, value.as_str().unwrap()));
     }
     let body = &request["body"];
     let flag = |name: &str| request[name] == true || case[name] == true;
