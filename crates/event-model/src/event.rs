@@ -1,6 +1,7 @@
 //! A fact a user caused, as it travels.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -107,16 +108,12 @@ pub struct Event {
     pub body: Bytes,
 }
 
+/// The header that has all the server decided, as a JSON object: [`Decided`]. One header, since librdkafka
+/// takes as long over each as over the rest of a message (ADR 7).
+const EVENT: &str = "event";
+
+/// One of the single headers of the first shape.
 const TYPE: &str = "type";
-const MESSAGE_ID: &str = "message-id";
-const RUDDER_ID: &str = "rudder-id";
-const RECEIVED_AT: &str = "received-at";
-const SENT_AT: &str = "sent-at";
-const REQUEST_IP: &str = "request-ip";
-const GEO: &str = "geo";
-const SOURCE: &str = "source";
-const POLICY: &str = "policy";
-const TRACEPARENT: &str = "traceparent";
 
 impl Event {
     /// The type, where it is one we know.
@@ -190,36 +187,114 @@ pub struct EventRef<'e> {
     pub body: &'e [u8],
 }
 
-/// Headers that an event has at most.
-const MAX_HEADERS: usize = 10;
+/// The header of nearly every event fits here; a longer one is put together on the heap.
+const SHORT_HEADER: usize = 512;
 
 impl WriteRecord<Event> for EventRef<'_> {
     fn write<R>(&self, to: impl FnOnce(RecordRef<'_>) -> R) -> R {
+        let mut short = [0; SHORT_HEADER];
+        let mut rest = short.as_mut_slice();
+        let fits = self.decided(&mut rest).is_ok();
+        let length = SHORT_HEADER - rest.len();
+        let mut long = Vec::new();
+        let mut header = short.get(..length).unwrap_or_default();
+        if !fits {
+            // Into memory, which does not fail.
+            let _ = self.decided(&mut long);
+            header = &long;
+        }
+        to(RecordRef { key: Some(&self.key.0), headers: &[(EVENT, header)], value: Some(self.body) })
+    }
+}
+
+impl EventRef<'_> {
+    /// Writes what [`Decided`] reads.
+    fn decided(&self, to: &mut impl Write) -> io::Result<()> {
         let mut uuid = Uuid::encode_buffer();
         let rudder_id: &str = self.rudder_id.hyphenated().encode_lower(&mut uuid);
-        let received_at = Rfc3339::new(self.received_at);
-        let headers: [(&str, Option<&str>); MAX_HEADERS] = [
-            (TYPE, Some(self.event_type)),
-            (MESSAGE_ID, Some(self.message_id)),
-            (RUDDER_ID, Some(rudder_id)),
-            (RECEIVED_AT, Some(received_at.as_str())),
-            (SENT_AT, self.sent_at),
-            (REQUEST_IP, self.request_ip),
-            (GEO, self.geo),
-            (SOURCE, Some(self.source.as_str())),
-            (POLICY, self.policy),
-            (TRACEPARENT, self.traceparent),
-        ];
-        let mut present: [(&str, &[u8]); MAX_HEADERS] = [("", &[]); MAX_HEADERS];
-        let mut count = 0;
-        for (slot, (name, value)) in
-            present.iter_mut().zip(headers.iter().filter_map(|(name, value)| Some((*name, (*value)?))))
-        {
-            *slot = (name, value.as_bytes());
-            count += 1;
+        to.write_all(b"{\"type\":")?;
+        json_text(to, self.event_type)?;
+        to.write_all(b",\"messageId\":")?;
+        json_text(to, self.message_id)?;
+        to.write_all(b",\"rudderId\":\"")?;
+        to.write_all(rudder_id.as_bytes())?;
+        to.write_all(b"\",\"receivedAt\":\"")?;
+        to.write_all(Rfc3339::new(self.received_at).as_str().as_bytes())?;
+        to.write_all(b"\",\"source\":")?;
+        json_text(to, self.source.as_str())?;
+        for (name, value) in [
+            (",\"sentAt\":", self.sent_at),
+            (",\"requestIp\":", self.request_ip),
+            (",\"geo\":", self.geo),
+            (",\"policy\":", self.policy),
+            (",\"traceparent\":", self.traceparent),
+        ] {
+            if let Some(value) = value {
+                to.write_all(name.as_bytes())?;
+                json_text(to, value)?;
+            }
         }
-        let headers = present.get(..count).unwrap_or_default();
-        to(RecordRef { key: Some(&self.key.0), headers, value: Some(self.body) })
+        to.write_all(b"}")
+    }
+}
+
+/// A JSON string. Ids and times have nothing to escape.
+fn json_text(to: &mut impl Write, text: &str) -> io::Result<()> {
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        return serde_json::to_writer(to, text).map_err(io::Error::from);
+    }
+    to.write_all(b"\"")?;
+    to.write_all(text.as_bytes())?;
+    to.write_all(b"\"")
+}
+
+/// What the server decided, as it stands in the header.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Decided {
+    #[serde(rename = "type")]
+    event_type: String,
+    message_id: MessageId,
+    rudder_id: Uuid,
+    received_at: DateTime<Utc>,
+    source: SourceId,
+    sent_at: Option<String>,
+    request_ip: Option<String>,
+    geo: Option<String>,
+    policy: Option<String>,
+    traceparent: Option<String>,
+}
+
+impl Decided {
+    fn decode(record: &WireRecord) -> Result<Self, DecodeError> {
+        let Some(json) = record.header(EVENT) else {
+            return match record.header(TYPE) {
+                Some(_) => Self::of_single_headers(record),
+                None => Err(DecodeError::MissingHeader(EVENT)),
+            };
+        };
+        serde_json::from_slice(json).map_err(|error| DecodeError::MalformedHeader {
+            name: EVENT,
+            // serde_json's own words would quote the value.
+            problem: format!("no such JSON at byte {} of it", error.column()),
+        })
+    }
+
+    /// The first shape: a header for each.
+    fn of_single_headers(record: &WireRecord) -> Result<Self, DecodeError> {
+        let text = |name| record.text(name).map(|text| text.map(str::to_owned));
+        Ok(Self {
+            event_type: record.required(TYPE)?.to_owned(),
+            message_id: MessageId(record.required("message-id")?.to_owned()),
+            rudder_id: record.parsed("rudder-id")?,
+            received_at: record.time("received-at")?,
+            source: record.parsed("source")?,
+            sent_at: text("sent-at")?,
+            request_ip: text("request-ip")?,
+            geo: text("geo")?,
+            policy: text("policy")?,
+            traceparent: text("traceparent")?,
+        })
     }
 }
 
@@ -250,17 +325,18 @@ impl Message for Event {
     }
 
     fn decode(record: &WireRecord) -> Result<Self, DecodeError> {
+        let decided = Decided::decode(record)?;
         Ok(Self {
-            event_type: record.required(TYPE)?.to_owned(),
-            message_id: MessageId(record.required(MESSAGE_ID)?.to_owned()),
-            rudder_id: record.parsed(RUDDER_ID)?,
-            received_at: record.time(RECEIVED_AT)?,
-            sent_at: record.text(SENT_AT)?.map(str::to_owned),
-            request_ip: record.text(REQUEST_IP)?.map(str::to_owned),
-            geo: record.text(GEO)?.map(str::to_owned),
-            source: record.parsed(SOURCE)?,
-            policy: record.text(POLICY)?.map(str::to_owned),
-            traceparent: record.text(TRACEPARENT)?.map(str::to_owned),
+            event_type: decided.event_type,
+            message_id: decided.message_id,
+            rudder_id: decided.rudder_id,
+            received_at: decided.received_at,
+            sent_at: decided.sent_at,
+            request_ip: decided.request_ip,
+            geo: decided.geo,
+            source: decided.source,
+            policy: decided.policy,
+            traceparent: decided.traceparent,
             key: record.partition_key()?,
             body: record.body()?,
         })

@@ -179,9 +179,9 @@ fn unsuppress(source: Option<&str>) -> Control {
 pub(crate) fn all() -> Vec<(&'static str, WireRecord)> {
     let destination = || "hook".parse().unwrap();
     vec![
-        ("event", event().encode()),
-        ("event-bare", bare_event().encode()),
-        ("event-located", located_event().encode()),
+        ("event-in-one-header", event().encode()),
+        ("event-in-one-header-bare", bare_event().encode()),
+        ("event-in-one-header-located", located_event().encode()),
         ("record-row", row(Some("public")).encode()),
         ("record-row-without-namespace", row(None).encode()),
         ("record-begin", record(RecordBody::Begin).encode()),
@@ -193,7 +193,7 @@ pub(crate) fn all() -> Vec<(&'static str, WireRecord)> {
         ("outcome-event", outcome_of_an_event().encode()),
         ("outcome-change", outcome_of_a_change().encode()),
         ("progress", progress().encode()),
-        ("dead-letter", dead_letter().encode()),
+        ("dead-letter-in-one-header", dead_letter().encode()),
         ("audit", audit().encode()),
         (
             "control-pause",

@@ -72,13 +72,22 @@ fn decode_and_encode(name: &str, record: &WireRecord) -> Result<WireRecord, Deco
     }
 }
 
+/// Shapes that are read but no longer written, each with the sample of what is written instead.
+const FORMER: [(&str, &str); 3] = [
+    ("event", "event-in-one-header"),
+    ("event-bare", "event-in-one-header-bare"),
+    ("event-located", "event-in-one-header-located"),
+];
+
 #[test]
 fn every_shape_that_was_ever_written_is_read_and_written_the_same() {
     let samples = on_file();
     assert!(!samples.is_empty());
-    for (name, sample) in samples {
-        let written = decode_and_encode(&name, &sample.record());
-        assert_eq!(written.as_ref().map(Sample::of), Ok(sample), "{name}");
+    for (name, sample) in &samples {
+        let former = FORMER.iter().find(|(former, _)| former == name);
+        let expected = former.map_or(sample, |(_, now)| &samples[*now]);
+        let written = decode_and_encode(name, &sample.record());
+        assert_eq!(written.as_ref().map(Sample::of).as_ref(), Ok(expected), "{name}");
     }
 }
 

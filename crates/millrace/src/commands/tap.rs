@@ -203,9 +203,10 @@ fn json(topic: &str, received: &Received<Event>) -> String {
         "appended_at": received.appended_at.to_rfc3339_opts(SecondsFormat::Millis, true),
     });
     let raw = &received.raw;
-    let headers = raw.headers.iter();
-    line["headers"] =
-        headers.map(|(name, value)| (name.clone(), Value::from(String::from_utf8_lossy(value)))).collect();
+    let shown = |value: &[u8]| {
+        serde_json::from_slice(value).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(value)))
+    };
+    line["headers"] = raw.headers.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
     if let Err(error) = &received.message {
         line["error"] = error.to_string().into();
         return line.to_string();
@@ -277,7 +278,7 @@ mod tests {
         assert!(!line.contains('\n'), "{line}");
         assert!(line.ends_with(r#","body":{  "n": 1.50,   "n": "a\nb" }}"#), "{line}");
         let read: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(read["headers"]["message-id"], "m-1");
+        assert_eq!(read["headers"]["event"]["messageId"], "m-1");
         assert_eq!((&read["partition"], &read["offset"]), (&3.into(), &17.into()));
     }
 
@@ -287,8 +288,8 @@ mod tests {
         odd.message = Event::decode(&Default::default());
         for line in [text("t", &odd), json("t", &odd)] {
             assert!(
-                line.contains("header \\\"type\\\" is missing")
-                    || line.contains("header \"type\" is missing")
+                line.contains("header \\\"event\\\" is missing")
+                    || line.contains("header \"event\" is missing")
             );
             assert!(!line.contains("secret"), "{line}");
         }

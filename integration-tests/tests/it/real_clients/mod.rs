@@ -118,20 +118,20 @@ fn expected(name: &str) -> Vec<Value> {
 
 /// The headers agree with the body and with each other.
 fn decided_by_the_server(source: &str, record: &Value, sent_at: SentAt) {
-    let (headers, body) = (&record["headers"], &record["body"]);
+    let (headers, body) = (&record["headers"]["event"], &record["body"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     assert_eq!(headers["type"], body["type"], "{record:#}");
     assert_eq!(headers["source"], source);
-    assert_eq!(headers["request-ip"], "127.0.0.1");
-    assert!(pattern::is_recent(&text(&headers["received-at"])), "{record:#}");
+    assert_eq!(headers["requestIp"], "127.0.0.1");
+    assert!(pattern::is_recent(&text(&headers["receivedAt"])), "{record:#}");
     let person = rudder_id(&text(&body["userId"]), &text(&body["anonymousId"]));
-    assert_eq!(headers["rudder-id"], person.to_string(), "{record:#}");
+    assert_eq!(headers["rudderId"], person.to_string(), "{record:#}");
     match body.get("messageId") {
-        Some(id) => assert_eq!(headers["message-id"], *id),
+        Some(id) => assert_eq!(headers["messageId"], *id),
         // The client left it to the server, which makes a UUID.
-        None => assert_eq!(text(&headers["message-id"]).len(), 36, "{record:#}"),
+        None => assert_eq!(text(&headers["messageId"]).len(), 36, "{record:#}"),
     }
     // A null is none.
-    let places = (body["sentAt"].is_string(), headers.get("sent-at").is_some());
+    let places = (body["sentAt"].is_string(), headers.get("sentAt").is_some());
     assert_eq!(places, (sent_at == SentAt::Event, sent_at == SentAt::Batch), "sentAt: {record:#}");
 }
