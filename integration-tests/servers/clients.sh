@@ -17,7 +17,7 @@ segment_python="segment-analytics-python==2.4.0"
 airbyte_source="airbyte-source-faker==7.2.1"
 rudder_node="@rudderstack/rudder-sdk-node@3.0.13"
 segment_node="@segment/analytics-node@3.1.0"
-browser="@rudderstack/analytics-js@3.34.1 @segment/analytics-next@1.84.3 playwright-core@1.65.1"
+browser="@rudderstack/analytics-js@3.34.1 rudder-sdk-js@2.52.21 @segment/analytics-next@1.84.3 playwright-core@1.65.1"
 rudder_rust="2.0.1"
 rudder_java="3.1.2"
 

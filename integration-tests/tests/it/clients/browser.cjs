@@ -13,6 +13,7 @@ const { chromium } = createRequire(`${folder}/`)('playwright-core');
 const modules = path.join(folder, 'node_modules');
 const bundle = {
   'rudder_browser.html': '@rudderstack/analytics-js/dist/npm/modern/bundled/umd/index.js',
+  'rudder_v1_browser.html': 'rudder-sdk-js/dist/npm/index.js',
   'segment_browser.html': '@segment/analytics-next/dist/umd/index.js',
 }[page];// How long ingest may take for an answer.
 const patience = 10_000;

@@ -50,6 +50,11 @@ fn the_rudderstack_browser_sdk_works_with_beacons() {
 }
 
 #[test]
+fn the_rudderstack_browser_sdk_v1_works_unmodified() {
+    every_call_is_in_kafka("rudder_v1_browser", Mode::OneByOne, SentAt::Event);
+}
+
+#[test]
 fn the_segment_browser_sdk_works_unmodified() {
     every_call_is_in_kafka("segment_browser", Mode::OneByOne, SentAt::Event);
 }
