@@ -75,16 +75,9 @@ impl Door {
         };
         match entry.route {
             Route::Events(takes) => intake::answer(self, entry, takes, peer, request).await,
-            Route::WebhookProbe => {
-                let (head, _) = request.into_parts();
-                self.answer_known(entry, &head, |_, _| http::nothing())
-            }
-            Route::SourceConfig => self.source_config(entry, request),
-            Route::SegmentSettings => {
-                let (head, _) = request.into_parts();
-                let home = Home::of(self.public_url.as_deref(), &head.headers);
-                self.answer_known(entry, &head, |key, _| http::own_json(&sdk_config::segment(key, &home)))
-            }
+            Route::WebhookProbe => self.webhook_probe(entry, &request.into_parts().0),
+            Route::SourceConfig => self.source_config(entry, &request.into_parts().0),
+            Route::SegmentSettings => self.segment_settings(entry, &request.into_parts().0),
             Route::SdkMetrics => self.drop_body(request).await,
             Route::Health => self.health(),
             Route::Version => http::json(&serde_json::json!({ "Version": self.version })),
@@ -93,34 +86,30 @@ impl Door {
         }
     }
 
-    /// RudderStack's SDKs look with HEAD, and without a key, whether an ad blocker lets them through.
-    fn source_config(&self, entry: &Entry, request: Request<Incoming>) -> Response {
-        let (head, _) = request.into_parts();
-        if head.method == Method::HEAD {
-            return http::nothing();
-        }
-        let named = self.sources.find(entry, &head);
-        // A source that is off says so, instead of being refused: SDKs ask again later.
-        let answer = named.map(|(key, source)| {
-            let workspace = self.workspace.as_str();
-            http::own_json(&sdk_config::rudder(&source, &key, workspace, self.since))
-        });
-        answer.unwrap_or_else(|refusal| self.refuse(refusal, None))
+    fn webhook_probe(&self, entry: &Entry, head: &Parts) -> Response {
+        let known = self.sources.authenticate(entry, head).map(|_| http::nothing());
+        known.unwrap_or_else(|refusal| self.refuse(refusal, None))
     }
 
-    /// Answers when the request names a source that is on.
-    fn answer_known(
-        &self,
-        entry: &Entry,
-        head: &Parts,
-        answer: impl FnOnce(&str, &Source) -> Response,
-    ) -> Response {
-        let named = self.sources.find(entry, head);
-        match named {
-            Ok((_, source)) if !source.enabled => self.refuse(Refusal::SourceDisabled, Some(&source)),
-            Ok((key, source)) => answer(&key, &source),
-            Err(refusal) => self.refuse(refusal, None),
+    /// A source that is off says so, instead of being refused: then SDKs do not start.
+    fn source_config(&self, entry: &Entry, head: &Parts) -> Response {
+        if head.method == Method::HEAD {
+            // RudderStack's SDK looks, without a key, whether an ad blocker lets it through.
+            return http::nothing();
         }
+        let config = self.sources.find(entry, head).map(|(key, source)| {
+            http::own_json(&sdk_config::rudder(&source, &key, self.workspace.as_str(), self.since))
+        });
+        config.unwrap_or_else(|refusal| self.refuse(refusal, None))
+    }
+
+    fn segment_settings(&self, entry: &Entry, head: &Parts) -> Response {
+        let key = entry.key_of(head.uri.path()).unwrap_or_default();
+        let settings = self.sources.authenticate(entry, head).map(|_| {
+            let home = Home::of(self.public_url.as_deref(), &head.headers);
+            http::own_json(&sdk_config::segment(key, &home))
+        });
+        settings.unwrap_or_else(|refusal| self.refuse(refusal, None))
     }
 
     /// Counts the refusal and answers it.

@@ -73,8 +73,11 @@ pub(crate) fn html(page: String) -> Response {
     response(StatusCode::OK, HTML, page)
 }
 
+/// One that is asked for anew each time it is shown: a kept one would be an event that never comes.
 pub(crate) fn image(gif: &'static [u8]) -> Response {
-    response(StatusCode::OK, IMAGE, gif)
+    let mut response = response(StatusCode::OK, IMAGE, gif);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// 200 without a word.

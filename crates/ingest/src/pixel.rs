@@ -16,7 +16,7 @@ pub(crate) const GIF: &[u8] = &[
     0x01, 0x00, 0x00, 0x02, 0x02, 0x44, 0x01, 0x00, 0x3b,
 ];
 
-/// Deeper names than any event's are dropped: a path of ten thousand dots must not become as many objects.
+/// Deeper names than any event's are dropped: ten thousand dots must not become as many objects.
 const MAX_DEPTH: usize = 16;
 
 /// The event of a query: each parameter is a field, and a dot in its name leads into an object. Nothing for a
@@ -40,36 +40,34 @@ pub(crate) fn event(event_type: EventType, query: &str, now: DateTime<Utc>) -> O
             (_, "anonymousId") => Cow::Owned(value.trim_matches('"').to_owned()),
             _ => value,
         };
-        put(&mut fields, &path(&name), value.into_owned());
+        if let Some(path) = path(&name) {
+            put(&mut fields, &path, value.into_owned());
+        }
         seen.insert(name);
     }
     fields.insert("type".to_owned(), json!(event_type.as_str()));
     Some(Value::Object(fields).to_string())
 }
 
-/// The steps of a name; `\.` is a dot that does not part.
-fn path(name: &str) -> Vec<String> {
-    let mut steps = vec![String::new()];
+/// The steps of a name; `\.` is a dot that does not part. Nothing for one that is too deep.
+fn path(name: &str) -> Option<Vec<String>> {
+    let mut steps = Vec::new();
+    let mut step = String::new();
     let mut chars = name.chars();
     while let Some(ch) = chars.next() {
         match ch {
-            '.' => steps.push(String::new()),
-            ch => {
-                let ch = if ch == '\\' { chars.next().unwrap_or('\\') } else { ch };
-                if let Some(step) = steps.last_mut() {
-                    step.push(ch);
-                }
-            }
+            '.' if steps.len() + 1 == MAX_DEPTH => return None,
+            '.' => steps.push(std::mem::take(&mut step)),
+            '\\' => step.push(chars.next().unwrap_or('\\')),
+            ch => step.push(ch),
         }
     }
-    steps
+    steps.push(step);
+    Some(steps)
 }
 
 /// Sets the value, making objects on the way; what stands in the way gives way.
 fn put(fields: &mut Map<String, Value>, path: &[String], value: String) {
-    if path.len() > MAX_DEPTH {
-        return;
-    }
     let Some((last, steps)) = path.split_last() else { return };
     let mut within = fields;
     for step in steps {
@@ -86,6 +84,8 @@ fn put(fields: &mut Map<String, Value>, path: &[String], value: String) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn made(event_type: EventType, query: &str) -> Option<Value> {
@@ -121,6 +121,18 @@ mod tests {
         }
         let deep = format!("{}=1", "a.".repeat(10_000));
         assert_eq!(made(EventType::Page, &deep), Some(json!({})));
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_makes_an_object_or_nothing(query in "[a-c.=&%\\\\0-9]{0,60}|.{0,60}") {
+            for event_type in [EventType::Page, EventType::Track] {
+                if let Some(event) = event(event_type, &query, DateTime::UNIX_EPOCH) {
+                    let event: Value = serde_json::from_str(&event).unwrap();
+                    prop_assert_eq!(&event["type"], event_type.as_str());
+                }
+            }
+        }
     }
 
     #[test]

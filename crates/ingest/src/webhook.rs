@@ -124,6 +124,8 @@ fn written(anonymous_id: Uuid, properties: impl Serialize) -> Result<String, Ref
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const FORM: &str = "multipart/form-data; boundary=X";
@@ -170,6 +172,20 @@ mod tests {
                 expected,
                 "{body}"
             );
+        }
+    }
+    proptest! {
+        #[test]
+        fn any_body_makes_an_event_or_a_refusal(
+            body in prop_oneof![any::<Vec<u8>>(), "(--X|\r\n|Content-Disposition: form-data; name=a|[a-z=&;\"])*".prop_map(String::into_bytes)],
+            content_type in prop_oneof![Just(FORM), Just("application/x-www-form-urlencoded"), Just("")],
+        ) {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
+            if let Ok(event) = event(&headers, &body.into(), Uuid::nil()) {
+                let event: serde_json::Value = serde_json::from_str(&event).unwrap();
+                prop_assert!(event["properties"].is_object() || event["properties"].is_array());
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ async fn an_image_is_an_event_and_an_image_whatever_becomes_of_the_event() {
         let response = stack.http.get(pixel(&stack.url, query)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{query}");
         assert_eq!(response.headers()["content-type"], "image/gif");
+        assert_eq!(response.headers()["cache-control"], "no-store");
         assert_eq!(response.bytes().await.unwrap(), GIF);
         assert_eq!(stack.stored().await.len() - before, usize::from(stored), "{query}");
     }

@@ -44,13 +44,12 @@ pub(crate) async fn run(args: &SendArgs, output: Output) -> Result<(), Failure> 
 }
 
 fn pick<'c>(config: &'c Config, asked: Option<&str>) -> Result<&'c SourceConfig, Failure> {
-    let sources: Vec<_> = stages::http_sources(config).collect();
+    let takes_events = |source: &&SourceConfig| !source.is_webhook() && source.write_key.is_some();
+    let sources: Vec<_> = stages::http_sources(config).filter(takes_events).collect();
     match (asked, sources.as_slice()) {
-        (Some(id), all) => {
-            all.iter().find(|source| source.id.as_str() == id).copied().ok_or_else(|| {
-                Failure::Usage(format!("there is no source {id:?} of kind http in the config"))
-            })
-        }
+        (Some(id), all) => all.iter().find(|source| source.id.as_str() == id).copied().ok_or_else(|| {
+            Failure::Usage(format!("there is no source {id:?} of kind http with a write key in the config"))
+        }),
         (None, [only]) => Ok(only),
         (None, []) => Err(Failure::Usage("the config has no source of kind http".to_owned())),
         (None, _) => Err(Failure::Usage("say which source with --source".to_owned())),

@@ -182,8 +182,8 @@ fn welcome(config: &Config, endpoints: &Endpoints, place: &Place, output: Output
     if let Some(ingest) = &ingest {
         text.push_str(&format!("\n  send events to   {ingest}\n"));
         for source in http_sources(config) {
-            let key = source.write_key.as_ref().map_or("", |key| key.expose());
-            text.push_str(&format!("    source {:<12} write key {key}\n", source.id.as_str()));
+            let Some(key) = source.write_key.as_ref() else { continue };
+            text.push_str(&format!("    source {:<12} write key {}\n", source.id.as_str(), key.expose()));
         }
     }
     text.push_str(&format!("  health, metrics  {admin}/readyz  {admin}/metrics\n"));
