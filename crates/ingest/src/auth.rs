@@ -15,6 +15,7 @@ use url::form_urlencoded;
 use crate::envelope::Rules;
 use crate::error::Refusal;
 use crate::metrics::Counters;
+use crate::rate::{Bucket, Counted};
 use crate::routes::{Entry, KeyIn};
 use crate::{IngestError, SourceOptions};
 
@@ -28,6 +29,8 @@ pub(crate) struct Source {
     webhook: bool,
     /// It takes the events of another source again.
     replay: bool,
+    /// How much it may send.
+    bucket: Option<Bucket>,
     /// The pages that may send; none named: all.
     origins: Vec<String>,
     /// What it is connected to, and whether that is on.
@@ -47,6 +50,11 @@ impl Source {
         Ok(())
     }
 
+    /// Counts against its rate limit.
+    pub(crate) fn take(&self, counted: Counted, count: usize) -> Result<(), Refusal> {
+        self.bucket.as_ref().map_or(Ok(()), |bucket| bucket.take(counted, count))
+    }
+
     /// A destination that the request names is one of this source's.
     fn sends_to(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(named) = headers.get(DESTINATION_ID).filter(|id| !id.is_empty()) else { return Ok(()) };
@@ -63,7 +71,9 @@ const SOURCE_ID: &str = "x-rudder-source-id";
 const DESTINATION_ID: &str = "x-rudder-destination-id";
 
 /// The sources by write key. A key is held and looked up as a hash under the workspace's key: how long a
-/// look-up takes then says nothing about any valid key, and no key is in memory to leak.
+/// look-up takes then says nothing about any valid key, since nobody outside can choose a hash that shares
+/// its beginning with another; and no key is in memory to leak. A source that is off is found, and refused,
+/// by the same steps as one that is on; like a key that nobody has, before anything of the body is read.
 pub(crate) struct Sources {
     sources: Vec<Arc<Source>>,
     by_key: HashMap<PartitionKey, usize>,
@@ -96,6 +106,7 @@ impl Sources {
                 rules: Rules { id: option.id, scanner, policy_version: option.policy_version },
                 webhook: option.webhook,
                 replay: option.replay,
+                bucket: option.rate_limit.map(Bucket::new),
                 origins: option.origins,
                 destinations: option.destinations,
             }));

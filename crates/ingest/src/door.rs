@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::error::Refusal;
 use crate::http::{self, Response};
 use crate::metrics::{Durations, Refusals};
+use crate::proxies::Proxies;
 use crate::routes::{self, Entry, Found, Route};
 use crate::sdk_config::{self, Home};
 use crate::server::Handler;
@@ -40,6 +41,7 @@ pub(crate) struct Door {
     pub(crate) public_url: Option<String>,
     /// Whether `/internal/v1/*` is answered.
     pub(crate) internal: bool,
+    pub(crate) proxies: Proxies,
     /// When the config was read.
     pub(crate) since: DateTime<Utc>,
 }

@@ -4,6 +4,8 @@ use hyper::StatusCode;
 use millrace_bus::{BusError, ErrorKind};
 use millrace_event_model::SourceId;
 
+use crate::TlsError;
+
 /// The stage cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -11,6 +13,9 @@ pub enum IngestError {
     /// Two sources would answer to one key.
     #[error("sources {0} and {1} have the same write key")]
     SharedWriteKey(SourceId, SourceId),
+    /// The certificate cannot be used.
+    #[error("ingest cannot serve TLS")]
+    Tls(#[source] TlsError),
     /// The producer cannot be made.
     #[error("cannot make the producer of ingest")]
     Bus(#[source] BusError),
@@ -65,6 +70,11 @@ pub enum Refusal {
     TooLarge,
     /// The body did not arrive in time.
     Slow,
+    /// The source has sent more than its `rate_limit`.
+    RateLimited {
+        /// When it may go on.
+        seconds: u32,
+    },
     /// One of the bounds on what is under way.
     Overloaded,
     /// The policy could not be applied. Passing the event on unmasked is not an answer.
@@ -101,6 +111,7 @@ impl Refusal {
             Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty batch payload"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request size exceeds max limit"),
             Self::Slow => (StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "max requests limit reached"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
             Self::Unmaskable => (StatusCode::SERVICE_UNAVAILABLE, "the privacy policy could not be applied"),
             Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "the events could not be stored"),
@@ -131,6 +142,7 @@ impl Refusal {
             Self::EmptyBatch => "empty_batch",
             Self::TooLarge => "too_large",
             Self::Slow => "slow_body",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Unmaskable => "unmaskable",
             Self::NotStored => "not_stored",

@@ -1,6 +1,5 @@
 //! Answers and headers in the form of RudderStack's gateway, which is that of Go's `net/http`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +27,11 @@ pub(crate) fn accepted() -> Response {
 
 pub(crate) fn refused(refusal: Refusal) -> Response {
     let (status, text) = refusal.answer();
-    error(status, text)
+    let mut response = error(status, text);
+    if let Refusal::RateLimited { seconds } = refusal {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 pub(crate) fn not_found() -> Response {
@@ -92,24 +95,6 @@ fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes
     response
 }
 
-/// An address has at most 45 characters; a header can be written by anybody.
-const MAX_ADDRESS_BYTES: usize = 64;
-
-/// The client's address: the first that a proxy names, else the peer.
-pub(crate) fn client_address(headers: &HeaderMap, peer: SocketAddr) -> String {
-    let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    let first: String = forwarded
-        .and_then(|list| list.split(',').next())
-        .unwrap_or_default()
-        .chars()
-        .filter(|ch| !ch.is_whitespace())
-        .collect();
-    if first.is_empty() || first.len() > MAX_ADDRESS_BYTES {
-        return peer.ip().to_canonical().to_string();
-    }
-    first
-}
-
 /// W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`. Anything else is not passed on.
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get("traceparent")?.to_str().ok()?;
@@ -122,24 +107,6 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_client_is_who_the_first_proxy_saw() {
-        let peer: SocketAddr = "[::ffff:192.0.2.1]:5000".parse().unwrap();
-        for (forwarded, expected) in [
-            (None, "192.0.2.1"),
-            (Some(""), "192.0.2.1"),
-            (Some("203.0.113.7"), "203.0.113.7"),
-            (Some(" 203.0.113.7 , 10.0.0.1"), "203.0.113.7"),
-            (Some("2001:db8::1,10.0.0.1"), "2001:db8::1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            if let Some(value) = forwarded {
-                headers.insert("x-forwarded-for", value.parse().unwrap());
-            }
-            assert_eq!(client_address(&headers, peer), expected, "{forwarded:?}");
-        }
-    }
 
     #[test]
     fn only_a_trace_context_is_passed_on() {

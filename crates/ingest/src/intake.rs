@@ -18,6 +18,7 @@ use crate::envelope::{Envelope, Shape};
 use crate::error::Refusal;
 use crate::http::{self, Response};
 use crate::metrics::Tally;
+use crate::rate::Counted;
 use crate::routes::{Entry, KeyIn, Takes};
 use crate::{pixel, webhook};
 
@@ -55,22 +56,26 @@ async fn receive(
     request: Request<Incoming>,
     found: &mut Option<Arc<Source>>,
 ) -> Result<(), Refusal> {
-    let _under_way = door.requests.try_acquire().map_err(|_| Refusal::Overloaded)?;
     let (head, body) = request.into_parts();
     let sender = match door.sources.authenticate(entry, &head) {
         Err(Refusal::NoWriteKey) if entry.key == KeyIn::BasicOrBody => None,
         known => Some(known?),
     };
     found.clone_from(&sender);
+    if let Some(source) = &sender {
+        source.take(Counted::Requests, 1)?;
+    }
 
     let mut share = door.budget.share();
     let received = body::receive(body, door.limits.body_bytes, &mut share);
     let body =
         tokio::time::timeout(door.limits.body_timeout, received).await.map_err(|_| Refusal::Slow)??;
+    // Not before: those who send slowly would keep the others out.
+    let _under_way = door.requests.try_acquire().map_err(|_| Refusal::Overloaded)?;
     let arrived = Arrived {
         body,
         gzip: body::is_gzip(&head.headers),
-        address: http::client_address(&head.headers, peer),
+        address: door.proxies.client(&head.headers, peer).to_string(),
         sender,
         takes,
         head,
@@ -128,7 +133,11 @@ fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
     }
     let source = match sender {
         Some(source) => source,
-        None => door.sources.authenticate_body(&body, &head)?,
+        None => {
+            let source = door.sources.authenticate_body(&body, &head)?;
+            source.take(Counted::Requests, 1)?;
+            source
+        }
     };
     let received_at = door.clock.now();
     let (shape, body) = match takes {
@@ -153,6 +162,7 @@ fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
         traceparent: http::traceparent(&head.headers),
     };
     let opened = envelope.open(&body, Uuid::new_v4)?;
+    source.take(Counted::Events, opened.count())?;
     let pending =
         door.publisher.enqueue(&source.topic, opened.events()).map_err(|error| not_stored(door, &error))?;
     let tally = Tally::of(opened);

@@ -13,11 +13,13 @@
 //! producer's queue each have a limit, and beyond it the answer is 503.
 //!
 //! Reading order: `routes.rs` (every path), `intake.rs` (one request from accept to answer), `envelope.rs`
-//! (bytes to events, pure), `error.rs` (every refusal with its status and text), `server.rs` (connections).
+//! (bytes to events, pure), `error.rs` (every refusal with its status and text), `server.rs` (connections),
+//! `tls.rs`, `proxies.rs` and `rate.rs` (who may come in, and how often).
 
 mod auth;
 mod body;
 mod broker;
+mod connections;
 mod cors;
 mod docs_page;
 mod door;
@@ -29,14 +31,19 @@ mod intake;
 mod metrics;
 mod options;
 mod pixel;
+mod proxies;
+mod rate;
 mod routes;
 mod sdk_config;
 mod server;
 mod service;
 mod split;
+mod tls;
 mod webhook;
 
 pub use envelope::{Envelope, Opened, Rules, Shape};
 pub use error::{IngestError, Refusal};
 pub use options::{Limits, Options, SourceOptions};
+pub use rate::{Counted, RateLimit};
 pub use service::Service;
+pub use tls::{TlsError, TlsFile, TlsFiles};

@@ -19,12 +19,17 @@ const ROLE: &str = "ingest";
 /// Label values for the types of events. A client can write any type: those that are not ours share one.
 const TYPES: [&str; 8] = ["track", "page", "identify", "screen", "group", "alias", "merge", "other"];
 
+/// SDKs drop larger events by themselves: one that comes all the same was made by something else. It is
+/// taken, and counted.
+const LARGE_EVENT_BYTES: usize = 32 * 1024;
+
 /// What is counted of one source's events. The counters are looked up once: finding one by its labels takes
 /// longer than splitting an event.
 pub(crate) struct Counters {
     source: String,
     received: [Counter; TYPES.len()],
     sent: [Counter; TYPES.len()],
+    large: Counter,
 }
 
 impl Counters {
@@ -36,6 +41,7 @@ impl Counters {
             source: source.to_string(),
             received: TYPES.map(|name| counter!("millrace_component_received_events_total", &labels(name))),
             sent: TYPES.map(|name| counter!("millrace_component_sent_events_total", &labels(name))),
+            large: counter!("millrace_ingest_large_events_total", "source" => source.to_string()),
         }
     }
 
@@ -46,6 +52,9 @@ impl Counters {
                 received.increment(count);
                 sent.increment(count);
             }
+        }
+        if tally.large > 0 {
+            self.large.increment(tally.large);
         }
         for ((kind, action), count) in &tally.findings {
             let labels = [
@@ -62,6 +71,7 @@ impl Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     by_type: [u64; TYPES.len()],
+    large: u64,
     findings: BTreeMap<(Kind, Action), u64>,
 }
 
@@ -73,6 +83,7 @@ impl Tally {
             if let Some(count) = tally.by_type.get_mut(known.unwrap_or(TYPES.len() - 1)) {
                 *count += 1;
             }
+            tally.large += u64::from(event.body.len() > LARGE_EVENT_BYTES);
         }
         tally.findings = opened.findings;
         tally
@@ -109,7 +120,7 @@ const LOG_EVERY: chrono::Duration = chrono::Duration::seconds(10);
 
 /// Counts refused requests and tells of them.
 #[derive(Default)]
-pub(crate) struct Refusals(Mutex<HashMap<(Refusal, String), Told>>);
+pub(crate) struct Refusals(Mutex<HashMap<(&'static str, String), Told>>);
 
 struct Told {
     at: DateTime<Utc>,
@@ -134,8 +145,8 @@ impl Refusals {
     /// How many to tell of, if it is time.
     fn to_tell(&self, refusal: Refusal, source: &str, now: DateTime<Utc>) -> Option<u64> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = told.get_mut(&(refusal, source.to_owned())) else {
-            told.insert((refusal, source.to_owned()), Told { at: now, untold: 0 });
+        let Some(last) = told.get_mut(&(refusal.class(), source.to_owned())) else {
+            told.insert((refusal.class(), source.to_owned()), Told { at: now, untold: 0 });
             return Some(1);
         };
         last.untold += 1;

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use millrace_event_model::topics::MAX_EVENT_BYTES;
 use millrace_event_model::{DestinationId, Lane, SourceId};
 use millrace_privacy::Scanner;
 use millrace_service::Secret;
 use tokio::net::TcpListener;
+
+use crate::{RateLimit, TlsFiles};
 
 /// The stage's settings.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct Options {
     pub public_url: Option<String>,
     /// Answer `/internal/v1/*`, of which some have no key.
     pub internal: bool,
+    /// Without it, plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Networks whose `X-Forwarded-For` is believed; none: the client is the other end of the connection.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Options {
@@ -36,6 +43,8 @@ impl Options {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             public_url: None,
             internal: false,
+            tls: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -59,6 +68,8 @@ pub struct SourceOptions {
     pub webhook: bool,
     /// It takes the events of another source again, by its name alone.
     pub replay: bool,
+    /// How much it may send; without one, as much as the limits of the whole allow.
+    pub rate_limit: Option<RateLimit>,
     /// The pages that may send, such as `https://www.example.com`; none named: all.
     pub origins: Vec<String>,
     /// The destinations that it is connected to, and whether each is on.
@@ -78,6 +89,7 @@ impl SourceOptions {
             policy_version: None,
             webhook: false,
             replay: false,
+            rate_limit: None,
             origins: Vec::new(),
             destinations: Vec::new(),
         }
@@ -98,7 +110,7 @@ pub struct Limits {
     pub events_per_request: usize,
     /// Open connections. More wait in the kernel's backlog.
     pub connections: usize,
-    /// A connection that takes longer to send a request's head is cut; whole seconds.
+    /// A connection that takes longer over its handshake, or to send a request's head, is cut; whole seconds.
     pub head_timeout: Duration,
     /// A connection without a request for longer is closed; whole seconds. More than proxies use.
     pub idle_timeout: Duration,

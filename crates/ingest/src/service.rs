@@ -1,5 +1,6 @@
 //! The stage: made from its options, run until the stop.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use millrace_bus::{Bus, PublisherOptions};
@@ -13,12 +14,15 @@ use crate::body::Budget;
 use crate::broker::Broker;
 use crate::door::Door;
 use crate::metrics::{Durations, Refusals};
+use crate::proxies::Proxies;
 use crate::server::{self, Drained};
+use crate::tls::Tls;
 use crate::{IngestError, Options, routes};
 
 /// The stage, ready to run.
 pub struct Service {
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     bus: Bus,
     door: Arc<Door>,
     /// Of any source: by it the broker is asked whether it is there.
@@ -36,7 +40,7 @@ impl Service {
     /// provisioned by the time of the first request.
     ///
     /// # Errors
-    /// Two sources share a write key, or the bus's settings are invalid.
+    /// Two sources share a write key, the certificate cannot be used, or the bus's settings are invalid.
     pub fn new(
         options: Options,
         bus: Bus,
@@ -45,6 +49,7 @@ impl Service {
         health: &Health,
     ) -> Result<Self, IngestError> {
         let limits = options.limits;
+        let tls = options.tls.map(Tls::new).transpose().map_err(IngestError::Tls)?.map(Arc::new);
         let publisher = bus
             .publisher(PublisherOptions {
                 linger: limits.linger,
@@ -67,12 +72,13 @@ impl Service {
             workspace: bus.workspace().clone(),
             public_url: options.public_url,
             internal: options.internal,
+            proxies: Proxies::new(options.trusted_proxies),
             since: clock.now(),
             limits,
             keys,
             clock,
         });
-        Ok(Self { listener: options.listener, bus, door, topic })
+        Ok(Self { listener: options.listener, tls, bus, door, topic })
     }
 
     /// Serves until the stop is requested, then answers what is under way.
@@ -80,12 +86,13 @@ impl Service {
     /// # Errors
     /// Events were still unacked at the end.
     pub async fn run(self, stop: Stop) -> Result<(), IngestError> {
-        let Self { listener, bus, door, topic } = self;
+        let Self { listener, tls, bus, door, topic } = self;
         if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, "receiving events");
+            tracing::info!(%address, tls = tls.is_some(), "receiving events");
         }
         let drained = tokio::select! {
-            drained = server::serve(listener, &door.limits, &stop, Arc::clone(&door)) => drained,
+            drained = server::serve(listener, tls.clone(), &door.limits, &stop, Arc::clone(&door)) => drained,
+            never = renewed(tls.as_ref()) => match never {},
             never = door.broker.watch(&bus, topic.as_deref()) => match never {},
         };
         if let Drained::Cut(connections) = drained {
@@ -94,5 +101,13 @@ impl Service {
         door.publisher.flush().await.map_err(IngestError::Drain)?;
         tracing::info!("all accepted events are stored");
         Ok(())
+    }
+}
+
+/// Keeps the certificate up to date, for ever.
+async fn renewed(tls: Option<&Arc<Tls>>) -> Infallible {
+    match tls {
+        Some(tls) => tls.watch().await,
+        None => std::future::pending().await,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +59,10 @@ impl Stack {
         bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let mut options = Options { version: "test".to_owned(), ..Options::new(listener, sources()) };
+        // The tests are a proxy, behind another one in 10.0.0.0/8.
+        let trusted_proxies = ["127.0.0.0/8", "10.0.0.0/8"].map(|network| network.parse().unwrap()).into();
+        let mut options =
+            Options { version: "test".to_owned(), trusted_proxies, ..Options::new(listener, sources()) };
         change(&mut options);
         let health = Health::new();
         let keys = KeyHasher::new(&[1; 32]);
@@ -69,6 +73,10 @@ impl Stack {
         let stack = Self { url, health, http, bus, broker: Some(broker), data, stop, service };
         eventually("the stage is ready", async || stack.health.readiness().ready).await;
         stack
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.url.trim_start_matches("http://").parse().unwrap()
     }
 
     pub(crate) fn post(&self, path: &str, authorization: &str) -> RequestBuilder {
