@@ -21,6 +21,10 @@ use millrace_service::telemetry::{self, LogFormat};
 use crate::cli::{Cli, Command, DeadLettersCommand, Global, LogStyle};
 use crate::exit::Failure;
 
+/// Small allocations are many here: an event's message, its headers, its acknowledgement.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Query plans are walked recursively, and frames of a build without optimisation are large.
 const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
 

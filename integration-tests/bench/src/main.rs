@@ -30,6 +30,10 @@ use clap::{Parser, Subcommand};
 
 use crate::error::BenchError;
 
+/// As in the binary `millrace`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Millrace's ingest.
 #[derive(Debug, Parser)]
 struct Cli {
