@@ -39,6 +39,8 @@ pub(crate) struct Door {
     pub(crate) version: String,
     pub(crate) workspace: Workspace,
     pub(crate) public_url: Option<String>,
+    /// Whether it is TLS that is served here.
+    pub(crate) tls: bool,
     /// Whether `/internal/v1/*` is answered.
     pub(crate) internal: bool,
     pub(crate) proxies: Proxies,
@@ -108,7 +110,7 @@ impl Door {
     fn segment_settings(&self, entry: &Entry, head: &Parts) -> Response {
         let key = entry.key_of(head.uri.path()).unwrap_or_default();
         let settings = self.sources.authenticate(entry, head).map(|_| {
-            let home = Home::of(self.public_url.as_deref(), &head.headers);
+            let home = Home::of(self.public_url.as_deref(), self.tls, &head.headers);
             http::own_json(&sdk_config::segment(key, &home))
         });
         settings.unwrap_or_else(|refusal| self.refuse(refusal, None))

@@ -45,7 +45,7 @@ pub(crate) struct Home {
 impl Home {
     /// The configured address, else the one by which the client has reached us. A proxy that ends TLS says so
     /// in `X-Forwarded-Proto`; a client that writes the header itself only misleads itself.
-    pub(crate) fn of(public_url: Option<&str>, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(public_url: Option<&str>, tls: bool, headers: &HeaderMap) -> Self {
         if let Some(url) = public_url {
             let (protocol, host) = match url.split_once("://") {
                 Some(("http", host)) => ("http", host),
@@ -56,7 +56,7 @@ impl Home {
         }
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let ended = text("x-forwarded-proto").split(',').next().map(str::trim);
-        let protocol = if ended == Some("https") { "https" } else { "http" };
+        let protocol = if tls || ended == Some("https") { "https" } else { "http" };
         Self { host: text(HOST.as_str()).to_owned(), protocol }
     }
 }
@@ -89,18 +89,19 @@ mod tests {
 
     #[test]
     fn segment_sends_to_the_configured_address_else_to_where_it_asked() {
-        for (public_url, host, forwarded, expected) in [
-            (None, "localhost:8080", None, ("localhost:8080", "http")),
-            (None, "events.example.com", Some("https"), ("events.example.com", "https")),
-            (Some("https://events.example.com/"), "10.0.0.1", None, ("events.example.com", "https")),
-            (Some("http://example.com/in"), "10.0.0.1", Some("https"), ("example.com/in", "http")),
+        for (public_url, tls, host, forwarded, expected) in [
+            (None, false, "localhost:8080", None, ("localhost:8080", "http")),
+            (None, true, "localhost:8443", None, ("localhost:8443", "https")),
+            (None, false, "events.example.com", Some("https"), ("events.example.com", "https")),
+            (Some("https://events.example.com/"), false, "10.0.0.1", None, ("events.example.com", "https")),
+            (Some("http://example.com/in"), true, "10.0.0.1", Some("https"), ("example.com/in", "http")),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, host.parse().unwrap());
             if let Some(forwarded) = forwarded {
                 headers.insert("x-forwarded-proto", forwarded.parse().unwrap());
             }
-            let home = Home::of(public_url, &headers);
+            let home = Home::of(public_url, tls, &headers);
             assert_eq!((home.host.as_str(), home.protocol), expected);
             assert_eq!(segment("WK", &home)["integrations"]["Segment.io"]["apiKey"], "WK");
         }

@@ -71,6 +71,7 @@ impl Service {
             version: options.version,
             workspace: bus.workspace().clone(),
             public_url: options.public_url,
+            tls: tls.is_some(),
             internal: options.internal,
             proxies: Proxies::new(options.trusted_proxies),
             since: clock.now(),
