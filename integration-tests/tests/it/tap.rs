@@ -23,7 +23,7 @@ privacy:
 fn seen(site: &Site, arguments: &[&str]) -> Vec<String> {
     let text = site.stdout(&[&["tap", "-o", "json"], arguments].concat());
     let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.map(|event| event["headers"]["event"]["messageId"].as_str().unwrap().to_owned()).collect()
+    events.map(|event| event["decided"]["messageId"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `millrace tap`: the events of a source or a lane, as Kafka holds them.
 //!
 //! It reads by hand and joins no group, so nobody else's position moves. What the server decided stands in
-//! the record's headers and wins over the body; both are shown.
+//! the record's header and wins over the body; both are shown.
 
 use std::collections::BTreeMap;
 
@@ -194,7 +194,7 @@ fn text(topic: &str, received: &Received<Event>) -> String {
     line
 }
 
-/// The record as JSON: its place, the server's headers, the client's body.
+/// The record as JSON: its place, what the server decided, and the client's body.
 fn json(topic: &str, received: &Received<Event>) -> String {
     let mut line = json!({
         "topic": topic,
@@ -202,17 +202,15 @@ fn json(topic: &str, received: &Received<Event>) -> String {
         "offset": received.offset,
         "appended_at": received.appended_at.to_rfc3339_opts(SecondsFormat::Millis, true),
     });
-    let raw = &received.raw;
-    let shown = |value: &[u8]| {
-        serde_json::from_slice(value).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(value)))
+    let event = match &received.message {
+        Ok(event) => event,
+        Err(error) => {
+            line["error"] = error.to_string().into();
+            return line.to_string();
+        }
     };
-    line["headers"] = raw.headers.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
-    if let Err(error) = &received.message {
-        line["error"] = error.to_string().into();
-        return line.to_string();
-    }
-    let body = raw.value.as_deref().unwrap_or_default();
-    let Some(body) = on_one_line(body) else {
+    line["decided"] = decided(event);
+    let Some(body) = on_one_line(&event.body) else {
         line["error"] = "the body is not JSON".into();
         return line.to_string();
     };
@@ -220,6 +218,32 @@ fn json(topic: &str, received: &Received<Event>) -> String {
     let mut line = line.to_string();
     line.truncate(line.len() - 1);
     format!("{line},\"body\":{}}}", body.get())
+}
+
+/// The same however the record holds it: its headers had another shape once.
+fn decided(event: &Event) -> Value {
+    let mut decided = json!({
+        "type": event.event_type,
+        "messageId": event.message_id.as_str(),
+        "rudderId": event.rudder_id.to_string(),
+        "receivedAt": event.received_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+        "source": event.source.as_str(),
+    });
+    let rest = [
+        ("sentAt", &event.sent_at),
+        ("requestIp", &event.request_ip),
+        ("policy", &event.policy),
+        ("traceparent", &event.traceparent),
+    ];
+    for (name, value) in rest {
+        if let Some(value) = value {
+            decided[name] = value.as_str().into();
+        }
+    }
+    if let Some(place) = event.place() {
+        decided["geo"] = json!(place);
+    }
+    decided
 }
 
 /// A line break in JSON stands between values, never inside a text, so a space says the same.
@@ -278,7 +302,7 @@ mod tests {
         assert!(!line.contains('\n'), "{line}");
         assert!(line.ends_with(r#","body":{  "n": 1.50,   "n": "a\nb" }}"#), "{line}");
         let read: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(read["headers"]["event"]["messageId"], "m-1");
+        assert_eq!(read["decided"]["messageId"], "m-1");
         assert_eq!((&read["partition"], &read["offset"]), (&3.into(), &17.into()));
     }
 

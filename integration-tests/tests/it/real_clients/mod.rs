@@ -6,6 +6,7 @@
 //! test of each SDK.
 
 mod browsers;
+mod page;
 mod pattern;
 mod postgres;
 mod servers;
@@ -116,22 +117,25 @@ fn expected(name: &str) -> Vec<Value> {
     events.iter().map(|event| pattern::merge(&file["every"], event)).collect()
 }
 
-/// The headers agree with the body and with each other.
+/// What the server decided agrees with the body and with the test.
 fn decided_by_the_server(source: &str, record: &Value, sent_at: SentAt) {
-    let (headers, body) = (&record["headers"]["event"], &record["body"]);
+    let (decided, body) = (&record["decided"], &record["body"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    assert_eq!(headers["type"], body["type"], "{record:#}");
-    assert_eq!(headers["source"], source);
-    assert_eq!(headers["requestIp"], "127.0.0.1");
-    assert!(pattern::is_recent(&text(&headers["receivedAt"])), "{record:#}");
+    assert_eq!(decided["type"], body["type"], "{record:#}");
+    assert_eq!(decided["source"], source);
+    assert_eq!(decided["requestIp"], "127.0.0.1");
+    assert!(pattern::is_recent(&text(&decided["receivedAt"])), "{record:#}");
     let person = rudder_id(&text(&body["userId"]), &text(&body["anonymousId"]));
-    assert_eq!(headers["rudderId"], person.to_string(), "{record:#}");
+    assert_eq!(decided["rudderId"], person.to_string(), "{record:#}");
     match body.get("messageId") {
-        Some(id) => assert_eq!(headers["messageId"], *id),
+        Some(id) => assert_eq!(decided["messageId"], *id),
         // The client left it to the server, which makes a UUID.
-        None => assert_eq!(text(&headers["messageId"]).len(), 36, "{record:#}"),
+        None => assert_eq!(text(&decided["messageId"]).len(), 36, "{record:#}"),
+    }
+    if let Some(at) = decided.get("sentAt") {
+        assert!(pattern::is_recent(&text(at)), "{record:#}");
     }
     // A null is none.
-    let places = (body["sentAt"].is_string(), headers.get("sentAt").is_some());
+    let places = (body["sentAt"].is_string(), decided.get("sentAt").is_some());
     assert_eq!(places, (sent_at == SentAt::Event, sent_at == SentAt::Batch), "sentAt: {record:#}");
 }
