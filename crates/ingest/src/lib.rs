@@ -28,6 +28,7 @@ mod error;
 mod http;
 mod identity;
 mod intake;
+mod limits;
 mod metrics;
 mod options;
 mod pixel;
@@ -43,7 +44,8 @@ mod webhook;
 
 pub use envelope::{Envelope, Opened, Rules, Shape};
 pub use error::{IngestError, Refusal};
-pub use options::{Limits, Options, SourceOptions};
+pub use limits::{LimitConflict, Limits};
+pub use options::{Options, SourceOptions};
 pub use rate::{Counted, RateLimit};
 pub use service::Service;
 pub use tls::{TlsError, TlsFile, TlsFiles};

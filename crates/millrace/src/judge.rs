@@ -20,6 +20,8 @@ pub(crate) fn judge(config: &Config, place: &Place) -> Result<(), Failure> {
     let mut wrong = Wrong { config, errors: Vec::new() };
     wrong.connectors(&millrace_connectors::registry(), place);
     wrong.policies();
+    #[cfg(feature = "ingest")]
+    wrong.errors.extend(crate::bounds::judge(config));
     for (index, connection) in config.connections.iter().enumerate() {
         wrong.connection(index, connection);
     }

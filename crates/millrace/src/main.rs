@@ -3,6 +3,8 @@
 //! `cli` is what can be typed; `installation` is what a config describes, opened; `stages` turns it into
 //! the stages' options; `commands` has a file per command; `demo` runs all of it on sample data.
 
+#[cfg(feature = "ingest")]
+mod bounds;
 mod broker;
 mod cli;
 mod commands;

@@ -102,28 +102,35 @@ pub(crate) fn ingest(
 ) -> Result<millrace_ingest::Service, Failure> {
     use millrace_ingest::{Options, Service, SourceOptions};
 
+    use crate::bounds;
+
     let mut sources = Vec::new();
     for source in http_sources(&installation.config) {
         let scanner = installation.scanner(source)?;
         let (scanner, policy_version) =
             scanner.map_or((None, None), |(scanner, version)| (Some(scanner), Some(version)));
         sources.push(SourceOptions {
-            write_keys: source.write_key.clone().into_iter().collect(),
+            write_keys: source.write_key.as_ref().map(|keys| keys.all().to_vec()).unwrap_or_default(),
             enabled: source.enabled,
             lane: source.lane.clone(),
             scanner,
             policy_version,
             webhook: source.is_webhook(),
             replay: source.replay_of.is_some(),
+            rate_limit: source.rate_limit.and_then(bounds::rate_limit),
             origins: source.origins.clone(),
             destinations: destinations_of(&installation.config, source),
             ..SourceOptions::new(source.id.clone())
         });
     }
+    let config = &installation.config.ingest;
     let options = Options {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        public_url: installation.config.ingest.public_url.clone(),
-        internal: installation.config.ingest.internal,
+        public_url: config.public_url.clone(),
+        internal: config.internal,
+        tls: bounds::tls(config),
+        trusted_proxies: config.trusted_proxies.iter().map(|network| network.0).collect(),
+        limits: bounds::limits(&config.limits),
         ..Options::new(listener, sources)
     };
     Service::new(

@@ -11,10 +11,12 @@
 mod de;
 mod error;
 mod file;
+mod ingest;
 mod interpolate;
 mod resolve;
 mod secrets;
 mod tree;
+mod units;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,8 +35,10 @@ pub use error::{ConfigError, ConfigErrors};
 pub use file::{
     AdminConfig, DestinationConfig, IngestConfig, Settings, SourceConfig, SyncMode, WarehouseConfig,
 };
+pub use ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
 pub use interpolate::Environment;
 pub use tree::Step;
+pub use units::{Count, Network, Period, Rate, Size, WriteKeys};
 
 use crate::Schedule;
 use tree::Node;

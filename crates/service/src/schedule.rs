@@ -66,7 +66,7 @@ impl Schedule {
 /// Units by length, longest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-fn parse_interval(text: &str) -> Option<Duration> {
+pub(crate) fn parse_interval(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let milliseconds = UNITS.iter().find(|(name, _)| *name == unit)?.1;

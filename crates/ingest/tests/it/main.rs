@@ -14,5 +14,6 @@ mod sdk_config;
 mod segment;
 mod smuggling;
 mod stack;
+mod tls;
 mod webhook;
 mod wire;

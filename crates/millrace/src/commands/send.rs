@@ -22,7 +22,10 @@ pub(crate) async fn run(args: &SendArgs, output: Output) -> Result<(), Failure> 
     let source = pick(&config, args.source.as_deref())?;
     let message_id = Uuid::new_v4().to_string();
     let event = event(args, &message_id)?;
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{}", reachable(&config.ingest.listen)));
+    let url = args
+        .url
+        .clone()
+        .unwrap_or_else(|| format!("{}://{}", config.ingest.scheme(), reachable(&config.ingest.listen)));
     let began = Instant::now();
     post(&url, source, &args.event_type, &event).await?;
     let acked = began.elapsed();
@@ -92,7 +95,7 @@ fn reachable(listen: &str) -> String {
 
 async fn post(url: &str, source: &SourceConfig, event_type: &str, event: &Value) -> Result<(), Failure> {
     millrace_service::install_tls();
-    let key = source.write_key.as_ref().map_or("", |key| key.expose());
+    let key = source.write_key.as_ref().map_or("", |keys| keys.first());
     let request = reqwest::Client::new()
         .post(format!("{}/v1/{event_type}", url.trim_end_matches('/')))
         .basic_auth(key, Some(""))

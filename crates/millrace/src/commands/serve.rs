@@ -175,15 +175,15 @@ fn arm() -> Result<(), Failure> {
 }
 
 fn welcome(config: &Config, endpoints: &Endpoints, place: &Place, output: Output) {
-    let ingest = endpoints.ingest.map(|address| format!("http://{address}"));
+    let ingest = endpoints.ingest.map(|address| format!("{}://{address}", config.ingest.scheme()));
     let admin = format!("http://{}", endpoints.admin);
     let json = json!({"ingest": ingest, "admin": admin, "data_dir": place.data_dir});
     let mut text = format!("Millrace is up. Its data is in {}\n", place.data_dir.display());
     if let Some(ingest) = &ingest {
         text.push_str(&format!("\n  send events to   {ingest}\n"));
         for source in http_sources(config) {
-            let Some(key) = source.write_key.as_ref() else { continue };
-            text.push_str(&format!("    source {:<12} write key {}\n", source.id.as_str(), key.expose()));
+            let Some(keys) = source.write_key.as_ref() else { continue };
+            text.push_str(&format!("    source {:<12} write key {}\n", source.id.as_str(), keys.first()));
         }
     }
     text.push_str(&format!("  health, metrics  {admin}/readyz  {admin}/metrics\n"));

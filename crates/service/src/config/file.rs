@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
+use super::units::{Network, WriteKeys};
 use super::{KafkaConfig, Start};
-use crate::{Schedule, Secret};
+use crate::Schedule;
 use millrace_event_model::{DestinationId, Lane, SourceId, SyncId, WarehouseId, Workspace};
 
 /// A Millrace installation.
@@ -68,11 +70,35 @@ pub struct IngestConfig {
     /// Answer `/internal/v1/*` too: events from other systems of yours, which may name any source without its
     /// write key. Only where the port cannot be reached from outside.
     pub internal: bool,
+    /// Serve HTTPS instead of HTTP.
+    pub tls: Option<TlsConfig>,
+    /// Load balancers and proxies in front, such as `10.0.0.0/8`: their `X-Forwarded-For` says who the client is,
+    /// and the first address from its right end that is none of theirs is taken. Without the list the client is
+    /// whoever has connected. (RudderStack believes the header whoever sends it: then any client can choose its
+    /// address.)
+    pub trusted_proxies: Vec<Network>,
+    /// Bounds of requests, connections and times.
+    pub limits: LimitsConfig,
+}
+
+impl IngestConfig {
+    /// `http`, or `https` with a certificate.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        Self { listen: "0.0.0.0:8080".to_owned(), public_url: None, internal: false }
+        Self {
+            listen: "0.0.0.0:8080".to_owned(),
+            public_url: None,
+            internal: false,
+            tls: None,
+            trusted_proxies: Vec::new(),
+            limits: LimitsConfig::default(),
+        }
     }
 }
 
@@ -107,9 +133,13 @@ pub struct SourceConfig {
     #[serde(default = "Lane::main")]
     #[schemars(with = "String")]
     pub lane: Lane,
-    /// For `http` and `webhook`: what the SDKs are set up with.
+    /// For `http` and `webhook`: what the SDKs are set up with. While a key is being rotated, a list of the new
+    /// one and the old one: `["${NEW_KEY}", "${OLD_KEY}"]`; all of them are good.
     #[serde(default)]
-    pub write_key: Option<Secret>,
+    pub write_key: Option<WriteKeys>,
+    /// For `http` and `webhook`: how much may be sent. Without it, as much as the limits of ingest allow.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimitConfig>,
     /// For `http` and `webhook`: the pages that may send, such as `https://www.example.com`. Without the list,
     /// every page may. Requests that do not come from a page are not affected.
     #[serde(default)]

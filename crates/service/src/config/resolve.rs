@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use millrace_event_model::ConnectionId;
+use millrace_event_model::{ConnectionId, SourceId};
 
 use super::de::closest;
 use super::error::ConfigError;
 use super::file::{ConnectionEntry, File, Settings, SourceConfig, SyncEntry, SyncMode, WarehouseConfig};
 use super::tree::{Node, Value};
+use super::units::WriteKeys;
 use super::{Config, ConnectionConfig, Document, Mode, SyncConfig, Target, Trigger};
 use crate::{Schedule, Secret};
 
@@ -32,11 +33,15 @@ pub(super) fn resolve(
     let folder = Path::new(&document.name).parent().unwrap_or(Path::new("")).to_owned();
     let connections = judge.connections(file.connections, &file.warehouses, &folder, mode);
     let syncs = judge.syncs(file.syncs);
+    let mut ingest = file.ingest;
+    if let Some(tls) = &mut ingest.tls {
+        tls.relative_to(&folder);
+    }
     Some(Config {
         workspace: file.workspace?,
         kafka: file.kafka,
         state: file.state,
-        ingest: file.ingest,
+        ingest,
         admin: file.admin,
         sources: file.sources,
         warehouses: file.warehouses,
@@ -143,7 +148,6 @@ impl Judge<'_> {
 
     fn sources(&mut self, sources: &[SourceConfig]) {
         let nodes = self.nodes("sources");
-        let mut keys: Vec<(&str, &Node)> = Vec::new();
         for (source, node) in sources.iter().zip(&nodes) {
             self.source_kind(source, node);
             if let Some(policy) = &source.privacy
@@ -153,23 +157,38 @@ impl Judge<'_> {
                 self.report(node, "privacy", format!("there is no privacy policy {policy:?}"), help);
             }
             self.source_origins(source, node);
+            self.source_rate(source, node);
             self.source_replay(source, sources, node);
-            let key = source.write_key.as_ref().filter(|_| source.comes_by_http());
-            let Some(key) = key.map(Secret::expose) else { continue };
-            if let Some((_, other)) = keys.iter().find(|(earlier, _)| *earlier == key) {
-                let here = node.get("write_key").unwrap_or(node).span.clone();
-                let there = other.get("write_key").unwrap_or(other).span.clone();
-                let error = ConfigError::new(here, "two sources have the same write_key");
-                self.errors.push(error.and(there, "the other"));
+        }
+        self.write_keys(sources, &nodes);
+    }
+
+    /// Ingest knows a source by its keys: no two may share one.
+    fn write_keys(&mut self, sources: &[SourceConfig], nodes: &[Node]) {
+        let mut known: Vec<(&str, &SourceId, &Node)> = Vec::new();
+        for (source, node) in sources.iter().zip(nodes).filter(|(source, _)| source.comes_by_http()) {
+            let keys = source.write_key.as_ref().map(WriteKeys::all).unwrap_or_default();
+            for (index, key) in keys.iter().map(Secret::expose).enumerate().filter(|(_, key)| !key.is_empty())
+            {
+                let here = key_node(node, index);
+                if let Some((_, other, there)) = known.iter().find(|(earlier, ..)| *earlier == key) {
+                    let message = if *other == &source.id {
+                        "the source has this write_key twice"
+                    } else {
+                        "two sources have the same write_key"
+                    };
+                    let error = ConfigError::new(here.span.clone(), message);
+                    self.errors.push(error.and(there.span.clone(), "the other"));
+                }
+                known.push((key, &source.id, here));
             }
-            keys.push((key, node));
         }
     }
 
     fn source_kind(&mut self, source: &SourceConfig, node: &Node) {
         let kind = &source.kind;
         if !source.comes_by_http() {
-            for key in ["write_key", "origins", "replay_of"] {
+            for key in ["write_key", "rate_limit", "origins", "replay_of"] {
                 if node.get(key).is_some() {
                     let message = format!("a source of kind {kind:?} takes no {key}");
                     self.report(node, key, message, Some("only kinds http and webhook do".to_owned()));
@@ -179,7 +198,8 @@ impl Judge<'_> {
         }
         let was_there =
             matches!(&node.value, Value::Map(map) if map.reported.iter().any(|key| key == "write_key"));
-        let has_key = source.write_key.as_ref().is_some_and(|key| !key.expose().is_empty());
+        let keys = source.write_key.as_ref().map(WriteKeys::all).unwrap_or_default();
+        let has_key = !keys.is_empty() && keys.iter().all(|key| !key.expose().is_empty());
         if !has_key && !was_there && source.replay_of.is_none() {
             let help = "give it one, such as write_key: \"${WEB_WRITE_KEY}\"".to_owned();
             let message = format!("the {kind} source {:?} has no write_key", source.id.as_str());
@@ -204,6 +224,18 @@ impl Judge<'_> {
                 let help = "write it as browsers do, such as https://www.example.com";
                 self.report(node, "origins", format!("{origin:?} is no origin"), Some(help.to_owned()));
             }
+        }
+    }
+
+    fn source_rate(&mut self, source: &SourceConfig, node: &Node) {
+        let Some(limit) = source.rate_limit else { return };
+        // A rate that is no rate has been reported, and taken out.
+        let was_there = node
+            .get("rate_limit")
+            .is_some_and(|limit| matches!(&limit.value, Value::Map(map) if !map.reported.is_empty()));
+        if !was_there && limit.events.is_some() == limit.requests.is_some() {
+            let help = "such as { events: 1000/s }, or { requests: 100/s, burst: 500 }".to_owned();
+            self.report(node, "rate_limit", "a rate_limit counts either events or requests", Some(help));
         }
     }
 
@@ -388,6 +420,12 @@ impl Judge<'_> {
         self.report(node, key, format!("there is no {what} {name:?}"), help);
         false
     }
+}
+
+/// The node of one of a source's keys, which may stand alone or in a list.
+fn key_node(source: &Node, index: usize) -> &Node {
+    let keys = source.get("write_key").unwrap_or(source);
+    keys.elements().nth(index).unwrap_or(keys)
 }
 
 /// Loading often makes many small files in a lake, and a commit on an object store costs more than one in

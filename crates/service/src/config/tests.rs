@@ -57,4 +57,5 @@ fn with_base(more: &str) -> String {
 }
 
 mod accepted;
+mod bounds;
 mod refused;

@@ -102,7 +102,7 @@ fn a_reference_without_quotes_may_give_a_number() {
 fn dev_takes_secrets_from_the_file() {
     let text = "workspace: acme\nsources:\n  - { id: web, kind: http, write_key: dev }\n";
     let config = parse_as(text, Mode::Dev).unwrap();
-    assert_eq!(config.sources[0].write_key.as_ref().unwrap().expose(), "dev");
+    assert_eq!(config.sources[0].write_key.as_ref().unwrap().first(), "dev");
 }
 
 #[test]
