@@ -21,6 +21,16 @@ bench-ingest *ARGS:
     cargo build {{flags}} --release -p millrace-bench
     "${CARGO_TARGET_DIR:-target}/release/millrace-bench" run {{ARGS}}
 
+# Kills ingest so often under load (./test does it ten times), before a Kafka of KAFKA_BROKERS or the embedded broker.
+kill-ingest ROUNDS="100":
+    cargo build {{flags}} -p millrace
+    MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it kill_ingest -- --nocapture
+
+# Stops, kills and wakes a Kafka under load so often, for up to 30 s each time (./test does it three times, for less).
+outages ROUNDS="20":
+    cargo build {{flags}} -p millrace
+    MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it broker_outage -- --nocapture
+
 # What continuous integration checks before the tests.
 lint:
     cargo fmt --all --check

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Provides an Apache Kafka for tests.
 #
-#   kafka.sh start DIR    prints `export KAFKA_BROKERS=…` and keeps all it makes in DIR, or prints SKIPPED and why
+#   kafka.sh start DIR    prints `export KAFKA_BROKERS=…` and keeps all it makes in DIR, or prints SKIPPED and why;
+#                         one that was killed goes on where it was, with what it had
 #   kafka.sh stop DIR     stops what start started; DIR can then be removed
 #
 # The first of these that is there: the cluster that KAFKA_BROKERS names; Java 17 with Maven, which brings
@@ -112,12 +113,25 @@ appender.out.name = out
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d %p %c{1} %m%n
 LOG
-    local java=(java "-Xmx$heap" "-Dlog4j2.configurationFile=$dir/log4j2.properties" -cp "$cache/jars/*")
     local id
-    id=$("${java[@]}" kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
-    "${java[@]}" kafka.tools.StorageTool format --standalone --cluster-id "$id" --config "$dir/server.properties" \
+    id=$(run_java "$dir" kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
+    run_java "$dir" kafka.tools.StorageTool format --standalone --cluster-id "$id" --config "$dir/server.properties" \
         >>"$dir/kafka.log" 2>&1 || { tail -n 20 "$dir/kafka.log" >&2; return 1; }
-    nohup "${java[@]}" kafka.Kafka "$dir/server.properties" >>"$dir/kafka.log" 2>&1 </dev/null &
+    run_broker "$dir"
+}
+
+run_java() {
+    local dir=$1
+    shift
+    java "-Xmx$heap" "-Dlog4j2.configurationFile=$dir/log4j2.properties" -cp "$cache/jars/*" "$@"
+}
+
+# Runs the broker that DIR holds.
+run_broker() {
+    local dir=$1 port
+    port=$(sed -n 's|^listeners=PLAINTEXT://127.0.0.1:\([0-9]*\),.*|\1|p' "$dir/server.properties")
+    nohup java "-Xmx$heap" "-Dlog4j2.configurationFile=$dir/log4j2.properties" -cp "$cache/jars/*" \
+        kafka.Kafka "$dir/server.properties" >>"$dir/kafka.log" 2>&1 </dev/null &
     echo $! > "$dir/pid"
     if ! await "$port" "$(cat "$dir/pid")"; then
         tail -n 20 "$dir/kafka.log" >&2
@@ -158,6 +172,10 @@ start() {
     if [ -n "${KAFKA_BROKERS:-}" ]; then
         echo "export KAFKA_BROKERS=$KAFKA_BROKERS"
         return 0
+    fi
+    if [ -e "$dir/server.properties" ]; then
+        run_broker "$dir"
+        return
     fi
     if java_is_new_enough && command -v mvn >/dev/null; then
         if ! fetch; then

@@ -1,5 +1,7 @@
 //! A small HTTP client over reqwest for the tests: one call, one answer.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -13,10 +15,15 @@ pub(crate) struct Http {
     client: reqwest::Client,
 }
 
-/// Status and body.
+/// No answer within this is none: a test should fail, not hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// When to come again, if it says so.
+    pub(crate) retry_after: Option<String>,
     pub(crate) body: String,
 }
 
@@ -24,7 +31,8 @@ impl Http {
     pub(crate) fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { runtime, client: reqwest::Client::new() }
+        let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        Self { runtime, client }
     }
 
     /// Sends an event or a batch with the tests' write key.
@@ -65,7 +73,9 @@ impl Http {
         self.runtime.block_on(async {
             let response = request.send().await.ok()?;
             let status = response.status().as_u16();
-            Some(Answer { status, body: response.text().await.unwrap_or_default() })
+            let retry_after = response.headers().get("retry-after");
+            let retry_after = retry_after.map(|value| value.to_str().unwrap().to_owned());
+            Some(Answer { status, retry_after, body: response.text().await.unwrap_or_default() })
         })
     }
 }

@@ -12,14 +12,19 @@
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod bad_input;
+mod broker_outage;
 mod commands;
 mod contents;
 mod demo;
 mod dev_survives_sigkill;
 mod dice;
+mod edge;
 mod elt;
 mod http;
+mod kafka;
+mod kill_ingest;
 mod kill_loader;
+mod load;
 mod postgres;
 mod real_clients;
 mod river;

@@ -70,7 +70,14 @@ impl Site {
 
     /// Runs a command that must succeed and returns its stdout.
     pub(crate) fn stdout(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
+        self.stdout_with(arguments, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn stdout_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied());
+        let output = output(command);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -206,6 +213,12 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         );
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// How often a test does to a process what it should survive: as usual, or as often as a recipe wants.
+pub(crate) fn rounds(usual: usize) -> usize {
+    let wanted = std::env::var("MILLRACE_TEST_ROUNDS").ok();
+    wanted.map_or(usual, |rounds| rounds.parse().expect("MILLRACE_TEST_ROUNDS is a number"))
 }
 
 /// The value of a variable that `./test` sets, or a word to the reader that the test is skipped.

@@ -1,0 +1,227 @@
+//! Clients that send without end, each event once, and remember which were answered with 200; and the
+//! comparison with what Kafka holds in the end.
+//!
+//! A client waits for each answer before it sends more, and all its events are one person's, so that those
+//! that were answered must stand in Kafka in the order of sending. What was not answered it does not send
+//! again: then whatever stands there twice was doubled behind its back.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use crate::edge::Stored;
+use crate::http::Http;
+use crate::stack::{WRITE_KEY, until};
+
+/// How long a client waits before it tries again to connect.
+const REFUSED: Duration = Duration::from_millis(50);
+
+/// Who sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clients {
+    /// Clients that send one event after the other.
+    pub(crate) singles: usize,
+    /// Clients that send batches.
+    pub(crate) batches: usize,
+    /// Events of a batch, at most.
+    pub(crate) events: u64,
+    /// What each event has besides, in bytes.
+    pub(crate) padding: usize,
+}
+
+/// What one client has sent and heard.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Events that it has sent: their numbers are below.
+    sent: u64,
+    /// The numbers of those that were answered with 200.
+    acked: Vec<u64>,
+    /// Requests by their answer; 0 is a connection that broke or could not be made.
+    answers: BTreeMap<u16, u64>,
+    /// The longest time to an answer.
+    longest: Duration,
+    /// Answers 503 that did not say when to come again.
+    without_retry_after: u64,
+}
+
+/// All of it, while it goes on.
+pub(crate) struct Load {
+    clients: Clients,
+    stop: Arc<AtomicBool>,
+    heard: Vec<Arc<Mutex<Heard>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    pub(crate) fn start(ingest: &str, clients: Clients) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let mut load = Self { clients, stop, heard: Vec::new(), threads: Vec::new() };
+        for number in 0..clients.singles + clients.batches {
+            let heard = Arc::<Mutex<Heard>>::default();
+            load.heard.push(Arc::clone(&heard));
+            let (stop, ingest) = (Arc::clone(&load.stop), ingest.to_owned());
+            load.threads.push(std::thread::spawn(move || {
+                let http = Http::new();
+                while !stop.load(Ordering::SeqCst) {
+                    send(&http, &ingest, clients, number, &heard);
+                }
+            }));
+        }
+        load
+    }
+
+    fn acked_by_each(&self) -> Vec<usize> {
+        self.heard.iter().map(|heard| heard.lock().unwrap().acked.len()).collect()
+    }
+
+    /// Events that were answered with 200.
+    pub(crate) fn acked(&self) -> usize {
+        self.acked_by_each().iter().sum()
+    }
+
+    /// Until every client has got a 200 that it had not when this was called.
+    pub(crate) fn wait_for_acks(&self) {
+        let before = self.acked_by_each();
+        until("each client is answered with 200", || {
+            let more = self.acked_by_each().iter().zip(&before).all(|(now, before)| now > before);
+            more.then_some(())
+        });
+    }
+
+    /// Lets each client finish the request in hand.
+    pub(crate) fn stop(self) -> Sent {
+        self.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        let heard = self.heard.into_iter().map(|heard| Arc::into_inner(heard).unwrap().into_inner().unwrap());
+        Sent { clients: self.clients, heard: heard.collect() }
+    }
+}
+
+fn send(http: &Http, ingest: &str, clients: Clients, client: usize, heard: &Mutex<Heard>) {
+    let first = heard.lock().unwrap().sent;
+    let mut next = first + 1;
+    let (path, body) = if client < clients.singles {
+        ("/v1/track", event(clients, client, first))
+    } else {
+        // As many as it comes to: every size up to the largest has its turn.
+        next = first + 1 + first * 7 % clients.events;
+        let events: Vec<_> = (first..next).map(|number| event(clients, client, number)).collect();
+        ("/v1/batch", format!("{{\"batch\":[{}]}}", events.join(" ,\n")))
+    };
+    heard.lock().unwrap().sent = next;
+    let began = Instant::now();
+    let answer = http.post(&format!("{ingest}{path}"), WRITE_KEY, body.into_bytes());
+    let took = began.elapsed();
+    let mut heard = heard.lock().unwrap();
+    let status = answer.as_ref().map_or(0, |answer| answer.status);
+    *heard.answers.entry(status).or_default() += 1;
+    match answer {
+        None => {
+            drop(heard);
+            return sleep(REFUSED);
+        }
+        Some(answer) if answer.status == 503 && answer.retry_after.is_none() => {
+            heard.without_retry_after += 1;
+        }
+        Some(_) => {}
+    }
+    heard.longest = heard.longest.max(took);
+    if status == 200 {
+        heard.acked.extend(first..next);
+    }
+}
+
+/// The text of a client's event: in turn plain, with white space and escapes where they need not be, with
+/// what a JSON tree would lose, and large.
+fn event(clients: Clients, client: usize, number: u64) -> String {
+    let who = format!(r#""anonymousId":"client-{client}","messageId":"{client}-{number}""#);
+    let padding = "x".repeat(clients.padding);
+    match number % 4 {
+        0 => format!(
+            r#"{{"type":"track","event":"Ping",{who},"properties":{{"price":1.50,"padding":"{padding}"}}}}"#
+        ),
+        1 => format!(
+            r#"{{ "type" : "tr\u0061ck", "event":"P\u0069ng" ,{who},  "properties":{{"text":"\ud83d\ude00 \\ \"ü\" \n","padding":"{padding}" }} }}"#
+        ),
+        2 => format!(
+            r#"{{"event":"first","event":"Ping","type":"track",{who},"properties":{{"n":12345678901234567890123,"padding":"{padding}","":1e400}}}}"#
+        ),
+        _ => format!(
+            r#"{{{who},"type":"track","event":"Ping","properties":{{"list":[[],{{}},"{padding}","{padding}"]}}}}"#
+        ),
+    }
+}
+
+/// What all clients have sent and heard.
+pub(crate) struct Sent {
+    clients: Clients,
+    heard: Vec<Heard>,
+}
+
+impl Sent {
+    /// Requests by their answer; 0 is a connection that broke or could not be made.
+    pub(crate) fn answers(&self) -> BTreeMap<u16, u64> {
+        let mut answers = BTreeMap::new();
+        for (status, count) in self.heard.iter().flat_map(|heard| &heard.answers) {
+            *answers.entry(*status).or_default() += count;
+        }
+        answers
+    }
+
+    /// The longest time to an answer.
+    pub(crate) fn longest(&self) -> Duration {
+        self.heard.iter().map(|heard| heard.longest).max().unwrap_or_default()
+    }
+
+    /// Answers 503 that did not say when to come again.
+    pub(crate) fn without_retry_after(&self) -> u64 {
+        self.heard.iter().map(|heard| heard.without_retry_after).sum()
+    }
+
+    /// Stops the test unless Kafka holds all that was answered with 200, byte by byte and each client's in its
+    /// order, nothing twice, and nothing that was not sent.
+    pub(crate) fn assert_stored(&self, stored: Vec<Stored>) {
+        let mut places: Vec<BTreeMap<u64, (i32, i64)>> = vec![BTreeMap::new(); self.heard.len()];
+        for record in &stored {
+            let (client, number) = self.sender(&record.message_id);
+            assert_eq!(record.body, event(self.clients, client, number), "not as it was sent");
+            let twice = places[client].insert(number, (record.partition, record.offset));
+            assert!(twice.is_none(), "{} is stored twice", record.message_id);
+        }
+        let mut acked = 0;
+        for (client, heard) in self.heard.iter().enumerate() {
+            let lost: Vec<_> =
+                heard.acked.iter().filter(|number| !places[client].contains_key(*number)).collect();
+            assert!(lost.is_empty(), "client {client}: answered with 200 and not in Kafka: {lost:?}");
+            acked += heard.acked.len();
+            // In the order of sending, which is that of the numbers.
+            let order: Vec<_> = heard.acked.iter().map(|number| places[client][number]).collect();
+            for (earlier, later) in order.iter().zip(order.iter().skip(1)) {
+                assert_eq!(earlier.0, later.0, "client {client}: one person is in two partitions");
+                assert!(
+                    earlier.1 < later.1,
+                    "client {client}: not in the order of sending: {earlier:?}, {later:?}"
+                );
+            }
+        }
+        let sent: u64 = self.heard.iter().map(|heard| heard.sent).sum();
+        println!(
+            "{sent} events made, {acked} answered with 200 and stored, {} stored without an answer",
+            stored.len() - acked
+        );
+    }
+
+    fn sender(&self, message_id: &str) -> (usize, u64) {
+        let ids = message_id
+            .split_once('-')
+            .and_then(|(client, number)| Some((client.parse::<usize>().ok()?, number.parse::<u64>().ok()?)));
+        let sent = |(client, number): &(usize, u64)| {
+            self.heard.get(*client).is_some_and(|heard| *number < heard.sent)
+        };
+        ids.filter(sent).unwrap_or_else(|| panic!("nobody has sent {message_id}"))
+    }
+}
