@@ -7,7 +7,7 @@ use crate::routes::{Entry, KeyIn, ROUTES, is_internal};
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Millrace ingest</title>\n\
     <h1>Millrace ingest</h1>\n<p>The protocol of RudderStack's gateway. 200 means: every event of the request is \
-    stored.\n<table>\n<tr><th>methods<th>path<th>source named by<th>\n";
+    stored; the pixel is always 200.\n<table>\n<tr><th>methods<th>path<th>source named by<th>\n";
 
 /// `internal`: whether the internal paths are answered here.
 pub(crate) fn answer(internal: bool) -> Response {

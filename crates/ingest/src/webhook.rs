@@ -11,6 +11,7 @@ use hyper::header::{self, HeaderMap};
 use millrace_event_model::EventType;
 use multer::Multipart;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 use uuid::Uuid;
@@ -31,27 +32,31 @@ struct WebhookEvent<P> {
     properties: P,
 }
 
-/// The event's JSON. A body without a type that is a form is JSON, whatever its type says.
+/// The event's JSON. What looks like JSON is JSON, whatever its type says: `curl -d` calls everything a form.
 pub(crate) fn event(headers: &HeaderMap, body: &Bytes, anonymous_id: Uuid) -> Result<String, Refusal> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.to_ascii_lowercase();
-    if body.trim_ascii().is_empty() {
-        return written(anonymous_id, serde_json::Map::new());
+    let is_multipart = media_type.contains("multipart/form-data");
+    match body.trim_ascii().first() {
+        None => written(anonymous_id, serde_json::Map::new()),
+        Some(_) if is_multipart => {
+            // The whole body is here: there is nothing that it could wait for.
+            let form = multipart(content_type, body.clone()).now_or_never().and_then(Result::ok);
+            written(anonymous_id, form.ok_or(Refusal::NotAForm)?)
+        }
+        Some(b'{' | b'[') => {
+            let payload: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::InvalidJson)?;
+            written(anonymous_id, payload)
+        }
+        Some(_) if media_type.contains("application/x-www-form-urlencoded") => {
+            written(anonymous_id, fields_of(body))
+        }
+        Some(_) => {
+            let _scalar: IgnoredAny = serde_json::from_slice(body).map_err(|_| Refusal::InvalidJson)?;
+            Err(Refusal::NotAnEvent)
+        }
     }
-    if media_type.contains("application/x-www-form-urlencoded") {
-        return written(anonymous_id, fields_of(body));
-    }
-    if media_type.contains("multipart/form-data") {
-        // The whole body is here: there is nothing that it could wait for.
-        let form = multipart(content_type, body.clone()).now_or_never();
-        return written(anonymous_id, form.ok_or(Refusal::NotAForm)?.map_err(|_| Refusal::NotAForm)?);
-    }
-    let payload: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::InvalidJson)?;
-    if !payload.get().starts_with(['{', '[']) {
-        return Err(Refusal::NotAnEvent);
-    }
-    written(anonymous_id, payload)
 }
 
 /// Each field is a list of strings, since it may come twice.
@@ -150,6 +155,8 @@ mod tests {
             ("application/x-www-form-urlencoded", "a=1&b=x+y&a=%C3%A9", Ok(r#"{"a":["1","é"],"b":["x y"]}"#)),
             ("Application/X-WWW-Form-Urlencoded; charset=utf-8", "a", Ok(r#"{"a":[""]}"#)),
             ("application/x-www-form-urlencoded", "", Ok("{}")),
+            ("application/x-www-form-urlencoded", r#"{"a":1}"#, Ok(r#"{"a":1}"#)),
+            ("application/x-www-form-urlencoded", "{a=1", Err(Refusal::InvalidJson)),
             (FORM, parts, Ok(form)),
             (FORM, "--X--\r\n", Ok(r#"{"Value":{},"File":{}}"#)),
             (FORM, "a=1", Err(Refusal::NotAForm)),
