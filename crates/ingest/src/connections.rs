@@ -60,6 +60,9 @@ impl State {
     }
 }
 
+/// What each does, and the task that can be cut, once it is known.
+type ById = HashMap<u64, (Arc<State>, Option<AbortHandle>)>;
+
 /// All open connections.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
@@ -67,7 +70,7 @@ pub(crate) struct Connections {
     sweeps: AtomicU32,
     /// Answers say that the connection ends.
     closing: AtomicBool,
-    open: Mutex<HashMap<u64, (Arc<State>, Option<AbortHandle>)>>,
+    open: Mutex<ById>,
     next: AtomicU64,
 }
 
@@ -182,7 +185,7 @@ impl Connections {
         cut
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (Arc<State>, Option<AbortHandle>)>> {
+    fn lock(&self) -> MutexGuard<'_, ById> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -93,8 +93,8 @@ ingest:
 /nowhere/millrace.yaml:3:23: cannot read /nowhere/cert.pem: No such file or directory (os error 2)
 /nowhere/millrace.yaml:4:11: `bytes_in_flight` must be at least 200000000, which is twice `body_bytes` (100000000): the largest body would never be taken
 /nowhere/millrace.yaml:4:11: `queue_bytes` must be at least 200000000, which is twice `body_bytes` (100000000): the largest body would never be taken
-/nowhere/millrace.yaml:4:43: `event_bytes` must not exceed 900KiB: the record of a larger event fits no topic
-/nowhere/millrace.yaml:4:55: `drain` must be at least `ack_timeout` (4s), for which requests under way may wait"
+/nowhere/millrace.yaml:4:45: `event_bytes` must not exceed 900KiB: the record of a larger event fits no topic
+/nowhere/millrace.yaml:4:57: `drain` must be at least `ack_timeout` (4s), for which requests under way may wait"
         );
         assert_eq!(tls(&config.ingest).unwrap().key, Path::new("/nowhere/key.pem"));
     }

@@ -23,10 +23,8 @@ pub struct TlsConfig {
 
 impl TlsConfig {
     pub(super) fn relative_to(&mut self, folder: &Path) {
-        for path in [Some(&mut self.certificate), Some(&mut self.key), self.client_ca.as_mut()] {
-            if let Some(path) = path {
-                *path = folder.join(&*path);
-            }
+        for path in [&mut self.certificate, &mut self.key].into_iter().chain(&mut self.client_ca) {
+            *path = folder.join(&*path);
         }
     }
 }
