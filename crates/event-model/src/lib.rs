@@ -21,6 +21,7 @@ mod outcome;
 mod record;
 mod time;
 pub mod topics;
+mod visible;
 pub mod wire;
 
 pub use change::{Change, ChangeOp};
@@ -36,3 +37,4 @@ pub use moment::parse_moment;
 pub use operations::{AuditEntry, Control};
 pub use outcome::{DeadLetter, Disposition, Origin, Outcome, Progress, Reason, Stage};
 pub use record::{Barrier, LoadMode, Record, RecordBody, StreamSpec};
+pub use visible::visible;

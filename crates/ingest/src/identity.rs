@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+pub(crate) use millrace_event_model::visible;
+
 /// The text of a value: a string's content, nothing for null, `12` for `12.0`, else the JSON itself.
 pub(crate) fn text(json: &str) -> Cow<'_, str> {
     match json.as_bytes().first() {
@@ -39,41 +41,6 @@ fn number(json: &str) -> Cow<'_, str> {
         }
         _ => Cow::Borrowed(json),
     }
-}
-
-/// The text without characters that leave no mark, and without white space around it: a pasted
-/// zero-width space must not make another person.
-pub(crate) fn visible(text: Cow<'_, str>) -> Cow<'_, str> {
-    // Nearly every id: nothing but marks.
-    if text.bytes().all(|byte| matches!(byte, b'!'..=b'~')) {
-        return text;
-    }
-    let kept: String = text.chars().filter(|ch| !is_invisible(*ch)).collect();
-    Cow::Owned(kept.trim().to_owned())
-}
-/// Characters that fonts show as nothing: joiners, marks of direction, fillers, odd spaces.
-fn is_invisible(ch: char) -> bool {
-    matches!(
-        ch,
-        '\0' | '\t'
-            | '\u{a0}'
-            | '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180e}'
-            | '\u{2000}'..='\u{200f}'
-            | '\u{202a}'..='\u{202f}'
-            | '\u{205f}'..='\u{206f}'
-            | '\u{2800}'
-            | '\u{3000}'
-            | '\u{3164}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{1d159}'
-            | '\u{1d173}'..='\u{1d17a}'
-    )
 }
 
 #[cfg(test)]

@@ -24,4 +24,4 @@ pub use generations::{Generation, Generations};
 pub use lease::{Lease, LeaseAttempt};
 pub use object_store;
 pub use store::{Creation, Store};
-pub use workspace_key::workspace_key;
+pub use workspace_key::{existing_workspace_key, workspace_key};

@@ -24,6 +24,15 @@ pub async fn workspace_key(store: &Store) -> Result<[u8; 32], StateError> {
     read(store).await?.ok_or_else(missing)
 }
 
+/// The same, where somebody has asked for it before: for tools, which would make a key that nobody else has
+/// if they were pointed at the wrong store.
+///
+/// # Errors
+/// The store cannot be read, or what is there is not 32 bytes.
+pub async fn existing_workspace_key(store: &Store) -> Result<Option<[u8; 32]>, StateError> {
+    read(store).await
+}
+
 async fn read(store: &Store) -> Result<Option<[u8; 32]>, StateError> {
     let Some(bytes) = store.get(PATH).await? else { return Ok(None) };
     let key = <[u8; 32]>::try_from(bytes.as_ref()).map_err(|_| malformed("a key is 32 bytes"))?;
