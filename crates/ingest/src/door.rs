@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::error::Refusal;
 use crate::http::{self, Response};
 use crate::metrics::{Durations, Refusals};
+use crate::patience::Patience;
 use crate::proxies::Proxies;
 use crate::routes::{self, Entry, Found, Route};
 use crate::sdk_config::{self, Home};
@@ -34,6 +35,7 @@ pub(crate) struct Door {
     pub(crate) clock: SharedClock,
     pub(crate) requests: Semaphore,
     pub(crate) budget: Budget,
+    pub(crate) patience: Patience,
     pub(crate) refusals: Refusals,
     pub(crate) durations: Durations,
     pub(crate) version: String,
@@ -118,6 +120,9 @@ impl Door {
 
     /// Counts the refusal and answers it.
     pub(crate) fn refuse(&self, refusal: Refusal, source: Option<&Source>) -> Response {
+        if refusal == Refusal::Overloaded {
+            self.patience.lose();
+        }
         self.refusals.refused(refusal, source, self.clock.now());
         http::refused(refusal)
     }
@@ -126,10 +131,9 @@ impl Door {
     async fn drop_body(&self, request: Request<Incoming>) -> Response {
         let mut share = self.budget.share();
         let received = body::receive(request.into_body(), self.limits.body_bytes, &mut share);
-        match tokio::time::timeout(self.limits.body_timeout, received).await {
-            Ok(Ok(_)) => http::accepted(),
-            Ok(Err(refusal)) => self.refuse(refusal, None),
-            Err(_) => self.refuse(Refusal::Slow, None),
+        match self.patience.wait_for(received).await {
+            Ok(_) => http::accepted(),
+            Err(refusal) => self.refuse(refusal, None),
         }
     }
 

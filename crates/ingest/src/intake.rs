@@ -68,8 +68,7 @@ async fn receive(
 
     let mut share = door.budget.share();
     let received = body::receive(body, door.limits.body_bytes, &mut share);
-    let body =
-        tokio::time::timeout(door.limits.body_timeout, received).await.map_err(|_| Refusal::Slow)??;
+    let body = door.patience.wait_for(received).await?;
     // Not before: those who send slowly would keep the others out.
     let _under_way = door.requests.try_acquire().map_err(|_| Refusal::Overloaded)?;
     let arrived = Arrived {

@@ -31,6 +31,7 @@ mod intake;
 mod limits;
 mod metrics;
 mod options;
+mod patience;
 mod pixel;
 mod proxies;
 mod rate;

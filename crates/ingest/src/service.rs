@@ -14,6 +14,7 @@ use crate::body::Budget;
 use crate::broker::Broker;
 use crate::door::Door;
 use crate::metrics::{Durations, Refusals};
+use crate::patience::Patience;
 use crate::proxies::Proxies;
 use crate::server::{self, Drained};
 use crate::tls::Tls;
@@ -66,6 +67,7 @@ impl Service {
             broker: Broker::new(health.component("ingest")),
             requests: Semaphore::new(limits.requests),
             budget: Budget::new(limits.bytes_in_flight),
+            patience: Patience::new(limits.body_timeout),
             refusals: Refusals::default(),
             durations: Durations::new(routes::event_paths()),
             version: options.version,
