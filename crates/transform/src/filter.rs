@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millrace_event_model::{Event, Reason};
+use millrace_event_model::{Event, Geo, Reason};
 use minijinja::Value;
+use minijinja::value::{Serde, ValueKind};
 
 use crate::expression::{Compiled, ExpressionError};
 
@@ -12,7 +13,8 @@ use crate::expression::{Compiled, ExpressionError};
 /// `event in ['Order Completed', 'Order Refunded'] and properties.total > 100`.
 ///
 /// The names are the fields of the event's JSON. What the server decided wins over them: `type`,
-/// `messageId`, `rudderId`, `receivedAt`, `request_ip`, and `sourceId`, the source's id in the config.
+/// `messageId`, `rudderId`, `receivedAt`, `request_ip`, and `sourceId`, the source's id in the config. Where
+/// the client is stands in `context.geo`, unless the event itself says something there.
 /// A field that is not there is undefined, which is false; beware of ordering: undefined is less than
 /// any number, so write `properties.total is defined and properties.total < 5`.
 pub struct Filter {
@@ -43,6 +45,11 @@ impl Filter {
             true => body_fields(event)?,
             false => BTreeMap::new(),
         };
+        if let Some(place) = event.place().filter(|_| self.reads_body)
+            && let Some(context) = with_place(fields.get("context"), &place)
+        {
+            fields.insert("context".to_owned(), context);
+        }
         // Where the server has decided on none, such as a request ip that the policy drops, a client's word
         // must not stand in.
         fields.retain(|name, _| !DECIDED_BY_SERVER.contains(&name.as_str()));
@@ -72,6 +79,26 @@ const DECIDED_BY_SERVER: [&str; 6] =
 
 fn decided_by_server(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
     event.decided().into_iter().chain([("sourceId", event.source.to_string())])
+}
+
+/// The context with the client's place. None where it says that itself, or is no object.
+fn with_place(context: Option<&Value>, place: &Geo) -> Option<Value> {
+    let mut fields = BTreeMap::new();
+    if let Some(context) = context.filter(|context| !context.is_none()) {
+        if context.kind() != ValueKind::Map {
+            return None;
+        }
+        for name in context.try_iter().ok()? {
+            let value = context.get_item(&name).ok()?;
+            fields.insert(name, value);
+        }
+    }
+    let geo = Value::from("geo");
+    if fields.get(&geo).is_some_and(|said| !said.is_none()) {
+        return None;
+    }
+    fields.insert(geo, Value::from(Serde(place)));
+    Some(Value::from_pairs(fields))
 }
 
 fn body_fields(event: &Event) -> Result<BTreeMap<String, Value>, Reason> {
@@ -150,6 +177,20 @@ mod tests {
         for expression in ["event and request_ip", "event and sourceId == 'app'"] {
             assert!(!keeps(expression, body), "{expression}");
         }
+    }
+
+    #[test]
+    fn the_clients_place_is_in_the_context_unless_the_client_says_it() {
+        let keeps = |expression: &str, body: &str| {
+            let geo = Some(r#"{"country":"GB","city":"Boxford"}"#.to_owned());
+            Filter::compile(expression).unwrap().keeps(&Event { geo, ..event(body) }).unwrap()
+        };
+        for body in ["{}", r#"{"context":null}"#, r#"{"context":{"locale":"en","geo":null}}"#] {
+            assert!(keeps("context.geo.country == 'GB' and context.geo.city", body), "{body}");
+        }
+        assert!(keeps("context.locale and context.geo", r#"{"context":{"locale":"en"}}"#));
+        assert!(!keeps("context.geo.city", r#"{"context":{"geo":{"country":"FR"}}}"#));
+        assert!(!keeps("context.geo", r#"{"context":"none"}"#));
     }
 
     #[test]

@@ -26,8 +26,8 @@ mod tests;
 use chrono::{DateTime, Utc};
 use millrace_columnar::{Row, TableSchema};
 use millrace_connector::{Dialect, WriteMode};
-use millrace_event_model::{Event, EventTimes, Reason};
-use serde_json::{Map, Value};
+use millrace_event_model::{Event, EventTimes, Geo, Reason};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 pub(crate) use names::{stream_column, stream_table};
@@ -112,6 +112,9 @@ pub fn rows_of_event(event: &Event, mapping: &Mapping<'_>) -> Result<Vec<MappedR
     }
     let given = |name: &str| message.get(name).and_then(Value::as_str);
     let times = EventTimes::of(given, event.received_at, event.sent_at.as_deref());
+    if let Some(place) = event.place() {
+        add_place(&mut message, &place);
+    }
     message.extend(times.fields().map(|(name, text)| (name.to_owned(), Value::String(text))));
     let metadata = MessageMetadata {
         received_at: None,
@@ -121,6 +124,19 @@ pub fn rows_of_event(event: &Event, mapping: &Mapping<'_>) -> Result<Vec<MappedR
         new_id: id_of(&event.body),
     };
     rows_of_message(&Value::Object(message), &metadata, mapping)
+}
+
+/// Where the client is, unless it says so itself.
+fn add_place(message: &mut Map<String, Value>, place: &Geo) {
+    let context = message.entry("context").or_insert(Value::Null);
+    if context.is_null() {
+        *context = Value::Object(Map::new());
+    }
+    if let Value::Object(context) = context
+        && context.get("geo").is_none_or(Value::is_null)
+    {
+        context.insert("geo".to_owned(), json!(place));
+    }
 }
 
 fn id_of(body: &[u8]) -> Uuid {

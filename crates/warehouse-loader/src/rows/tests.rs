@@ -71,6 +71,26 @@ fn times_are_corrected_by_when_the_client_sent_the_event_or_its_batch() {
 }
 
 #[test]
+fn the_clients_place_fills_columns_of_the_context_unless_the_client_says_it() {
+    let row = |body: Value| {
+        let geo = Some(r#"{"city":"Boxford","country":"GB"}"#.to_owned());
+        let event = Event { geo, ..event("page", &body) };
+        rows_of_event(&event, &Mapping::new(dialect("postgres").unwrap())).unwrap().remove(0).values()
+    };
+    for context in [json!(null), json!({}), json!({"locale": "en", "geo": null})] {
+        let row = row(json!({"userId": "u1", "context": context}));
+        assert_eq!(
+            (&row["context_geo_city"], &row["context_geo_country"]),
+            (&json!("Boxford"), &json!("GB"))
+        );
+    }
+    assert_eq!(row(json!({"userId": "u1"}))["context_geo_city"], "Boxford");
+    let own = row(json!({"userId": "u1", "context": {"geo": {"country": "FR"}}}));
+    assert_eq!((own.get("context_geo_city"), &own["context_geo_country"]), (None, &json!("FR")));
+    assert_eq!(row(json!({"userId": "u1", "context": "none"})).get("context_geo_city"), None);
+}
+
+#[test]
 fn an_identify_event_fills_identifies_and_merges_into_users() {
     let body = json!({"userId": "u1", "anonymousId": "a1", "traits": {"plan": "pro"}});
     let rows = rows("lake", "identify", &body);

@@ -2,7 +2,8 @@
 //!
 //! An event's body is the event as the client sent it (after masking), its fields in their order and its
 //! values byte for byte, with what the server decided set: `type`, `messageId`, `rudderId`,
-//! `receivedAt`, `request_ip`; and `originalTimestamp`, `sentAt` and `timestamp` where the event has none.
+//! `receivedAt`, `request_ip`; and `context.geo`, `originalTimestamp`, `sentAt` and `timestamp` where the
+//! event has none.
 //! A change's body is
 //! `{"sync", "run", "op": "upsert" | "delete", "key", "data": {…}}`: `data` is the mapped row (for a delete
 //! its key columns), `key` names the row in all its changes.
@@ -13,11 +14,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use millrace_connector::{HttpRequest, Item, Payload, RequestBody};
-use millrace_event_model::{Change, Event, EventTimes, Reason};
+use millrace_event_model::{Change, Event, EventTimes, Geo, Reason};
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::config::Settings;
 
@@ -43,12 +44,28 @@ fn event_body(event: &Event) -> Result<Bytes, Reason> {
     for (name, text) in event.decided() {
         fields.set(name, &text)?;
     }
+    if let Some(place) = event.place()
+        && let Some(context) = with_place(fields.get("context"), &place)
+    {
+        fields.put("context".to_owned(), context);
+    }
     for (name, text) in times(event, &fields) {
         if !fields.has(name) {
             fields.set(name, &text)?;
         }
     }
     json(&fields)
+}
+
+/// The context with the client's place. None where it says that itself, or is no object.
+fn with_place(context: Option<&RawValue>, place: &Geo) -> Option<Box<RawValue>> {
+    let written = context.map(RawValue::get).filter(|json| *json != "null").unwrap_or("{}");
+    let mut context = Fields::parse(written.as_bytes()).ok()?;
+    if context.has("geo") {
+        return None;
+    }
+    context.put("geo".to_owned(), to_raw_value(place).ok()?);
+    to_raw_value(&context).ok()
 }
 
 fn times(event: &Event, fields: &Fields) -> [(&'static str, String); 4] {
@@ -101,15 +118,18 @@ impl Fields {
         serde_json::from_slice(json).map_err(|_| not_an_object("event"))
     }
 
-    /// Whether the event says something there: null and the empty text say nothing.
+    fn get(&self, name: &str) -> Option<&RawValue> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// Whether something is said there: null and the empty text say nothing.
     fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(other, value)| other == name && !matches!(value.get(), "null" | "\"\""))
+        self.get(name).is_some_and(|value| !matches!(value.get(), "null" | "\"\""))
     }
 
     /// Replaces the field where it stands, or adds it at the end.
     fn set(&mut self, name: &str, text: &str) -> Result<(), Reason> {
-        let value = serde_json::value::to_raw_value(text)
-            .map_err(|error| Reason::new("invalid_json", error.to_string()))?;
+        let value = to_raw_value(text).map_err(|error| Reason::new("invalid_json", error.to_string()))?;
         self.put(name.to_owned(), value);
         Ok(())
     }

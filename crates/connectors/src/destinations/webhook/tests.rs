@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use hmac::{Hmac, Mac};
 use millrace_connector::{Context, Destination, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
 use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey};
 use millrace_service::ManualClock;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -180,6 +181,27 @@ fn an_events_own_times_stay_as_they_were_sent_and_correct_the_one_that_is_missin
     assert_eq!(times(of_batch), ["2025-10-20T22:39:49Z", sent, "2025-10-20T22:39:50.000Z"]);
     let named = json!({"timestamp": "2024-01-01", "sentAt": "mine"});
     assert_eq!(times(named), ["2025-10-20T22:40:00.000Z", "mine", "2024-01-01"]);
+}
+
+#[test]
+fn the_clients_place_is_in_the_context_unless_the_client_says_it() {
+    let webhook = webhook("http://127.0.0.1/in", json!({}));
+    let context = |body: &str| {
+        let mut item = event(body);
+        let Payload::Event(event) = &mut item.payload else { panic!("not an event") };
+        event.geo = Some(r#"{"country":"GB"}"#.to_owned());
+        let body: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&body_of(&webhook, &item)).unwrap();
+        body["context"].get().to_owned()
+    };
+    for (sent, expected) in [
+        ("{}", r#"{"geo":{"country":"GB"}}"#),
+        (r#"{"context":null}"#, r#"{"geo":{"country":"GB"}}"#),
+        (r#"{"context":{"n": 1.0e2,"geo":null}}"#, r#"{"n":1.0e2,"geo":{"country":"GB"}}"#),
+        (r#"{"context":{"geo":{"country":"FR"}}}"#, r#"{"geo":{"country":"FR"}}"#),
+        (r#"{"context":[1]}"#, "[1]"),
+    ] {
+        assert_eq!(context(sent), expected, "{sent}");
+    }
 }
 
 #[test]
