@@ -103,7 +103,12 @@ impl Sources {
                 topic: EVENTS.lane(workspace, &option.lane),
                 enabled: option.enabled,
                 counters: Counters::new(&option.id),
-                rules: Rules { id: option.id, scanner, policy_version: option.policy_version },
+                rules: Rules {
+                    id: option.id,
+                    scanner,
+                    policy_version: option.policy_version,
+                    blocked: option.blocked,
+                },
                 webhook: option.webhook,
                 replay: option.replay,
                 bucket: option.rate_limit.map(Bucket::new),

@@ -17,6 +17,8 @@ use crate::auth::{Source, Sources};
 use crate::body::{self, Budget};
 use crate::broker::Broker;
 use crate::error::Refusal;
+use crate::forget::Forgotten;
+use crate::geo::Locator;
 use crate::http::{self, Response};
 use crate::metrics::{Durations, Refusals};
 use crate::patience::Patience;
@@ -30,6 +32,8 @@ pub(crate) struct Door {
     pub(crate) sources: Sources,
     pub(crate) publisher: Publisher,
     pub(crate) broker: Broker,
+    pub(crate) forgotten: Forgotten,
+    pub(crate) locator: Option<Arc<Locator>>,
     pub(crate) limits: Limits,
     pub(crate) keys: KeyHasher,
     pub(crate) clock: SharedClock,

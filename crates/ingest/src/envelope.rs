@@ -6,16 +6,19 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use millrace_event_model::{EventRef, EventType, KeyHasher, PartitionKey, SourceId, rudder_id};
-use millrace_privacy::{Action, Kind, ScanError, Scanner};
+use millrace_privacy::{Action, Kind, ScanError, Scanner, Suppressions};
 use uuid::Uuid;
 
-use crate::Limits;
+use crate::block::BlockedEvents;
 use crate::error::Refusal;
-use crate::identity;
+use crate::geo::Locator;
+use crate::place::Places;
 use crate::split::{self, Bounds, Fields, Part};
+use crate::{Limits, identity};
 
 /// What the path says of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Rules {
     pub scanner: Option<Scanner>,
     /// Names the policy in each event's header.
     pub policy_version: Option<String>,
+    /// Events that it does not want.
+    pub blocked: BlockedEvents,
 }
 
 /// What is known of a request besides its body.
@@ -55,6 +60,10 @@ pub struct Envelope<'r> {
     pub limits: &'r Limits,
     /// Makes the keys that keep a person's events in order.
     pub keys: &'r KeyHasher,
+    /// The users who asked to be forgotten.
+    pub suppressions: &'r Suppressions,
+    /// Knows where addresses are.
+    pub locator: Option<&'r Locator>,
     /// When the whole body was here.
     pub received_at: DateTime<Utc>,
     /// Of the client, before the policy.
@@ -76,6 +85,17 @@ pub struct Opened<'r> {
     traceparent: Option<&'r str>,
     /// How much was replaced in them, for the metrics.
     pub(crate) findings: BTreeMap<(Kind, Action), u64>,
+    /// Events of the request that are answered as if they were stored, and are not.
+    pub(crate) dropped: Dropped,
+}
+
+/// Counts of events, by why they are dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// The source blocks them by their names.
+    pub(crate) blocked: u64,
+    /// Their users asked to be forgotten.
+    pub(crate) suppressed: u64,
 }
 
 /// What is decided about one event.
@@ -90,6 +110,7 @@ struct Decided<'r> {
     takes_sent_at: bool,
     /// It has no `request_ip` of its own.
     takes_request_ip: bool,
+    place: Option<Arc<str>>,
     body: Cow<'r, str>,
 }
 
@@ -118,7 +139,7 @@ impl Opened<'_> {
             received_at: event.received_at,
             sent_at: self.sent_at.as_deref().filter(|_| event.takes_sent_at),
             request_ip: self.request_ip.as_deref().filter(|_| event.takes_request_ip),
-            geo: None,
+            geo: event.place.as_deref(),
             source: &self.rules.id,
             policy: self.rules.policy_version.as_deref(),
             traceparent: self.traceparent,
@@ -147,8 +168,15 @@ impl<'r> Envelope<'r> {
         for part in &parts {
             people.push(self.identity(&part.fields)?);
         }
-        if parts.iter().any(|part| part.json.len() > self.limits.event_bytes) {
-            return Err(Refusal::TooLarge);
+        // Filled in, a few bytes of an event may become many, and many of them more than memory: the bound of a
+        // body holds for what it becomes, too.
+        let mut total = 0;
+        for part in &parts {
+            let bytes = self.filled_in_bytes(part, &top);
+            total += bytes;
+            if bytes > self.limits.event_bytes || total > self.limits.body_bytes {
+                return Err(Refusal::TooLarge);
+            }
         }
         let mut opened = Opened {
             decided: Vec::with_capacity(parts.len()),
@@ -157,16 +185,40 @@ impl<'r> Envelope<'r> {
             rules: self.rules,
             traceparent: self.traceparent,
             findings: BTreeMap::new(),
+            dropped: Dropped::default(),
         };
+        let mut places = Places::new(self.locator, self.rules.scanner.as_ref());
         for (part, person) in parts.iter().zip(people) {
+            if self.rules.blocked.contains(&self.event_type(&part.fields), part.fields.event) {
+                opened.dropped.blocked += 1;
+                continue;
+            }
+            if self.is_suppressed(&person) {
+                opened.dropped.suppressed += 1;
+                continue;
+            }
             let mut json = Cow::Borrowed(part.json);
             if self.shape == Shape::SegmentBatch {
                 json = filled_in(part, &top);
             }
             let body = self.mask(json, &mut opened.findings)?;
-            opened.decided.push(self.decide(&part.fields, &person, body, &new_id));
+            let place = self.place(&part.fields, &top, &mut places);
+            opened.decided.push(self.decide(&part.fields, &person, place, body, &new_id));
         }
         Ok(opened)
+    }
+
+    /// How long an event is with what the batch lends it (`filled_in`).
+    fn filled_in_bytes(&self, part: &Part<'_>, top: &Fields<'_>) -> usize {
+        if self.shape != Shape::SegmentBatch {
+            return part.json.len();
+        }
+        // Quotes, colon and comma.
+        let lent = |name: &str, own: Option<&str>, beside: Option<&str>| {
+            beside.filter(|_| own.is_none()).map_or(0, |json| json.len() + name.len() + 4)
+        };
+        let context = lent("context", part.fields.context, top.context);
+        part.json.len() + context + lent("integrations", part.fields.integrations, top.integrations)
     }
 
     fn identity(&self, fields: &Fields<'r>) -> Result<Person<'r>, Refusal> {
@@ -179,10 +231,27 @@ impl<'r> Envelope<'r> {
         Ok(person)
     }
 
+    fn is_suppressed(&self, person: &Person<'_>) -> bool {
+        let source = &self.rules.id;
+        // Of most sources nobody is, and no hash is made.
+        !self.suppressions.is_empty(source)
+            && !person.user_id.is_empty()
+            && self.suppressions.contains(self.keys.user(&person.user_id), source)
+    }
+
+    /// By the event as it was sent, before the policy truncates addresses.
+    fn place(&self, fields: &Fields<'r>, top: &Fields<'r>, places: &mut Places<'_>) -> Option<Arc<str>> {
+        self.locator?;
+        let filled_in = top.context.filter(|_| self.shape == Shape::SegmentBatch);
+        let own = fields.request_ip.and_then(identity::string);
+        places.of_event(fields.context.or(filled_in), [own, Some(Cow::Borrowed(self.address))])
+    }
+
     fn decide(
         &self,
         fields: &Fields<'r>,
         person: &Person<'r>,
+        place: Option<Arc<str>>,
         body: Cow<'r, str>,
         new_id: impl Fn() -> Uuid,
     ) -> Decided<'r> {
@@ -197,6 +266,7 @@ impl<'r> Envelope<'r> {
             takes_sent_at: fields.sent_at.is_none_or(|json| matches!(json, "null" | "\"\"")),
             // The body's own address stands, as at RudderStack; the policy has seen it there.
             takes_request_ip: fields.request_ip.is_none(),
+            place,
             body,
         }
     }

@@ -79,6 +79,8 @@ pub enum Refusal {
     Overloaded,
     /// The policy could not be applied. Passing the event on unmasked is not an answer.
     Unmaskable,
+    /// Whom to forget is not known yet, or not any more.
+    Unprepared,
     /// Not all events were acked in time.
     NotStored,
 }
@@ -114,6 +116,7 @@ impl Refusal {
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "max requests limit reached"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
             Self::Unmaskable => (StatusCode::SERVICE_UNAVAILABLE, "the privacy policy could not be applied"),
+            Self::Unprepared => (StatusCode::SERVICE_UNAVAILABLE, "the suppressed users are not known yet"),
             Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "the events could not be stored"),
         }
     }
@@ -145,6 +148,7 @@ impl Refusal {
             Self::RateLimited { .. } => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Unmaskable => "unmaskable",
+            Self::Unprepared => "unprepared",
             Self::NotStored => "not_stored",
         }
     }

@@ -83,6 +83,8 @@ async fn receive(
     // The share of the budget is held until the events are acked.
     let (source, pending, tally, _share) = store(door, arrived).await?;
     match pending.acked().await {
+        // All of its events may have been dropped: then nobody has asked the broker.
+        Ok(acked) if acked.count() == 0 => {}
         Ok(_) => door.broker.answered(),
         Err(error) => return Err(not_stored(door, &error)),
     }
@@ -138,6 +140,7 @@ fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
             source
         }
     };
+    let suppressions = door.forgotten.users()?;
     let received_at = door.clock.now();
     let (shape, body) = match takes {
         Takes::Body(shape) => (shape, body),
@@ -156,6 +159,8 @@ fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
         rules: &source.rules,
         limits: &door.limits,
         keys: &door.keys,
+        suppressions: &suppressions,
+        locator: door.locator.as_deref(),
         received_at,
         address: &address,
         traceparent: http::traceparent(&head.headers),

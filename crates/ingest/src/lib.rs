@@ -17,6 +17,7 @@
 //! `tls.rs`, `proxies.rs` and `rate.rs` (who may come in, and how often).
 
 mod auth;
+mod block;
 mod body;
 mod broker;
 mod connections;
@@ -25,6 +26,8 @@ mod docs_page;
 mod door;
 mod envelope;
 mod error;
+mod forget;
+mod geo;
 mod http;
 mod identity;
 mod intake;
@@ -33,6 +36,7 @@ mod metrics;
 mod options;
 mod patience;
 mod pixel;
+mod place;
 mod proxies;
 mod rate;
 mod routes;
@@ -43,8 +47,10 @@ mod split;
 mod tls;
 mod webhook;
 
+pub use block::BlockedEvents;
 pub use envelope::{Envelope, Opened, Rules, Shape};
 pub use error::{IngestError, Refusal};
+pub use geo::{GeoError, Locator};
 pub use limits::{LimitConflict, Limits};
 pub use options::{Options, SourceOptions};
 pub use rate::{Counted, RateLimit};

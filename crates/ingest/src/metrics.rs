@@ -11,7 +11,7 @@ use millrace_event_model::SourceId;
 use millrace_privacy::{Action, Kind};
 
 use crate::auth::Source;
-use crate::envelope::Opened;
+use crate::envelope::{Dropped, Opened};
 use crate::error::Refusal;
 
 const ROLE: &str = "ingest";
@@ -30,6 +30,8 @@ pub(crate) struct Counters {
     received: [Counter; TYPES.len()],
     sent: [Counter; TYPES.len()],
     large: Counter,
+    blocked: Counter,
+    suppressed: Counter,
 }
 
 impl Counters {
@@ -42,6 +44,8 @@ impl Counters {
             received: TYPES.map(|name| counter!("millrace_component_received_events_total", &labels(name))),
             sent: TYPES.map(|name| counter!("millrace_component_sent_events_total", &labels(name))),
             large: counter!("millrace_ingest_large_events_total", "source" => source.to_string()),
+            blocked: counter!("millrace_ingest_blocked_events_total", "source" => source.to_string()),
+            suppressed: counter!("millrace_ingest_suppressed_events_total", "source" => source.to_string()),
         }
     }
 
@@ -53,8 +57,14 @@ impl Counters {
                 sent.increment(count);
             }
         }
-        if tally.large > 0 {
-            self.large.increment(tally.large);
+        for (counter, count) in [
+            (&self.large, tally.large),
+            (&self.blocked, tally.dropped.blocked),
+            (&self.suppressed, tally.dropped.suppressed),
+        ] {
+            if count > 0 {
+                counter.increment(count);
+            }
         }
         for ((kind, action), count) in &tally.findings {
             let labels = [
@@ -72,6 +82,7 @@ impl Counters {
 pub(crate) struct Tally {
     by_type: [u64; TYPES.len()],
     large: u64,
+    dropped: Dropped,
     findings: BTreeMap<(Kind, Action), u64>,
 }
 
@@ -85,6 +96,7 @@ impl Tally {
             }
             tally.large += u64::from(event.body.len() > LARGE_EVENT_BYTES);
         }
+        tally.dropped = opened.dropped;
         tally.findings = opened.findings;
         tally
     }

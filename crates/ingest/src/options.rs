@@ -6,7 +6,7 @@ use millrace_privacy::Scanner;
 use millrace_service::Secret;
 use tokio::net::TcpListener;
 
-use crate::{Limits, RateLimit, TlsFiles};
+use crate::{BlockedEvents, Limits, Locator, RateLimit, TlsFiles};
 
 /// The stage's settings.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// Networks whose `X-Forwarded-For` is believed; none: the client is the other end of the connection.
     pub trusted_proxies: Vec<IpNet>,
+    /// Knows where clients are; without it nobody is located.
+    pub locator: Option<Locator>,
 }
 
 impl Options {
@@ -42,6 +44,7 @@ impl Options {
             internal: false,
             tls: None,
             trusted_proxies: Vec::new(),
+            locator: None,
         }
     }
 }
@@ -61,6 +64,8 @@ pub struct SourceOptions {
     pub scanner: Option<Scanner>,
     /// Names the policy in each event's header.
     pub policy_version: Option<String>,
+    /// Events that it does not want.
+    pub blocked: BlockedEvents,
     /// It takes any payload at `/v1/webhook`.
     pub webhook: bool,
     /// It takes the events of another source again, by its name alone.
@@ -84,6 +89,7 @@ impl SourceOptions {
             lane: Lane::main(),
             scanner: None,
             policy_version: None,
+            blocked: BlockedEvents::default(),
             webhook: false,
             replay: false,
             rate_limit: None,

@@ -13,6 +13,8 @@ use crate::auth::Sources;
 use crate::body::Budget;
 use crate::broker::Broker;
 use crate::door::Door;
+use crate::forget::Forgotten;
+use crate::geo::Locator;
 use crate::metrics::{Durations, Refusals};
 use crate::patience::Patience;
 use crate::proxies::Proxies;
@@ -65,6 +67,8 @@ impl Service {
             sources,
             publisher,
             broker: Broker::new(health.component("ingest")),
+            forgotten: Forgotten::new(health.component("ingest/suppressions")),
+            locator: options.locator.map(Arc::new),
             requests: Semaphore::new(limits.requests),
             budget: Budget::new(limits.bytes_in_flight),
             patience: Patience::new(limits.body_timeout),
@@ -96,6 +100,8 @@ impl Service {
         let drained = tokio::select! {
             drained = server::serve(listener, tls.clone(), &door.limits, &stop, Arc::clone(&door)) => drained,
             never = renewed(tls.as_ref()) => match never {},
+            never = door.forgotten.watch(&bus) => match never {},
+            never = located(door.locator.as_ref()) => match never {},
             never = door.broker.watch(&bus, topic.as_deref()) => match never {},
         };
         if let Drained::Cut(connections) = drained {
@@ -104,6 +110,14 @@ impl Service {
         door.publisher.flush().await.map_err(IngestError::Drain)?;
         tracing::info!("all accepted events are stored");
         Ok(())
+    }
+}
+
+/// Keeps the places up to date, for ever.
+async fn located(locator: Option<&Arc<Locator>>) -> Infallible {
+    match locator {
+        Some(locator) => locator.watch().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn judge(config: &Config, place: &Place) -> Result<(), Failure> {
     let mut wrong = Wrong { config, errors: Vec::new() };
     wrong.connectors(&millrace_connectors::registry(), place);
     wrong.policies();
+    wrong.geoip();
     #[cfg(feature = "ingest")]
     wrong.errors.extend(crate::bounds::judge(config));
     for (index, connection) in config.connections.iter().enumerate() {
@@ -74,6 +75,16 @@ impl Wrong<'_> {
         let Some(error) = error else { return };
         let key = if error.code == "unknown_kind" { "kind" } else { "settings" };
         self.report(section, index, key, error.full());
+    }
+
+    /// Reading the database is left to ingest: it takes a second or two.
+    fn geoip(&mut self) {
+        let Some(geoip) = &self.config.ingest.geoip else { return };
+        if !geoip.database.is_file() {
+            let path = ["ingest", "geoip", "database"].map(Step::from);
+            let message = format!("there is no file {}", geoip.database.display());
+            self.errors.push(self.config.document.error(&path, message));
+        }
     }
 
     fn policies(&mut self) {

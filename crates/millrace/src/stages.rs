@@ -100,7 +100,7 @@ pub(crate) fn ingest(
     installation: &Installation,
     listener: TcpListener,
 ) -> Result<millrace_ingest::Service, Failure> {
-    use millrace_ingest::{Options, Service, SourceOptions};
+    use millrace_ingest::{BlockedEvents, Options, Service, SourceOptions};
 
     use crate::bounds;
 
@@ -115,6 +115,7 @@ pub(crate) fn ingest(
             lane: source.lane.clone(),
             scanner,
             policy_version,
+            blocked: BlockedEvents::new(source.block_events.track.iter().cloned()),
             webhook: source.is_webhook(),
             replay: source.replay_of.is_some(),
             rate_limit: source.rate_limit.and_then(bounds::rate_limit),
@@ -131,6 +132,7 @@ pub(crate) fn ingest(
         tls: bounds::tls(config),
         trusted_proxies: config.trusted_proxies.iter().map(|network| network.0).collect(),
         limits: bounds::limits(&config.limits),
+        locator: config.geoip.as_ref().map(locator).transpose()?,
         ..Options::new(listener, sources)
     };
     Service::new(
@@ -141,6 +143,17 @@ pub(crate) fn ingest(
         &installation.health,
     )
     .map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// Reads the database of places.
+#[cfg(feature = "ingest")]
+fn locator(config: &config::GeoipConfig) -> Result<millrace_ingest::Locator, Failure> {
+    use millrace_ingest::Locator;
+
+    Locator::open(&config.database, Locator::CHECK_EVERY).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Failure::Usage(format!("ingest.geoip: {error}{cause}"))
+    })
 }
 
 /// The destinations that a source is connected to, and whether each is on.

@@ -7,7 +7,7 @@ use millrace_event_model::{Control, PartitionKey, SourceId};
 /// The users whose events are dropped, by keyed hash: of all sources, or of one.
 ///
 /// Made by hearing the operators' words in their order; the last word on a user and source counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Suppressions {
     everywhere: HashSet<PartitionKey>,
     by_source: HashMap<SourceId, HashSet<PartitionKey>>,

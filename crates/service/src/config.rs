@@ -33,7 +33,8 @@ use serde_json::Value;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
-    AdminConfig, DestinationConfig, IngestConfig, Settings, SourceConfig, SyncMode, WarehouseConfig,
+    AdminConfig, BlockEvents, DestinationConfig, GeoipConfig, IngestConfig, Settings, SourceConfig, SyncMode,
+    WarehouseConfig,
 };
 pub use ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
 pub use interpolate::Environment;

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
-use millrace_event_model::Event;
 use millrace_event_model::wire::{Message as _, WriteRecord as _};
+use millrace_event_model::{Control, Event};
 use millrace_privacy::{HashKey, Policy};
 use proptest::prelude::*;
 
@@ -17,12 +17,15 @@ fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<E
         id: "web".parse().unwrap(),
         policy_version: scanner.as_ref().map(|scanner| scanner.policy().version("strict")),
         scanner,
+        blocked: BlockedEvents::new(["Debug".to_owned()]),
     };
     let envelope = Envelope {
         shape,
         rules: &rules,
         limits: &limits,
         keys: &KeyHasher::new(&[1; 32]),
+        suppressions: &suppressions(),
+        locator: None,
         received_at: DateTime::UNIX_EPOCH,
         address: "203.0.113.7",
         traceparent: None,
@@ -32,6 +35,18 @@ fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<E
     let events =
         opened.events().map(|event| event.write(|record| Event::decode(&record.to_owned()).unwrap()));
     Ok(events.collect())
+}
+
+/// Jane everywhere, Joe at another source.
+fn suppressions() -> Suppressions {
+    let keys = KeyHasher::new(&[1; 32]);
+    let mut suppressions = Suppressions::default();
+    for (user, source) in [("jane", None), ("joe", Some("app".parse().unwrap()))] {
+        let (user, reason) = (keys.user(user), "asked".to_owned());
+        let word = Control::Suppress { user, source, reason, at: DateTime::UNIX_EPOCH };
+        suppressions.hear(&word).unwrap();
+    }
+    suppressions
 }
 
 fn open(shape: Shape, body: &str) -> Result<Vec<Event>, Refusal> {
@@ -136,6 +151,25 @@ fn a_batchs_sent_at_fills_only_events_that_have_none() {
     assert_eq!(single[0].sent_at, None, "the event has its own");
     let odd = open(Shape::Batch, r#"{"sentAt":1764000000,"batch":[{"userId":"u"}]}"#).unwrap();
     assert_eq!(odd[0].sent_at, None);
+}
+
+#[test]
+fn what_is_blocked_or_of_a_suppressed_user_is_left_out() {
+    let ids = |body: &str| -> Vec<String> {
+        open(Shape::Batch, body).unwrap().into_iter().map(|event| event.message_id.0).collect()
+    };
+    let batch = r#"{"batch":[
+        {"userId":"u","type":"track","event":"Debug","messageId":"1"},
+        {"userId":"u","type":"page","name":"Debug","event":"Debug","messageId":"2"},
+        {"userId":"jane","type":"track","event":"Sent","messageId":"3"},
+        {"userId":" ja\u200bne ","anonymousId":"a","type":"track","messageId":"4"},
+        {"anonymousId":"jane","type":"track","messageId":"5"},
+        {"userId":"joe","type":"Track","event":"Sent","messageId":"6"},
+        {"userId":"joe","type":"Track","event":"Debug","messageId":"7"}]}"#;
+    assert_eq!(ids(batch), ["2", "5", "6"]);
+    assert!(open(TRACK, r#"{"userId":"jane"}"#).unwrap().is_empty(), "nothing is left, and that is no error");
+    let checked = r#"{"batch":[{"userId":"jane"},{"type":"track"}]}"#;
+    assert_eq!(open(Shape::Batch, checked), Err(Refusal::NoIdentity), "the others' faults still count");
 }
 
 #[test]

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod away;
+mod blocking;
 mod browsers;
 mod corpus;
 mod cors;
 mod drain;
+mod forget;
+mod geo;
 mod internal;
+mod mmdb;
 mod limits;
 mod requests;
 mod routes;

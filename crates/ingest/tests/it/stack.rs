@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use millrace_broker::EmbeddedBroker;
-use millrace_bus::{Bus, KafkaSettings, Received, ReplicationPolicy};
-use millrace_event_model::topics::EVENTS;
-use millrace_event_model::{Event, KeyHasher, Lane};
+use millrace_bus::{Bus, KafkaSettings, PublisherOptions, Received, ReplicationPolicy};
+use millrace_event_model::topics::{CONTROL, EVENTS};
+use millrace_event_model::{Control, Event, KeyHasher, Lane};
 use millrace_ingest::{IngestError, Limits, Options, Service, SourceOptions};
 use millrace_privacy::{HashKey, Policy, Scanner};
 use millrace_service::{Health, Secret, Stop, SystemClock};
@@ -52,11 +52,17 @@ impl Stack {
 
     /// With options that differ.
     pub(crate) async fn start_as(change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_after(&[], change).await
+    }
+
+    /// After the operators have said something.
+    pub(crate) async fn start_after(words: &[Control], change: impl FnOnce(&mut Options)) -> Self {
         millrace_service::install_tls();
         let data = tempfile::tempdir().unwrap();
         let broker = start_broker(data.path().to_owned(), None).await;
         let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), "acme".parse().unwrap()).unwrap();
         bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
+        say(&bus, words).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         // The tests are a proxy, behind another one in 10.0.0.0/8.
@@ -81,6 +87,11 @@ impl Stack {
 
     pub(crate) fn post(&self, path: &str, authorization: &str) -> RequestBuilder {
         self.http.post(format!("{}{path}", self.url)).header("authorization", authorization)
+    }
+
+    /// Speaks as an operator.
+    pub(crate) async fn say(&self, word: &Control) {
+        say(&self.bus, std::slice::from_ref(word)).await;
     }
 
     /// All events of the topic, in the order of offsets in each partition.
@@ -113,6 +124,11 @@ impl Stack {
     pub(crate) async fn stopped(&mut self) -> Result<(), IngestError> {
         tokio::time::timeout(DEADLINE, &mut self.service).await.unwrap().unwrap()
     }
+}
+
+async fn say(bus: &Bus, words: &[Control]) {
+    let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+    let _ = publisher.publish(&CONTROL.of(bus.workspace()), words).await.unwrap();
 }
 
 async fn start_broker(data: PathBuf, port: Option<u16>) -> EmbeddedBroker {

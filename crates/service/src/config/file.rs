@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -36,6 +37,9 @@ pub(super) struct File {
     /// Where events and records come from.
     #[serde(default)]
     pub(super) sources: Vec<SourceConfig>,
+    /// Events of all sources that come in by HTTP which are answered as if they were stored, and are not.
+    #[serde(default)]
+    pub(super) block_events: BlockEvents,
     /// Where tables are.
     #[serde(default)]
     pub(super) warehouses: Vec<WarehouseConfig>,
@@ -49,7 +53,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) syncs: Vec<SyncEntry>,
     /// Privacy policies by name, for `privacy:` of a source: `{ detect: all, action: mask }`, or an action
-    /// for each kind, such as `{ email: hash, card: redact, ip: truncate }`.
+    /// for each kind, such as `{ email: hash, card: redact, ip: truncate }`. `geo: city` says how precisely
+    /// clients may be located: nothing, country, region, city or point.
     #[serde(default)]
     pub(super) privacy: BTreeMap<String, Value>,
 }
@@ -79,6 +84,18 @@ pub struct IngestConfig {
     pub trusted_proxies: Vec<Network>,
     /// Bounds of requests, connections and times.
     pub limits: LimitsConfig,
+    /// Look up where clients are, by their addresses, and add it to their events as `context.geo`. Without it
+    /// nothing is looked up.
+    pub geoip: Option<GeoipConfig>,
+}
+
+/// Where to look up places.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeoipConfig {
+    /// A database in MaxMind's format such as `GeoLite2-City.mmdb`, relative to this file. It is kept in
+    /// memory, and read again when the file has changed; while a new file cannot be read, the old one stays.
+    pub database: PathBuf,
 }
 
 impl IngestConfig {
@@ -98,6 +115,7 @@ impl Default for IngestConfig {
             tls: None,
             trusted_proxies: Vec::new(),
             limits: LimitsConfig::default(),
+            geoip: None,
         }
     }
 }
@@ -149,6 +167,10 @@ pub struct SourceConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub replay_of: Option<SourceId>,
+    /// For `http` and `webhook`: events which are answered as if they were stored, and are not, in addition to
+    /// those that the whole file blocks.
+    #[serde(default)]
+    pub block_events: BlockEvents,
     /// The name of a privacy policy. Without one nothing is masked.
     #[serde(default)]
     pub privacy: Option<String>,
@@ -175,6 +197,14 @@ impl SourceConfig {
     pub fn is_webhook(&self) -> bool {
         self.kind == WEBHOOK
     }
+}
+
+/// Events by type and name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlockEvents {
+    /// Names of `track` events, exactly as they are sent: `Purchase` is not `purchase`.
+    pub track: Vec<String>,
 }
 
 /// The kind of source that takes any payload.

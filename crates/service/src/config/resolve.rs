@@ -37,13 +37,20 @@ pub(super) fn resolve(
     if let Some(tls) = &mut ingest.tls {
         tls.relative_to(&folder);
     }
+    if let Some(geoip) = &mut ingest.geoip {
+        geoip.database = folder.join(&geoip.database);
+    }
+    let mut sources = file.sources;
+    for source in sources.iter_mut().filter(|source| source.comes_by_http()) {
+        source.block_events.track.extend(file.block_events.track.iter().cloned());
+    }
     Some(Config {
         workspace: file.workspace?,
         kafka: file.kafka,
         state: file.state,
         ingest,
         admin: file.admin,
-        sources: file.sources,
+        sources,
         warehouses: file.warehouses,
         destinations: file.destinations,
         connections,
@@ -188,7 +195,7 @@ impl Judge<'_> {
     fn source_kind(&mut self, source: &SourceConfig, node: &Node) {
         let kind = &source.kind;
         if !source.comes_by_http() {
-            for key in ["write_key", "rate_limit", "origins", "replay_of"] {
+            for key in ["write_key", "rate_limit", "origins", "replay_of", "block_events"] {
                 if node.get(key).is_some() {
                     let message = format!("a source of kind {kind:?} takes no {key}");
                     self.report(node, key, message, Some("only kinds http and webhook do".to_owned()));

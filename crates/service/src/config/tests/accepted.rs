@@ -140,6 +140,7 @@ fn the_schema_for_editors_names_every_key_of_the_file() {
         keys,
         [
             "admin",
+            "block_events",
             "connections",
             "destinations",
             "ingest",
@@ -163,6 +164,27 @@ fn a_file_is_loaded_from_its_path() {
     assert_eq!(load(&path, Mode::Service).unwrap().workspace.as_str(), "acme");
     let missing = load(&folder.path().join("none.yaml"), Mode::Service).unwrap_err();
     assert!(format!("{missing:?}").contains("cannot read the file"), "{missing:?}");
+}
+
+#[test]
+fn events_are_blocked_for_all_sources_by_http_and_for_one() {
+    let config = config(
+        r#"workspace: acme
+block_events: { track: [Debug] }
+sources:
+  - { id: web, kind: http, write_key: "${KEY}", block_events: { track: [Purchase, " Odd Name "] } }
+  - { id: app, kind: http, write_key: "${NUMBER}" }
+  - { id: crm, kind: airbyte, command: [source-faker] }
+"#,
+    );
+    let blocked: Vec<_> = config.sources.iter().map(|source| source.block_events.track.as_slice()).collect();
+    assert_eq!(blocked, [&["Purchase", " Odd Name ", "Debug"][..], &["Debug"], &[]]);
+}
+
+#[test]
+fn a_database_of_places_lies_beside_the_file() {
+    let config = config("workspace: acme\ningest: { geoip: { database: geo/City.mmdb } }\n");
+    assert_eq!(config.ingest.geoip.unwrap().database, Path::new("conf/geo/City.mmdb"));
 }
 
 #[test]
