@@ -2,6 +2,7 @@
 // ingest has not answered each of its requests well.
 //
 //   node browser.cjs PAGE WRITE_KEY INGEST FOLDER [batched]
+const { execFileSync } = require('node:child_process');
 const { createRequire } = require('node:module');
 const fs = require('node:fs');
 const http = require('node:http');
@@ -65,7 +66,7 @@ async function run() {
   const server = await serve();
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'millrace-browser-'));
   const browser = await chromium.launchPersistentContext(profile, {
-    executablePath: '/usr/bin/chromium',
+    executablePath: execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim(),
     headless: true,
     args: [
       '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
