@@ -37,7 +37,7 @@ pub(crate) enum Phase {
     Opening,
     /// Some bytes of a head are here.
     Head,
-    /// In the handler, which has its own bounds.
+    /// In the handler, or after the last answer: both have bounds of their own.
     Busy,
 }
 

@@ -22,6 +22,9 @@ impl Proxies {
     /// The client's address.
     pub(crate) fn client(&self, headers: &HeaderMap, peer: SocketAddr) -> IpAddr {
         let mut client = peer.ip().to_canonical();
+        if self.0.is_empty() {
+            return client;
+        }
         let values = headers.get_all("x-forwarded-for").iter().rev();
         let hops = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
         for hop in hops {

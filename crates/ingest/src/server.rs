@@ -206,6 +206,7 @@ async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     handler: Arc<impl Handler>,
 ) {
     let mut stream = Watched::new(stream, place.clone());
+    let at_the_end = place.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         place.enter(Phase::Busy);
         let answered = match has_one_framing(&request) {
@@ -233,6 +234,8 @@ async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     if let Err(error) = http.serve_connection(TokioIo::new(&mut stream), service).await {
         tracing::debug!(%error, "a connection ended early");
     }
+    // It has a bound of its own, and is not idle: the last answer may be on its way.
+    at_the_end.enter(Phase::Busy);
     linger(&mut stream).await;
 }
 

@@ -4,12 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use millrace_ingest::Limits;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::stack::{Stack, eventually};
-use crate::wire::{post, read_answer};
+use crate::wire::{connect, exchange, post, read_answer};
 
 const CLIENTS: usize = 64;
 
@@ -40,6 +42,28 @@ async fn a_stop_under_load_loses_no_answered_event_and_resets_nobody() {
     let lost: Vec<_> = acked.iter().filter(|id| !events.contains_key(*id)).collect();
     assert!(lost.is_empty(), "{} of {} answered events are not stored", lost.len(), acked.len());
     assert!(acked.len() > WARM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_a_refusal_be_read_and_a_request_that_has_just_connected_be_answered() {
+    let limits = Limits { lame_duck: Duration::from_millis(50), ..Limits::default() };
+    let mut stack = Stack::start_with(limits).await;
+    let (mut refused, mut new) = (connect(&stack).await, connect(&stack).await);
+    stack.request_stop();
+    // The listener goes first: from then on, whoever is connected is all there is.
+    eventually("nobody else is let in", async || TcpStream::connect(stack.address()).await.is_err()).await;
+    let answer = exchange(&mut new, &post(r#"{"userId":"u","messageId":"last"}"#)).await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.ends_the_connection());
+    let large = "x".repeat(2_000_000);
+    let unknown = format!(
+        "POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthorization: Basic Tk9QRTo=\r\nContent-Length: {}\r\n\r\n{large}",
+        large.len()
+    );
+    assert_eq!(exchange(&mut refused, &unknown).await.status(), 401);
+    drop((new, refused));
+    stack.stopped().await.unwrap();
+    assert!(stack.events().await.contains_key("last"));
 }
 
 #[derive(Default)]
