@@ -11,8 +11,13 @@ use super::*;
 const GENERATED: Uuid = Uuid::from_u128(7);
 
 fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<Event>, Refusal> {
-    let limits =
-        Limits { event_bytes: 2000, events_per_request: 50, fields_per_event: 40, ..Limits::default() };
+    let limits = Limits {
+        event_bytes: 2000,
+        body_bytes: 60_000,
+        events_per_request: 50,
+        fields_per_event: 40,
+        ..Limits::default()
+    };
     let rules = Rules {
         id: "web".parse().unwrap(),
         policy_version: scanner.as_ref().map(|scanner| scanner.policy().version("strict")),
@@ -223,6 +228,19 @@ fn what_stands_beside_a_batch_fills_in_on_segments_paths_alone() {
             r#"{"userId":"u","context":{},"integrations":{}}"#
         ]
     );
+}
+
+#[test]
+fn what_a_batch_lends_to_its_events_counts_as_theirs() {
+    let sent = |context: usize, events: usize| {
+        let batch = vec![r#"{"userId":"u"}"#; events].join(",");
+        let body = format!(r#"{{"context":{{"x":"{}"}},"batch":[{batch}]}}"#, "y".repeat(context));
+        open(Shape::SegmentBatch, &body).map(|events| events.len())
+    };
+    assert_eq!(sent(1_900, 20), Ok(20));
+    assert_eq!(sent(1_990, 1), Err(Refusal::TooLarge), "one event");
+    // A large context over many small events would multiply: the bound of a body holds for all together.
+    assert_eq!(sent(1_900, 50), Err(Refusal::TooLarge), "all of them together");
 }
 
 #[test]
