@@ -2,7 +2,7 @@
 //! through too much, never too little: the table in `tests/it/table.rs` holds them to it.
 
 /// Digits of a telephone number without its area code, and of the longest card.
-const SHORTEST_NUMBER: usize = 7;
+pub(crate) const SHORTEST_NUMBER: usize = 7;
 const LONGEST_NUMBER: usize = 19;
 
 /// The digits of a positive whole number, also where a client's library wrote `4.111111111111111E15`.

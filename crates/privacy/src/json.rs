@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use wide::u8x16;
+
 use crate::{MAX_DEPTH, ScanError};
 
 /// Reads tokens from the front. Whoever calls it knows the grammar: what may come next.
@@ -85,41 +87,31 @@ impl<'b> Lexer<'b> {
     /// The string does not end, or has a control character or a malformed escape.
     #[inline]
     pub fn string(&mut self) -> Result<StringToken, ScanError> {
-        self.at += 1;
-        let start = self.at;
-        let mut escaped = false;
+        let start = self.at + 1;
+        let end = plain_end(self.input, start);
+        if self.input.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(StringToken { span: start..end, escaped: false });
+        }
+        self.at = end;
+        self.special_string(start)
+    }
+
+    /// The rest of a string that has something besides plain text, from there on.
+    #[cold]
+    fn special_string(&mut self, start: usize) -> Result<StringToken, ScanError> {
         loop {
-            self.skip_plain();
             match self.input.get(self.at) {
                 Some(b'"') => {
                     let span = start..self.at;
                     self.at += 1;
-                    return Ok(StringToken { span, escaped });
+                    return Ok(StringToken { span, escaped: true });
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
+                Some(b'\\') => self.escape()?,
                 Some(_) => return Err(self.invalid("a control character in a string")),
                 None => return Err(self.invalid("a string does not end")),
             }
-        }
-    }
-
-    /// To the next quote, backslash or control character, eight bytes at a time.
-    #[inline]
-    fn skip_plain(&mut self) {
-        while let Some(word) = self.input.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-            let stops = stops_in(u64::from_le_bytes(*word));
-            if stops != 0 {
-                // The lowest mark is right; those above it may not be.
-                self.at += (stops.trailing_zeros() / 8) as usize;
-                return;
-            }
-            self.at += 8;
-        }
-        while self.input.get(self.at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)) {
-            self.at += 1;
+            self.at = plain_end(self.input, self.at);
         }
     }
 
@@ -288,18 +280,27 @@ impl<'b> Lexer<'b> {
     }
 }
 
-/// The high bit of each byte that ends a run of plain text: a quote, a backslash, a control character.
-/// Exact up to and including the lowest mark (the borrow of a subtraction runs upwards).
+/// Where a run of plain text ends: at the next quote, backslash or control character, or with the input.
+/// Sixteen bytes at a time: most strings are shorter.
 #[inline]
-fn stops_in(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (quote | backslash | control) & HIGH
+fn plain_end(input: &[u8], from: usize) -> usize {
+    const QUOTE: u8x16 = u8x16::new([b'"'; 16]);
+    const BACKSLASH: u8x16 = u8x16::new([b'\\'; 16]);
+    const LAST_CONTROL: u8x16 = u8x16::new([0x1f; 16]);
+    let mut at = from;
+    while let Some(bytes) = input.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        let text = u8x16::new(*bytes);
+        let control = text.min(LAST_CONTROL).simd_eq(text);
+        let stops = (text.simd_eq(QUOTE) | text.simd_eq(BACKSLASH) | control).to_bitmask();
+        if stops != 0 {
+            return at + stops.trailing_zeros() as usize;
+        }
+        at += 16;
+    }
+    while input.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]

@@ -67,6 +67,9 @@ const QUALIFIERS: [&str; 18] = [
 
 /// Reads a key: `phone`, `phoneNumber`, `Mobile-Phone 2`, `context.ip`, `card_number`.
 pub(crate) fn hint(key: &str) -> Hint {
+    if !may_mean_something(key) {
+        return Hint::None;
+    }
     let words = words(key);
     let meaningful =
         |word: &&String| !QUALIFIERS.contains(&word.as_str()) && !word.chars().all(|ch| ch.is_ascii_digit());
@@ -86,8 +89,56 @@ pub(crate) fn hint(key: &str) -> Hint {
 
 /// Whether a key inside a telephone's object still speaks of the number: `{"phone": {"home": …}}`.
 pub(crate) fn is_qualifier(key: &str) -> bool {
+    // Nearly every key ends here: the first of its words would have to be one of them.
+    let named = key.starts_with(|ch: char| ch.is_ascii_alphabetic());
+    if named && !QUALIFIERS.iter().any(|word| begins_with(key.as_bytes(), word.as_bytes())) {
+        return false;
+    }
     let words = words(key);
     !words.is_empty() && words.iter().all(|word| QUALIFIERS.contains(&word.as_str()))
+}
+
+/// A cheap filter that rejects nearly every key before it is taken apart: one of its words must begin as a
+/// word begins that means something.
+fn may_mean_something(key: &str) -> bool {
+    // A capital outside of ASCII can have a small letter inside.
+    if !key.is_ascii() {
+        return true;
+    }
+    let mut begins = true;
+    let mut rest = key.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if begins && stems(*first).iter().any(|stem| begins_with(rest, stem)) {
+            return true;
+        }
+        // As `words` cuts.
+        let capital_next = after.first().is_some_and(u8::is_ascii_uppercase);
+        begins = !first.is_ascii_alphanumeric()
+            || (capital_next && (first.is_ascii_lowercase() || first.is_ascii_digit()));
+        rest = after;
+    }
+    false
+}
+
+/// What the words that mean something begin with, by their first letter.
+fn stems(first: u8) -> &'static [&'static [u8]] {
+    match first.to_ascii_lowercase() {
+        b'p' => &[b"phone", b"pan"],
+        b't' => &[b"tel"],
+        b'm' => &[b"mobil", b"msisdn"],
+        b'c' => &[b"cell", b"card", b"credit", b"cc"],
+        b'w' => &[b"whatsapp"],
+        b'f' => &[b"fax"],
+        b'l' => &[b"landline"],
+        b'h' => &[b"handy"],
+        b'i' => &[b"ip"],
+        _ => &[],
+    }
+}
+
+#[inline]
+fn begins_with(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 /// The longest key that is taken apart: longer ones are sentences, not names.
@@ -149,6 +200,14 @@ mod tests {
             ("", Hint::None),
         ] {
             assert_eq!(hint(key), expected, "{key}");
+        }
+        for word in PHONE.iter().chain(&CARD).chain(&IP) {
+            let capitals = word.to_uppercase();
+            for key in
+                [(*word).to_owned(), format!("x_{word}"), format!("x{capitals}"), format!("9{capitals}2")]
+            {
+                assert_ne!(hint(&key), Hint::None, "{key}");
+            }
         }
         assert!(is_qualifier("home") && is_qualifier("number") && !is_qualifier("id"));
     }

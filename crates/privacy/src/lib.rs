@@ -3,7 +3,8 @@
 //! ([`Suppressions`]).
 //!
 //! [`Policy`] says what to do with each [`Kind`]; [`Scanner::scan`] does it in one pass. No JSON tree is
-//! built: a lexer ([`json`]) walks the bytes, cheap filters (`@`, `%40`, `\u`, a chain of digits) reject nearly
+//! built: a look at all bytes finds where something may be (`suspects.rs`), a lexer ([`json`]) walks there, cheap
+//! filters (`@`, `%40`, `\u`, a chain of digits) reject nearly
 //! every string, and only what is left is decoded and looked at closely. What is not masked stays byte
 //! for byte as it was sent.
 //!
@@ -21,6 +22,7 @@ mod policy;
 mod replace;
 mod scanner;
 mod suppression;
+mod suspects;
 mod text;
 mod walk;
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::detect::{self, Hit};
 use crate::key::Hint;
 use crate::replace::{self, HashKey};
+use crate::suspects::Suspects;
 use crate::text::Unit;
 use crate::walk::{self, Walk};
 use crate::{Action, Kind, Policy};
@@ -79,7 +80,24 @@ impl Scanner {
         let invalid =
             |error: std::str::Utf8Error| ScanError::Invalid { at: error.valid_up_to(), problem: "not UTF-8" };
         let json = std::str::from_utf8(json).map_err(invalid)?;
-        let mut walk = Walk::new(self, json);
+        self.walk(json, Suspects::of(json.as_bytes()))
+    }
+
+    /// [`Self::scan`] for what is known to be JSON, such as a value that [`crate::json::Lexer`] has skipped:
+    /// most documents have nothing to find, and that is seen at a glance.
+    ///
+    /// # Errors
+    /// [`ScanError`]: it is not JSON after all, or too deep. Invalid JSON without anything to find may pass.
+    pub fn scan_valid<'b>(&self, json: &'b str) -> Result<Scanned<'b>, ScanError> {
+        let suspects = Suspects::of(json.as_bytes());
+        if suspects.is_empty() {
+            return Ok(Scanned { body: Cow::Borrowed(json.as_bytes()), findings: Vec::new() });
+        }
+        self.walk(json, suspects)
+    }
+
+    fn walk<'b>(&self, json: &'b str, suspects: Suspects) -> Result<Scanned<'b>, ScanError> {
+        let mut walk = Walk::new(self, json, suspects);
         walk.document()?;
         Ok(walk.finish())
     }
@@ -126,5 +144,54 @@ impl Scanner {
 
     pub(crate) fn replacement(&self, hit: &Hit) -> String {
         replace::value(hit.kind, self.policy.action(hit.kind), &hit.canonical, &self.hash_key)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("jane@example.com".to_owned()),
+            Just("+14155552671".to_owned()),
+            Just("4111 1111 1111 1111".to_owned()),
+            Just("203.0.113.7".to_owned()),
+            Just("2001:db8::1".to_owned()),
+            Just("1.1.1.1".to_owned()),
+            Just("2026-11-24T00:00:00.744Z".to_owned()),
+            Just("95dc970c-d7e1-417b-aea7-3a106064d364".to_owned()),
+            "[0-9a-f]{1,9}",
+            "[ .,@:+()/%\\\\_-]{1,3}",
+            any::<String>().prop_map(|text| text.chars().take(4).collect()),
+        ];
+        prop::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_look_at_the_suspects_finds_what_a_look_at_everything_finds(
+            key in prop_oneof![Just("phone".to_owned()), Just("ip".to_owned()), Just("x".to_owned()), text()],
+            value in prop_oneof![
+                text().prop_map(serde_json::Value::from),
+                any::<u64>().prop_map(serde_json::Value::from),
+                (0..9_999_999_999_u64).prop_map(serde_json::Value::from),
+            ],
+            other in text(),
+            space in " {0,20}",
+        ) {
+            let name = serde_json::Value::from(key);
+            let other = serde_json::Value::from(other);
+            let json = format!("{{{space}{name}:{space}{value}{space},\"a\":[{other},{space}{value}{space}]}}");
+            let scanner = Scanner::new(Policy::mask_all(), HashKey::derive(&[1; 32]));
+            let everything = scanner.walk(&json, Suspects::everywhere()).unwrap();
+            prop_assert_eq!(&scanner.scan_valid(&json).unwrap(), &everything);
+            prop_assert_eq!(&scanner.scan(json.as_bytes()).unwrap(), &everything);
+        }
     }
 }

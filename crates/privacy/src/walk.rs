@@ -8,6 +8,7 @@ use crate::filter::{self, Suspicion};
 use crate::json::{Lexer, StringToken};
 use crate::key::{self, Hint};
 use crate::replace::{self, InKey};
+use crate::suspects::Suspects;
 use crate::text::{self, Unit};
 use crate::{Action, Finding, Kind, MAX_DEPTH, ScanError, Scanned, Scanner};
 
@@ -45,6 +46,7 @@ pub(crate) struct Walk<'s, 'b> {
     scanner: &'s Scanner,
     input: &'b str,
     lexer: Lexer<'b>,
+    suspects: Suspects,
     frames: Vec<Frame>,
     /// The string under examination; kept to reuse its memory.
     units: Vec<Unit>,
@@ -56,11 +58,12 @@ pub(crate) struct Walk<'s, 'b> {
 }
 
 impl<'s, 'b> Walk<'s, 'b> {
-    pub(crate) fn new(scanner: &'s Scanner, input: &'b str) -> Self {
+    pub(crate) fn new(scanner: &'s Scanner, input: &'b str, suspects: Suspects) -> Self {
         Self {
             scanner,
             input,
             lexer: Lexer::new(input.as_bytes()),
+            suspects,
             frames: Vec::new(),
             units: Vec::new(),
             output: Vec::new(),
@@ -186,10 +189,11 @@ impl<'s, 'b> Walk<'s, 'b> {
     }
 
     fn string(&mut self, token: &StringToken) {
-        if self.is_identity() {
+        let hits = self.hits(token, self.frames.len());
+        if hits.is_empty() || self.is_identity() {
             return;
         }
-        for hit in self.hits(token, self.frames.len()) {
+        for hit in hits {
             let text = self.scanner.replacement(&hit);
             let span = bytes(&self.units, &hit);
             // A truncated address is an address, and is its own truncation.
@@ -201,6 +205,9 @@ impl<'s, 'b> Walk<'s, 'b> {
     }
 
     fn number(&mut self, span: Range<usize>) {
+        if !self.suspects.any_in(&span) {
+            return;
+        }
         let token = self.input.get(span.clone()).unwrap_or_default();
         let Some(digits) = filter::integer(token) else { return };
         if self.is_identity() {
@@ -224,6 +231,9 @@ impl<'s, 'b> Walk<'s, 'b> {
     /// What is in a string that stands inside the first `depth` frames. Decodes only what the cheap
     /// filters let through.
     fn hits(&mut self, token: &StringToken, depth: usize) -> Vec<Hit> {
+        if !self.suspects.any_in(&token.span) {
+            return Vec::new();
+        }
         let raw = self.input.get(token.span.clone()).unwrap_or_default();
         let suspicion = filter::suspicion(raw.as_bytes(), token.escaped);
         if suspicion == Suspicion::None {
