@@ -31,6 +31,14 @@ outages ROUNDS="20":
     cargo build {{flags}} -p millrace
     MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it broker_outage -- --nocapture
 
+# Fuzzes ingest_body or event_wire. Needs `cargo install cargo-fuzz --locked` and a C++ compiler, and no nightly
+# toolchain: there is no unsafe code of ours for a sanitizer to watch.
+fuzz TARGET SECONDS:
+    mkdir -p "${CARGO_TARGET_DIR:-target}/fuzz/corpus/{{TARGET}}"
+    CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz" cargo fuzz run --fuzz-dir integration-tests/fuzz --sanitizer none {{TARGET}} \
+        "${CARGO_TARGET_DIR:-$PWD/target}/fuzz/corpus/{{TARGET}}" integration-tests/fuzz/corpus/{{TARGET}} -- \
+        -max_total_time={{SECONDS}} -max_len=4096 -timeout=10 -dict=integration-tests/fuzz/{{TARGET}}.dict -print_final_stats=1
+
 # What continuous integration checks before the tests.
 lint:
     cargo fmt --all --check

@@ -1,6 +1,7 @@
 //! The stage over real HTTP, before a real broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
+mod any_body;
 mod away;
 mod blocking;
 mod browsers;
@@ -10,8 +11,9 @@ mod drain;
 mod forget;
 mod geo;
 mod internal;
-mod mmdb;
 mod limits;
+mod mmdb;
+mod oracle;
 mod requests;
 mod routes;
 mod sdk_config;
