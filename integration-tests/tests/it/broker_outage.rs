@@ -94,7 +94,7 @@ fn clients_hear_200_or_503_in_time_whatever_kafka_does() {
         sent.longest(),
         peak / 1024
     );
-    sent.assert_stored(edge.stored());
+    sent.assert_stored(&edge.stored());
     assert!(sent.answers().keys().all(|status| matches!(status, 200 | 503)), "{:?}", sent.answers());
     assert!(sent.answers().contains_key(&503), "no outage was felt");
     assert_eq!(sent.without_retry_after(), 0);

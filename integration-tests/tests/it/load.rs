@@ -184,44 +184,83 @@ impl Sent {
 
     /// Stops the test unless Kafka holds all that was answered with 200, byte by byte and each client's in its
     /// order, nothing twice, and nothing that was not sent.
-    pub(crate) fn assert_stored(&self, stored: Vec<Stored>) {
-        let mut places: Vec<BTreeMap<u64, (i32, i64)>> = vec![BTreeMap::new(); self.heard.len()];
-        for record in &stored {
-            let (client, number) = self.sender(&record.message_id);
-            assert_eq!(record.body, event(self.clients, client, number), "not as it was sent");
-            let twice = places[client].insert(number, (record.partition, record.offset));
-            assert!(twice.is_none(), "{} is stored twice", record.message_id);
-        }
-        let mut acked = 0;
-        for (client, heard) in self.heard.iter().enumerate() {
-            let lost: Vec<_> =
-                heard.acked.iter().filter(|number| !places[client].contains_key(*number)).collect();
-            assert!(lost.is_empty(), "client {client}: answered with 200 and not in Kafka: {lost:?}");
-            acked += heard.acked.len();
-            // In the order of sending, which is that of the numbers.
-            let order: Vec<_> = heard.acked.iter().map(|number| places[client][number]).collect();
-            for (earlier, later) in order.iter().zip(order.iter().skip(1)) {
-                assert_eq!(earlier.0, later.0, "client {client}: one person is in two partitions");
-                assert!(
-                    earlier.1 < later.1,
-                    "client {client}: not in the order of sending: {earlier:?}, {later:?}"
-                );
-            }
-        }
+    pub(crate) fn assert_stored(&self, stored: &[Stored]) {
+        let wrong = self.wrong(stored);
+        assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
         let sent: u64 = self.heard.iter().map(|heard| heard.sent).sum();
+        let acked: usize = self.heard.iter().map(|heard| heard.acked.len()).sum();
         println!(
             "{sent} events made, {acked} answered with 200 and stored, {} stored without an answer",
             stored.len() - acked
         );
     }
 
-    fn sender(&self, message_id: &str) -> (usize, u64) {
-        let ids = message_id
-            .split_once('-')
-            .and_then(|(client, number)| Some((client.parse::<usize>().ok()?, number.parse::<u64>().ok()?)));
-        let sent = |(client, number): &(usize, u64)| {
-            self.heard.get(*client).is_some_and(|heard| *number < heard.sent)
-        };
-        ids.filter(sent).unwrap_or_else(|| panic!("nobody has sent {message_id}"))
+    fn wrong(&self, stored: &[Stored]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut places: Vec<BTreeMap<u64, (i32, i64)>> = vec![BTreeMap::new(); self.heard.len()];
+        for record in stored {
+            let id = &record.message_id;
+            let Some((client, number)) = self.sender(id) else {
+                wrong.push(format!("{id} is stored, and nobody has sent it"));
+                continue;
+            };
+            if record.body != event(self.clients, client, number) {
+                wrong.push(format!("{id} is not stored as it was sent: {}", record.body));
+            }
+            if places[client].insert(number, (record.partition, record.offset)).is_some() {
+                wrong.push(format!("{id} is stored twice"));
+            }
+        }
+        for (client, (heard, places)) in self.heard.iter().zip(&places).enumerate() {
+            // In the order of sending, which is that of the numbers.
+            let mut last: Option<(u64, (i32, i64))> = None;
+            for number in &heard.acked {
+                let Some(place) = places.get(number) else {
+                    wrong.push(format!("{client}-{number} was answered with 200 and is not stored"));
+                    continue;
+                };
+                if let Some((before, earlier)) = last
+                    && (earlier.0 != place.0 || earlier.1 >= place.1)
+                {
+                    wrong.push(format!(
+                        "{client}-{number} at {place:?} does not follow {client}-{before} at {earlier:?}"
+                    ));
+                }
+                last = Some((*number, *place));
+            }
+        }
+        wrong
     }
+
+    /// The client and the number of an event that was sent.
+    fn sender(&self, message_id: &str) -> Option<(usize, u64)> {
+        let (client, number) = message_id.split_once('-')?;
+        let (client, number): (usize, u64) = (client.parse().ok()?, number.parse().ok()?);
+        let heard = self.heard.get(client)?;
+        (number < heard.sent).then_some((client, number))
+    }
+}
+
+#[test]
+fn what_is_lost_doubled_altered_or_out_of_order_is_noticed() {
+    let clients = Clients { singles: 1, batches: 0, events: 1, padding: 3 };
+    let heard = Heard { sent: 4, acked: vec![0, 1, 2], ..Heard::default() };
+    let sent = Sent { clients, heard: vec![heard] };
+    let stored = |number: u64, partition: i32, offset: i64| {
+        let (message_id, body) = (format!("0-{number}"), event(clients, 0, number));
+        Stored { partition, offset, message_id, body }
+    };
+    let whole = || vec![stored(0, 5, 10), stored(1, 5, 11), stored(3, 5, 12), stored(2, 5, 13)];
+    assert_eq!(sent.wrong(&whole()), [""; 0], "what was not answered may be stored, in any place");
+    let wrong = |alter: &dyn Fn(&mut Vec<Stored>)| {
+        let mut stored = whole();
+        alter(&mut stored);
+        sent.wrong(&stored).len()
+    };
+    assert_eq!(wrong(&|stored| drop(stored.remove(1))), 1, "lost");
+    assert_eq!(wrong(&|all| all.push(stored(3, 5, 14))), 1, "stored twice");
+    assert_eq!(wrong(&|all| all.push(stored(4, 5, 14))), 1, "never sent");
+    assert_eq!(wrong(&|stored| stored[2].body.push(' ')), 1, "altered");
+    assert_eq!(wrong(&|stored| stored[0].offset = 12), 1, "out of order");
+    assert_eq!(wrong(&|stored| stored[3].partition = 6), 1, "in another partition");
 }
