@@ -21,6 +21,11 @@ bench-ingest *ARGS:
     cargo build {{flags}} --release -p millrace-bench
     "${CARGO_TARGET_DIR:-target}/release/millrace-bench" run {{ARGS}}
 
+# Instructions per event of ingest's own code; --check fails on 3 % more than recorded, --record records. Needs valgrind.
+bench-instructions *ARGS:
+    cargo build {{flags}} --release -p millrace-bench
+    "${CARGO_TARGET_DIR:-target}/release/millrace-bench" instructions {{ARGS}}
+
 # Kills ingest so often under load (./test does it ten times), before a Kafka of KAFKA_BROKERS or the embedded broker.
 kill-ingest ROUNDS="100":
     cargo build {{flags}} -p millrace

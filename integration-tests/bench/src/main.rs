@@ -6,7 +6,7 @@
 //!
 //! Reading order: `run.rs` (what is measured, in which order), `workload.rs` (W1 to W7), `corpus/` (the
 //! events), `load.rs` (the generator), `gateway.rs` (what is measured), `floor/`, `readback.rs` (the proof),
-//! `report.rs`. Each part is a subcommand and a process of its own, and can be used by hand.
+//! `report.rs`; and apart from these `instructions.rs`, which counts instead of timing. Each part is a subcommand and a process of its own, and can be used by hand.
 
 mod calibrate;
 mod child;
@@ -15,10 +15,12 @@ mod corpus;
 mod error;
 mod floor;
 mod gateway;
+mod instructions;
 mod kafka;
 mod load;
 mod machine;
 mod process;
+mod pure;
 mod readback;
 mod report;
 mod run;
@@ -45,6 +47,8 @@ struct Cli {
 enum Command {
     /// Measure workloads and their floors, and print the table.
     Run(run::RunArgs),
+    /// Count the instructions of ingest's own code per event, and print the table.
+    Instructions(instructions::InstructionsArgs),
     /// Print the corpus's SHA-256, or with --print its events, a line each.
     Corpus {
         /// S or L.
@@ -62,6 +66,9 @@ enum Command {
     HttpFloor(floor::http::HttpArgs),
     /// Run librdkafka's producer by itself.
     ProducerFloor(floor::producer::ProducerArgs),
+    /// Run ingest's own code on a workload's bodies, without HTTP and Kafka.
+    #[command(hide = true)]
+    Pure(pure::PureArgs),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +84,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<(), BenchError> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
         Command::Corpus { size, print } => {
             print_corpus(size, print);
             Ok(())
@@ -85,6 +93,7 @@ fn execute(command: Command) -> Result<(), BenchError> {
         Command::Load(args) => load::run(&args),
         Command::HttpFloor(args) => floor::http::run(&args),
         Command::ProducerFloor(args) => floor::producer::run(&args),
+        Command::Pure(args) => pure::run(&args),
     }
 }
 

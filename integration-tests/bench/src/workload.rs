@@ -151,21 +151,41 @@ pub(crate) fn scanner() -> Scanner {
     Scanner::new(Policy::mask_all(), HashKey::derive(&WORKSPACE_KEY))
 }
 
+/// The body of a valid request, before gzip.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    /// Of the one event, where the path says it.
+    pub(crate) single: Option<&'static str>,
+    /// What is sent.
+    pub(crate) json: String,
+    /// What it holds.
+    pub(crate) events: Vec<Sample>,
+}
+
+/// The bodies of a workload, each event of the corpus in one of them.
+pub(crate) fn bodies(workload: Workload) -> Vec<Body> {
+    let shape = workload.shape();
+    let mut rest = shape.samples().into_iter();
+    let mut bodies: Vec<Body> = Vec::new();
+    loop {
+        let single = shape.batch == 1 || bodies.len() % 10 < shape.singles_of_ten;
+        let events: Vec<Sample> = rest.by_ref().take(if single { 1 } else { shape.batch }).collect();
+        let Some(first) = events.first() else { break };
+        let (of_one, json) =
+            if single { (Some(first.event_type), first.json.clone()) } else { (None, batch(&events)) };
+        bodies.push(Body { single: of_one, json, events });
+    }
+    bodies
+}
+
 /// All requests of a workload. They are sent in turn, again and again.
 pub(crate) fn requests(workload: Workload, host: &str) -> Result<Vec<Rendered>, BenchError> {
     let shape = workload.shape();
-    let samples = shape.samples();
     let masking = shape.masked.then(scanner);
     let renderer = Renderer { host, gzip: shape.gzip, masking: masking.as_ref() };
     let mut requests = Vec::new();
-    let mut rest = samples.as_slice();
-    while !rest.is_empty() {
-        let number = requests.len();
-        let single = shape.batch == 1 || number % 10 < shape.singles_of_ten;
-        let count = if single { 1 } else { shape.batch.min(rest.len()) };
-        let (events, others) = rest.split_at(count);
-        rest = others;
-        requests.push(renderer.request(number, events, single)?);
+    for (number, body) in bodies(workload).iter().enumerate() {
+        requests.push(renderer.request(number, body)?);
     }
     // Few batches are rendered, so the share of invalid ones holds over several rounds of them.
     let rounds = (ONE_INVALID_IN / requests.len()).max(1);
@@ -183,17 +203,14 @@ struct Renderer<'r> {
 }
 
 impl Renderer<'_> {
-    fn request(&self, number: usize, events: &[Sample], single: bool) -> Result<Rendered, BenchError> {
+    fn request(&self, number: usize, body: &Body) -> Result<Rendered, BenchError> {
         let mut hash = 0_u128;
-        for event in events {
+        for event in &body.events {
             hash = hash.wrapping_add(self.stored_hash(event)?);
         }
-        let (path, body) = match events {
-            [only] if single => (format!("/v1/{}", only.event_type), only.json.clone()),
-            _ => ("/v1/batch".to_owned(), batch(events)),
-        };
-        let bytes = self.render(number, &path, body.as_bytes());
-        Ok(Rendered { bytes, status: 200, events: events.len() as u64, hash })
+        let path = format!("/v1/{}", body.single.unwrap_or("batch"));
+        let bytes = self.render(number, &path, body.json.as_bytes());
+        Ok(Rendered { bytes, status: 200, events: body.events.len() as u64, hash })
     }
 
     /// Nobody did it: refused as a whole.
@@ -227,7 +244,8 @@ fn batch(events: &[Sample]) -> String {
     format!(r#"{{"batch":[{}],"sentAt":"2026-11-24T12:00:00.000Z"}}"#, events.join(","))
 }
 
-fn gzip(body: &[u8]) -> Vec<u8> {
+/// As clients do it.
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL));
     // Into memory: neither fails.
     let _ = encoder.write_all(body);
