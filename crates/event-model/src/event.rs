@@ -240,7 +240,8 @@ impl EventRef<'_> {
 
 /// A JSON string. Ids and times have nothing to escape.
 fn json_text(to: &mut impl Write, text: &str) -> io::Result<()> {
-    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+    // Without an early end the loop takes sixteen bytes at a time.
+    if text.bytes().fold(false, |escapes, byte| escapes | matches!(byte, b'"' | b'\\' | 0..0x20)) {
         return serde_json::to_writer(to, text).map_err(io::Error::from);
     }
     to.write_all(b"\"")?;

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 #[must_use]
 pub fn visible(text: Cow<'_, str>) -> Cow<'_, str> {
     // Nearly every id: nothing but marks.
-    if text.bytes().all(|byte| matches!(byte, b'!'..=b'~')) {
+    // Without an early end the loop takes sixteen bytes at a time.
+    if text.bytes().fold(true, |marks, byte| marks & matches!(byte, b'!'..=b'~')) {
         return text;
     }
     let kept: String = text.chars().filter(|ch| !is_invisible(*ch)).collect();

@@ -327,7 +327,7 @@ impl<'r> Envelope<'r> {
         findings: &mut BTreeMap<(Kind, Action), u64>,
     ) -> Result<Cow<'r, str>, Refusal> {
         let Some(scanner) = &self.rules.scanner else { return Ok(json) };
-        let scanned = scanner.scan(json.as_bytes()).map_err(|error| match error {
+        let scanned = scanner.scan_valid(&json).map_err(|error| match error {
             // Deeper than any consumer reads: the same for every try, so not a 503.
             ScanError::TooDeep => Refusal::TooDeep,
             ScanError::Invalid { .. } => Refusal::Unmaskable,

@@ -60,7 +60,8 @@ pub struct LimitsConfig {
     pub idle_timeout: Option<Period>,
     /// Kafka must have a request's events after this long, else it is answered 503. By default 4s.
     pub ack_timeout: Option<Period>,
-    /// How long events wait to share a batch to Kafka: part of each request's time. By default 1ms.
+    /// How long events wait to share a batch to Kafka: part of each request's time. By default 5ms, as with
+    /// Kafka's own producers.
     pub linger: Option<Period>,
     /// After the order to stop, connections are still taken for so long: load balancers need a moment to hear.
     /// By default 500ms.
