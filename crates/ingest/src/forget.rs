@@ -4,23 +4,28 @@
 //! to be forgotten. Afterwards what is known stays in force while Kafka is away.
 
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::{Bus, BusError, CancellationToken};
 use millrace_event_model::topics::CONTROL;
 use millrace_privacy::{Full, Suppressions};
 use millrace_service::HealthHandle;
+use tokio::sync::watch;
 
 use crate::error::Refusal;
 
 /// After an error the words are heard again, from the first one on.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Clients that come right after the start are kept waiting for so long, which is usually long enough to know,
+/// before they are told to come again.
+const HEAD_START: Duration = Duration::from_secs(3);
+
 /// The users that are suppressed now.
 pub(crate) struct Forgotten {
     /// None: not known. A request has what it began with; the rare word that comes in between copies the set.
-    users: RwLock<Option<Arc<Suppressions>>>,
+    users: watch::Sender<Option<Arc<Suppressions>>>,
     health: HealthHandle,
 }
 
@@ -36,13 +41,19 @@ enum Deaf {
 impl Forgotten {
     pub(crate) fn new(health: HealthHandle) -> Self {
         health.not_ready("the suppressed users are not known yet");
-        Self { users: RwLock::new(None), health }
+        Self { users: watch::Sender::new(None), health }
     }
 
     /// Those of this moment.
     pub(crate) fn users(&self) -> Result<Arc<Suppressions>, Refusal> {
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.clone().ok_or(Refusal::Unprepared)
+        self.users.borrow().clone().ok_or(Refusal::Unprepared)
+    }
+
+    /// Returns when they are known, or it takes too long.
+    pub(crate) async fn head_start(&self) {
+        let mut users = self.users.subscribe();
+        // The sender is this object's own, so it is there; and whether it was in time shows in `users`.
+        let _ = tokio::time::timeout(HEAD_START, users.wait_for(Option::is_some)).await;
     }
 
     /// Hears the operators. Never returns.
@@ -55,7 +66,7 @@ impl Forgotten {
                 tracing::warn!(error = %deaf, "the words about suppressed users cannot be heard; trying again");
             }
             if matches!(deaf, Deaf::Full(_)) {
-                self.set(None);
+                self.users.send_replace(None);
             }
             if self.users().is_err() {
                 self.health.not_ready(deaf.to_string());
@@ -75,20 +86,20 @@ impl Forgotten {
             }
         }
         tracing::info!(users = users.count(), "the suppressed users are known");
-        self.set(Some(users));
+        self.users.send_replace(Some(Arc::new(users)));
         self.health.ready();
         *told = false;
         loop {
-            for word in operators.next(&never).await? {
-                let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(users) = users.as_mut() {
-                    Arc::make_mut(users).hear(&word)?;
-                }
+            let words = operators.next(&never).await?;
+            if words.is_empty() {
+                continue;
             }
+            let mut heard = Ok(());
+            self.users.send_modify(|users| {
+                let Some(users) = users.as_mut() else { return };
+                heard = words.iter().try_for_each(|word| Arc::make_mut(users).hear(word));
+            });
+            heard?;
         }
-    }
-
-    fn set(&self, users: Option<Suppressions>) {
-        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users.map(Arc::new);
     }
 }

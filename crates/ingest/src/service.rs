@@ -97,8 +97,15 @@ impl Service {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, tls = tls.is_some(), "receiving events");
         }
+        let serve = async {
+            tokio::select! {
+                () = door.forgotten.head_start() => {}
+                () = stop.requested() => {}
+            }
+            server::serve(listener, tls.clone(), &door.limits, &stop, Arc::clone(&door)).await
+        };
         let drained = tokio::select! {
-            drained = server::serve(listener, tls.clone(), &door.limits, &stop, Arc::clone(&door)) => drained,
+            drained = serve => drained,
             never = renewed(tls.as_ref()) => match never {},
             never = door.forgotten.watch(&bus) => match never {},
             never = located(door.locator.as_ref()) => match never {},
