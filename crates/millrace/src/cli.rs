@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use millrace_event_model::Lane;
+use millrace_event_model::{Lane, SourceId};
 use millrace_service::config::Start;
 
 use crate::demo::source::SourceCommand;
@@ -123,6 +123,28 @@ pub(crate) enum Command {
         place: Place,
         /// The destination.
         destination: String,
+    },
+    /// Forget a user: store no more of their events, from now on. What is stored already stays.
+    Suppress {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        user: UserArgs,
+        /// Why, for whoever looks later. It is kept in clear: name a ticket, and nobody.
+        #[arg(short, long, default_value = "the user asked to be forgotten")]
+        reason: String,
+    },
+    /// Store the events of a suppressed user again.
+    Unsuppress {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        user: UserArgs,
+    },
+    /// Look at the users who are suppressed.
+    Suppressions {
+        #[command(subcommand)]
+        what: SuppressionsCommand,
     },
     /// Look at items that could not be processed.
     DeadLetters {
@@ -250,6 +272,27 @@ pub(crate) struct TapArgs {
     /// End with the last event that is there now, instead of waiting for more.
     #[arg(long)]
     pub(crate) no_follow: bool,
+}
+
+/// A user to forget.
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
+    /// The userId, as it is in events. Nothing but its keyed hash is kept.
+    pub(crate) user_id: String,
+    /// Only in what comes in by this source; by all of them without it.
+    #[arg(short, long)]
+    pub(crate) source: Option<SourceId>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SuppressionsCommand {
+    /// List them, newest last: by keyed hash, since the ids themselves are not kept.
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Only those of this user.
+        user_id: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use millrace_service::telemetry::{self, LogFormat};
 
-use crate::cli::{Cli, Command, DeadLettersCommand, Global, LogStyle};
+use crate::cli::{Cli, Command, DeadLettersCommand, Global, LogStyle, SuppressionsCommand};
 use crate::exit::Failure;
 
 /// Small allocations are many here: an event's message, its headers, its acknowledgement.
@@ -113,6 +113,18 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Resume { place, destination } => {
             start_logs(&cli.global, quiet)?;
             commands::operate::resume(&place, &destination, output).await
+        }
+        Command::Suppress { place, user, reason } => {
+            start_logs(&cli.global, quiet)?;
+            commands::suppress::suppress(&place, &user, reason, output).await
+        }
+        Command::Unsuppress { place, user } => {
+            start_logs(&cli.global, quiet)?;
+            commands::suppress::unsuppress(&place, &user, output).await
+        }
+        Command::Suppressions { what: SuppressionsCommand::List { place, user_id } } => {
+            start_logs(&cli.global, quiet)?;
+            commands::suppress::list(&place, user_id.as_deref(), output).await
         }
         Command::DeadLetters { what: DeadLettersCommand::List { place, of } } => {
             start_logs(&cli.global, quiet)?;

@@ -20,11 +20,14 @@ mod dev_survives_sigkill;
 mod dice;
 mod edge;
 mod elt;
+mod event_semantics;
 mod http;
 mod kafka;
 mod kill_ingest;
 mod kill_loader;
 mod load;
+#[path = "../../../crates/ingest/tests/it/mmdb.rs"]
+mod mmdb;
 mod postgres;
 mod real_clients;
 mod river;

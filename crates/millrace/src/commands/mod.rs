@@ -7,4 +7,5 @@ pub(crate) mod preview;
 pub(crate) mod query;
 pub(crate) mod send;
 pub(crate) mod serve;
+pub(crate) mod suppress;
 pub(crate) mod tap;

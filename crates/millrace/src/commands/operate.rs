@@ -49,7 +49,7 @@ fn destination(config: &Config, id: &str) -> Result<DestinationId, Failure> {
 }
 
 /// Publishes the word, and that it was said.
-async fn say(bus: &Bus, word: &Control, action: &str, subject: &str) -> Result<(), Failure> {
+pub(super) async fn say(bus: &Bus, word: &Control, action: &str, subject: &str) -> Result<(), Failure> {
     let publisher = bus.publisher(PublisherOptions::default())?;
     let entry = AuditEntry {
         at: Utc::now(),
