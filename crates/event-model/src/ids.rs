@@ -298,6 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn a_rudder_id_is_the_one_that_rudderstack_makes() {
+        for (user, anonymous, expected) in [
+            ("u1", "a1", "f81ebcce-dafc-4607-b906-29e68e64b35f"),
+            ("u1", "", "5eff0fc3-0944-48fa-9c04-38f62e3890ca"),
+            ("", "a1", "b09c6e0b-7298-4c66-88e1-7af047315456"),
+            ("user@example.com", "0190-abc", "9067d6c0-7c32-4a71-942b-0ac0a31792e4"),
+        ] {
+            assert_eq!(rudder_id(user, anonymous).to_string(), expected, "{user}:{anonymous}");
+        }
+    }
+
+    #[test]
     fn a_key_is_for_ever() {
         // Another one would put the events of a person into another partition, and forget whom to forget.
         let hasher = KeyHasher::new(&[7; 32]);

@@ -14,6 +14,7 @@ mod internal;
 mod limits;
 mod mmdb;
 mod oracle;
+mod people;
 mod requests;
 mod routes;
 mod sdk_config;
