@@ -43,8 +43,9 @@ impl<M: Message> Follower<M> {
     /// decoded is left out: a newer version speaks to somebody else.
     ///
     /// # Errors
-    /// Kafka does not answer, or the topic has become another one. After an error begin anew, beside what is
-    /// known so far, and replace that when the new one is current: on the way there old words come again.
+    /// Kafka does not answer, or the topic has become another one. After an error that is retryable, call
+    /// again: nothing is lost. After another, begin anew, beside what is known so far, and replace that when
+    /// the new one is current: on the way there old words come again.
     pub async fn next(&mut self, stop: &CancellationToken) -> Result<Vec<M>, BusError> {
         let limits = if self.is_current() { &LISTENING } else { &CATCHING_UP };
         let batch = self.reader.next_batch(limits, stop).await?;

@@ -61,7 +61,6 @@ impl Forgotten {
         let mut told = false;
         loop {
             let Err(deaf) = self.follow(bus, &mut told).await;
-            // Kafka's absence is told once, and by the component that stores events as well.
             if !std::mem::replace(&mut told, true) {
                 tracing::warn!(error = %deaf, "the words about suppressed users cannot be heard; trying again");
             }
@@ -90,7 +89,15 @@ impl Forgotten {
         self.health.ready();
         *told = false;
         loop {
-            let words = operators.next(&never).await?;
+            let words = match operators.next(&never).await {
+                Ok(words) => words,
+                // Kafka's absence is told by the component that stores events.
+                Err(error) if error.is_retryable() => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             if words.is_empty() {
                 continue;
             }
