@@ -18,10 +18,16 @@ impl BlockedEvents {
         Self { track: track.into_iter().filter(|name| !name.is_empty()).collect() }
     }
 
-    /// `event` is the JSON of the field `event`. Of most sources nothing is blocked, and it is not looked at.
+    /// Whether there is nothing to block.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.track.is_empty()
+    }
+
+    /// `event` is the JSON of the field `event`.
     #[must_use]
     pub fn contains(&self, event_type: &str, event: Option<&str>) -> bool {
-        if self.track.is_empty() || event_type != "track" {
+        if event_type != "track" {
             return false;
         }
         event.and_then(identity::string).is_some_and(|name| self.track.contains(name.as_ref()))

@@ -188,12 +188,14 @@ impl<'r> Envelope<'r> {
             dropped: Dropped::default(),
         };
         let mut places = Places::new(self.locator, self.rules.scanner.as_ref());
+        // Most sources block nothing and have nobody to forget: then no event is looked at for it.
+        let (blocks, forgets) = (!self.rules.blocked.is_empty(), !self.suppressions.is_empty(&self.rules.id));
         for (part, person) in parts.iter().zip(people) {
-            if self.rules.blocked.contains(&self.event_type(&part.fields), part.fields.event) {
+            if blocks && self.rules.blocked.contains(&self.event_type(&part.fields), part.fields.event) {
                 opened.dropped.blocked += 1;
                 continue;
             }
-            if self.is_suppressed(&person) {
+            if forgets && self.is_suppressed(&person) {
                 opened.dropped.suppressed += 1;
                 continue;
             }
@@ -232,11 +234,8 @@ impl<'r> Envelope<'r> {
     }
 
     fn is_suppressed(&self, person: &Person<'_>) -> bool {
-        let source = &self.rules.id;
-        // Of most sources nobody is, and no hash is made.
-        !self.suppressions.is_empty(source)
-            && !person.user_id.is_empty()
-            && self.suppressions.contains(self.keys.user(&person.user_id), source)
+        !person.user_id.is_empty()
+            && self.suppressions.contains(self.keys.user(&person.user_id), &self.rules.id)
     }
 
     /// By the event as it was sent, before the policy truncates addresses.
