@@ -36,7 +36,7 @@ outages ROUNDS="20":
     cargo build {{flags}} -p millrace
     MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it broker_outage -- --nocapture
 
-# Fuzzes ingest_body or event_wire. Needs `cargo install cargo-fuzz --locked` and a C++ compiler, and no nightly
+# Fuzzes ingest_body, event_wire or privacy_scan. Needs `cargo install cargo-fuzz --locked` and a C++ compiler, and no nightly
 # toolchain: there is no unsafe code of ours for a sanitizer to watch.
 fuzz TARGET SECONDS:
     mkdir -p "${CARGO_TARGET_DIR:-target}/fuzz/corpus/{{TARGET}}"

@@ -56,7 +56,6 @@ impl Suspects {
     }
 
     /// Looks at everything: what the others are compared with.
-    #[cfg(test)]
     pub(crate) fn everywhere() -> Self {
         Self { places: Vec::new(), passed: 0, everywhere: true }
     }
@@ -85,7 +84,8 @@ struct State {
 }
 
 impl State {
-    /// A bit for each byte of the block that is a mark, ends a row, or is a colon inside a string.
+    /// A bit for each byte of the block that is a mark, ends a row, is a colon inside a string, or begins the
+    /// exponent of a number.
     #[inline]
     fn next(&mut self, block: [u8; BLOCK]) -> u32 {
         let text = u8x16::new(block);
@@ -107,7 +107,9 @@ impl State {
         let quotes = is(b'"').to_bitmask();
         let colons = is(b':').to_bitmask() & !(self.quote | quotes << 1);
         self.quote = quotes >> (BLOCK - 1);
-        (marks | rows | colons) & 0xffff
+        // Behind a digit, which is one of a row.
+        let exponents = (is(b'e') | is(b'E')).to_bitmask() & row >> (TAIL - 1);
+        (marks | rows | colons | exponents) & 0xffff
     }
 }
 
@@ -131,8 +133,18 @@ fn judge(json: &[u8], at: usize) -> Judged {
             let before = of_address(at.checked_sub(1).and_then(|at| json.get(at)));
             Judged { end: at + 1, place: Some(at).filter(|_| before && of_address(json.get(at + 1))) }
         }
+        Some(b'e' | b'E') => Judged { end: at + 1, place: Some(at).filter(|_| is_exponent(json, at)) },
         _ => time_stamp(json, at).or_else(|| uuid(json, at)).map_or_else(|| row(json, at), nothing),
     }
+}
+
+/// Whether a number goes on here: `4.2E15` has few digits, and is a card. Hexadecimal text, in which this is
+/// frequent, has a quote or a letter before its digits.
+fn is_exponent(json: &[u8], at: usize) -> bool {
+    let (before, after) = json.split_at_checked(at).unwrap_or_default();
+    let mantissa = before.iter().rev().take_while(|byte| matches!(byte, b'0'..=b'9' | b'.')).count();
+    let stands_alone = before.iter().rev().nth(mantissa).is_none_or(|byte| b":[, \t\n\r".contains(byte));
+    mantissa > 0 && stands_alone && matches!(after.get(1), Some(b'0'..=b'9' | b'+'))
 }
 
 /// The end of a string that is a time stamp in UTC and nothing else, whose first row ends here.
@@ -197,7 +209,7 @@ mod tests {
         for json in [
             "{}",
             r#"{"type":"track","event":"Signed Up","properties":{"price":741.48,"quantity":2,"list":[1,2,3]}}"#,
-            r#"{"messageId":"95dc970c-d7e1-417b-aea7-3a106064d364","sentAt":"2026-11-24T00:00:00.744Z"}"#,
+            r#"{"messageId":"95dc970c-d7e1-417b-aea7-3a106064d364","hash":"5e4d3e2","version":"v1e2","sentAt":"2026-11-24T00:00:00.744Z"}"#,
             r#"{"at":"2026-11-24T00:00:00Z","url":"https://shop.example/p/8111?x=a","note":"price: 12","userId":"user-001524"}"#,
         ] {
             assert!(Suspects::of(json.as_bytes()).is_empty(), "{json}");
@@ -222,6 +234,9 @@ mod tests {
             r#"{"a":"2026-11-24T00:00:00.744Z and more"}"#,
             r#"{"a":"2026-11-24T00:00:00.744Z","b":"+1 415 555 2671"}"#,
             r#"{"5550199":1}"#,
+            r#"{"card":4.2E15}"#,
+            r#"{"phone":[1,49e+9]}"#,
+            r#"{"phone":            49e9}"#,
             "{\"a\":\"５５５\"}",
         ] {
             assert!(!Suspects::of(json.as_bytes()).is_empty(), "{json}");

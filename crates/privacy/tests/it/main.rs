@@ -1,6 +1,8 @@
 //! The scanner against what clients send.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod any_document;
+mod corpus;
 mod forms;
 mod properties;
 mod table;
