@@ -76,7 +76,7 @@ pub struct LimitsConfig {
 #[serde(deny_unknown_fields)]
 pub struct RateLimitConfig {
     /// Events, however many come in a request. A batch that is larger than the burst passes when nothing else
-    /// has been sent for a while.
+    /// has been sent for a while, and is paid for: nothing else passes for as long as the rate allows for so many.
     #[serde(default)]
     pub events: Option<Rate>,
     /// Requests, whatever is in them; they are refused before their bodies are read.
