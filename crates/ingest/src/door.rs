@@ -38,6 +38,9 @@ pub(crate) struct Door {
     pub(crate) keys: KeyHasher,
     pub(crate) clock: SharedClock,
     pub(crate) requests: Semaphore,
+    /// Large bodies that are worked on at once, one for each processor: split, many small events take thirty
+    /// times the bytes of their body, of which the budget knows nothing.
+    pub(crate) turns: Arc<Semaphore>,
     pub(crate) budget: Budget,
     pub(crate) patience: Patience,
     pub(crate) refusals: Refusals,

@@ -117,14 +117,27 @@ type Stored = (Arc<Source>, Pending, Tally, Share);
 
 /// Hands a request's events to the producer.
 async fn store(door: &Arc<Door>, arrived: Arrived) -> Result<Stored, Refusal> {
-    // Inflated, a body is about six times as large.
-    let size = if arrived.gzip { arrived.body.len() * 6 } else { arrived.body.len() };
-    if size < BLOCKING_FROM_BYTES {
+    if expected_size(&arrived) < BLOCKING_FROM_BYTES {
         return store_here(door, arrived);
     }
+    // It is never closed. Whoever has hung up meanwhile gives the turn back.
+    let turn = Arc::clone(&door.turns).acquire_owned().await.map_err(|_| Refusal::Overloaded)?;
     let door = Arc::clone(door);
+    let stored = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        store_here(&door, arrived)
+    });
     // It does not fail but by a panic, which must not pass anything on.
-    tokio::task::spawn_blocking(move || store_here(&door, arrived)).await.unwrap_or(Err(Refusal::Unmaskable))
+    stored.await.unwrap_or(Err(Refusal::Unmaskable))
+}
+
+/// Of the body when it is inflated: what it says itself, but at least what is usual.
+fn expected_size(arrived: &Arrived) -> usize {
+    let received = arrived.body.len();
+    if !arrived.gzip {
+        return received;
+    }
+    body::promised_size(&arrived.body).unwrap_or(0).max(received * 6)
 }
 
 fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
@@ -150,7 +163,7 @@ fn store_here(door: &Door, arrived: Arrived) -> Result<Stored, Refusal> {
             (Shape::Single(event_type), event.into())
         }
         Takes::Webhook => {
-            let event = webhook::event(&head.headers, &body, Uuid::new_v4())?;
+            let event = webhook::event(&head.headers, &body, door.limits.fields_per_event, Uuid::new_v4())?;
             (Shape::Single(webhook::EVENT_TYPE), event.into())
         }
     };

@@ -1,6 +1,7 @@
 //! The stage: made from its options, run until the stop.
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use millrace_bus::{Bus, PublisherOptions};
@@ -70,6 +71,9 @@ impl Service {
             forgotten: Forgotten::new(health.component("ingest/suppressions")),
             locator: options.locator.map(Arc::new),
             requests: Semaphore::new(limits.requests),
+            turns: Arc::new(Semaphore::new(
+                std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            )),
             budget: Budget::new(limits.bytes_in_flight),
             patience: Patience::new(limits.body_timeout),
             refusals: Refusals::default(),

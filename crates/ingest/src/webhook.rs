@@ -33,7 +33,13 @@ struct WebhookEvent<P> {
 }
 
 /// The event's JSON. What looks like JSON is JSON, whatever its type says: `curl -d` calls everything a form.
-pub(crate) fn event(headers: &HeaderMap, body: &Bytes, anonymous_id: Uuid) -> Result<String, Refusal> {
+/// `most_fields`: of a form, in which a few bytes make a field that takes fifty times as many.
+pub(crate) fn event(
+    headers: &HeaderMap,
+    body: &Bytes,
+    most_fields: usize,
+    anonymous_id: Uuid,
+) -> Result<String, Refusal> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.to_ascii_lowercase();
@@ -42,15 +48,15 @@ pub(crate) fn event(headers: &HeaderMap, body: &Bytes, anonymous_id: Uuid) -> Re
         None => written(anonymous_id, serde_json::Map::new()),
         Some(_) if is_multipart => {
             // The whole body is here: there is nothing that it could wait for.
-            let form = multipart(content_type, body.clone()).now_or_never().and_then(Result::ok);
-            written(anonymous_id, form.ok_or(Refusal::NotAForm)?)
+            let form = multipart(content_type, body.clone(), most_fields).now_or_never();
+            written(anonymous_id, form.unwrap_or(Err(Refusal::NotAForm))?)
         }
         Some(b'{' | b'[') => {
             let payload: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::InvalidJson)?;
             written(anonymous_id, payload)
         }
         Some(_) if media_type.contains("application/x-www-form-urlencoded") => {
-            written(anonymous_id, fields_of(body))
+            written(anonymous_id, fields_of(body, most_fields)?)
         }
         Some(_) => {
             let _scalar: IgnoredAny = serde_json::from_slice(body).map_err(|_| Refusal::InvalidJson)?;
@@ -62,12 +68,15 @@ pub(crate) fn event(headers: &HeaderMap, body: &Bytes, anonymous_id: Uuid) -> Re
 /// Each field is a list of strings, since it may come twice.
 type Fields = BTreeMap<String, Vec<String>>;
 
-fn fields_of(body: &[u8]) -> Fields {
+fn fields_of(body: &[u8], most: usize) -> Result<Fields, Refusal> {
     let mut fields = Fields::new();
-    for (name, value) in form_urlencoded::parse(body) {
+    for (count, (name, value)) in form_urlencoded::parse(body).enumerate() {
+        if count == most {
+            return Err(Refusal::TooManyFields);
+        }
         fields.entry(name.into_owned()).or_default().push(value.into_owned());
     }
-    fields
+    Ok(fields)
 }
 
 /// A form in parts, in the names of Go's `multipart.Form`, as RudderStack passes it on. Of a file there is
@@ -87,12 +96,17 @@ struct File {
     size: usize,
 }
 
-async fn multipart(content_type: &str, body: Bytes) -> Result<Form, multer::Error> {
+async fn multipart(content_type: &str, body: Bytes, most_fields: usize) -> Result<Form, Refusal> {
     let boundary = multer::parse_boundary(content_type)?;
     let whole = stream::once(future::ready(Ok::<_, Infallible>(body)));
     let mut parts = Multipart::new(whole, boundary);
     let mut form = Form::default();
+    let mut count = 0;
     while let Some(part) = parts.next_field().await? {
+        count += 1;
+        if count > most_fields {
+            return Err(Refusal::TooManyFields);
+        }
         let Some(name) = part.name().map(str::to_owned) else { continue };
         let Some(filename) = part.file_name().map(str::to_owned) else {
             let text = String::from_utf8_lossy(&part.bytes().await?).into_owned();
@@ -108,6 +122,12 @@ async fn multipart(content_type: &str, body: Bytes) -> Result<Form, multer::Erro
         form.file.entry(name).or_default().push(File { filename, header, size });
     }
     Ok(form)
+}
+
+impl From<multer::Error> for Refusal {
+    fn from(_: multer::Error) -> Self {
+        Self::NotAForm
+    }
 }
 
 /// `Content-Type` for `content-type`.
@@ -157,6 +177,8 @@ mod tests {
             ("application/x-www-form-urlencoded", "", Ok("{}")),
             ("application/x-www-form-urlencoded", r#"{"a":1}"#, Ok(r#"{"a":1}"#)),
             ("application/x-www-form-urlencoded", "{a=1", Err(Refusal::InvalidJson)),
+            ("application/x-www-form-urlencoded", "a&a&b&b", Err(Refusal::TooManyFields)),
+            (FORM, &parts.replace("--X--", parts), Err(Refusal::TooManyFields)),
             (FORM, parts, Ok(form)),
             (FORM, "--X--\r\n", Ok(r#"{"Value":{},"File":{}}"#)),
             (FORM, "a=1", Err(Refusal::NotAForm)),
@@ -175,7 +197,7 @@ mod tests {
                 )
             });
             assert_eq!(
-                event(&headers, &Bytes::copy_from_slice(body.as_bytes()), Uuid::nil()),
+                event(&headers, &Bytes::copy_from_slice(body.as_bytes()), 3, Uuid::nil()),
                 expected,
                 "{body}"
             );
@@ -189,7 +211,7 @@ mod tests {
         ) {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-            if let Ok(event) = event(&headers, &body.into(), Uuid::nil()) {
+            if let Ok(event) = event(&headers, &body.into(), 10_000, Uuid::nil()) {
                 let event: serde_json::Value = serde_json::from_str(&event).unwrap();
                 prop_assert!(event["properties"].is_object() || event["properties"].is_array());
             }
