@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use millrace_event_model::topics::MAX_MESSAGE_BYTES;
+use millrace_event_model::wire::WriteRecord as _;
 use millrace_event_model::{EventRef, EventType, KeyHasher, PartitionKey, SourceId, rudder_id};
 use millrace_privacy::{Action, Kind, ScanError, Scanner, Suppressions};
 use uuid::Uuid;
@@ -207,6 +209,11 @@ impl<'r> Envelope<'r> {
             let place = self.place(&part.fields, &top, &mut places);
             opened.decided.push(self.decide(&part.fields, &person, place, body, &new_id));
         }
+        // What the policy puts in can be longer than what it replaces, and an id can be as long as the event. The
+        // producer would refuse the one record when those before it are on their way.
+        if opened.events().any(|event| !fits(event)) {
+            return Err(Refusal::TooLarge);
+        }
         Ok(opened)
     }
 
@@ -339,6 +346,18 @@ impl<'r> Envelope<'r> {
             Cow::Owned(masked) => String::from_utf8(masked).map(Cow::Owned).map_err(|_| Refusal::Unmaskable),
         }
     }
+}
+
+/// What the header has besides the texts of the client.
+const OWN_HEADER_BYTES: usize = 4096;
+
+/// A character in JSON takes as much at most.
+const LONGEST_ESCAPE: usize = 6;
+
+/// Whether it fits a record.
+fn fits(event: EventRef<'_>) -> bool {
+    let at_most = event.body.len() + event.message_id.len() * LONGEST_ESCAPE + OWN_HEADER_BYTES;
+    at_most <= MAX_MESSAGE_BYTES || event.write(|record| record.size()) <= MAX_MESSAGE_BYTES
 }
 
 struct Person<'r> {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
-use millrace_event_model::wire::{Message as _, WriteRecord as _};
+use millrace_event_model::wire::Message as _;
 use millrace_event_model::{Control, Event};
 use millrace_privacy::{HashKey, Policy};
 use proptest::prelude::*;
@@ -18,6 +18,15 @@ fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<E
         fields_per_event: 40,
         ..Limits::default()
     };
+    open_within(&limits, shape, scanner, body)
+}
+
+fn open_within(
+    limits: &Limits,
+    shape: Shape,
+    scanner: Option<Scanner>,
+    body: &str,
+) -> Result<Vec<Event>, Refusal> {
     let rules = Rules {
         id: "web".parse().unwrap(),
         policy_version: scanner.as_ref().map(|scanner| scanner.policy().version("strict")),
@@ -27,7 +36,7 @@ fn open_with(shape: Shape, scanner: Option<Scanner>, body: &str) -> Result<Vec<E
     let envelope = Envelope {
         shape,
         rules: &rules,
-        limits: &limits,
+        limits,
         keys: &KeyHasher::new(&[1; 32]),
         suppressions: &suppressions(),
         locator: None,
@@ -241,6 +250,23 @@ fn what_a_batch_lends_to_its_events_counts_as_theirs() {
     assert_eq!(sent(1_990, 1), Err(Refusal::TooLarge), "one event");
     // A large context over many small events would multiply: the bound of a body holds for all together.
     assert_eq!(sent(1_900, 50), Err(Refusal::TooLarge), "all of them together");
+}
+
+#[test]
+fn what_fits_no_record_once_it_is_masked_or_for_its_id_refuses_the_whole_request() {
+    let emails = vec![r#""a@b.co""#; 40_000].join(",");
+    let id = "x".repeat(450_000);
+    for long in [
+        format!(r#"{{"userId":"u","to":[{emails}]}}"#),
+        format!(r#"{{"userId":"u","messageId":"{id}","again":"{id}"}}"#),
+    ] {
+        assert!(long.len() < 900 * 1024, "{}", long.len());
+        let body = format!(r#"{{"batch":[{{"userId":"u"}},{long}]}}"#);
+        let hashing = Policy::keep_all().with(Kind::Email, Action::Hash).unwrap();
+        let scanner = Some(Scanner::new(hashing, HashKey::derive(&[1; 32])));
+        let opened = open_within(&Limits::default(), Shape::Batch, scanner, &body);
+        assert_eq!(opened.map(|events| events.len()), Err(Refusal::TooLarge));
+    }
 }
 
 #[test]
