@@ -155,9 +155,25 @@ impl Refusal {
 
     /// What a failed publish means for the client.
     pub(crate) fn of_publish(error: &BusError) -> Self {
+        // More comes in than goes out: that says nothing of Kafka, which may be well.
+        if matches!(error, BusError::QueueFull) {
+            return Self::Overloaded;
+        }
         match error.kind() {
             ErrorKind::Reject => Self::TooLarge,
             ErrorKind::Retry | ErrorKind::Operator => Self::NotStored,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_too_much_and_no_failure_of_kafka() {
+        assert_eq!(Refusal::of_publish(&BusError::QueueFull), Refusal::Overloaded);
+        let (topic, waited) = ("t".to_owned(), std::time::Duration::ZERO);
+        assert_eq!(Refusal::of_publish(&BusError::AckTimeout { topic, waited }), Refusal::NotStored);
     }
 }
