@@ -223,8 +223,12 @@ async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
                     http::error(StatusCode::BAD_REQUEST, "where this request ends is not clear")
                 }
             };
-            place.enter(Phase::Idle);
-            if close || place.is_closing() {
+            let draining = place.is_closing();
+            if !draining {
+                place.enter(Phase::Idle);
+            }
+            // While draining it stays busy: what is idle is cut, and this answer is still to be written.
+            if close || draining {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)
