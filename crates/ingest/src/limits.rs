@@ -111,6 +111,13 @@ impl Limits {
                 say(limit, "is counted in whole seconds: use at least 1s".to_owned());
             }
         }
+        if self.linger >= self.ack_timeout {
+            let wait = self.ack_timeout;
+            say(
+                "linger",
+                format!("must be shorter than `ack_timeout` ({wait:?}): no event would be stored in time"),
+            );
+        }
         if self.drain < self.ack_timeout {
             let wait = self.ack_timeout;
             say(
@@ -142,6 +149,7 @@ mod tests {
             (Limits { body_bytes: 100_000_000, ..usual() }, &["bytes_in_flight", "queue_bytes"]),
             (Limits { head_timeout: Duration::from_millis(500), ..usual() }, &["head_timeout"]),
             (Limits { ack_timeout: seconds(20), ..usual() }, &["drain"]),
+            (Limits { linger: seconds(4), ..usual() }, &["linger"]),
             (Limits { drain: seconds(60), ..usual() }, &["drain"]),
         ] {
             let named: Vec<_> = limits.conflicts().into_iter().map(|conflict| conflict.limit).collect();
