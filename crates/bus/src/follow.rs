@@ -51,6 +51,12 @@ impl<M: Message> Follower<M> {
         let batch = self.reader.next_batch(limits, stop).await?;
         let reached = self.reader.positions();
         self.ahead.retain(|partition, end| reached.get(partition).is_none_or(|next| next < end));
-        Ok(batch.records.into_iter().filter_map(|record| record.message.ok()).collect())
+        let read = batch.records.len();
+        let words: Vec<M> = batch.records.into_iter().filter_map(|record| record.message.ok()).collect();
+        let foreign = read - words.len();
+        if foreign > 0 {
+            tracing::warn!(words = foreign, "words that this version cannot read are left out");
+        }
+        Ok(words)
     }
 }
