@@ -68,7 +68,9 @@ impl Acked {
 /// Publishes to typed topics. Cheap to clone; the clones share one producer.
 ///
 /// The producer is idempotent: within one [`Publisher`] no retry of the client library doubles a message
-/// or swaps two of one key. When the library declares the producer broken (a *fatal* error, such as a
+/// or swaps two of one key, as long as none runs into the delivery timeout. One that does ends the producer's
+/// epoch; those that shared its request are sent again in the next, and may then be stored twice, in their
+/// order. Consumers know them by their ids. When the library declares the producer broken (a *fatal* error, such as a
 /// sequence that the broker has forgotten), the next call makes a new one.
 #[derive(Clone)]
 pub struct Publisher(Arc<Shared>);

@@ -94,6 +94,7 @@ fn clients_hear_200_or_503_in_time_whatever_kafka_does() {
         sent.longest(),
         peak / 1024
     );
+    // Some may be stored twice: see `millrace_bus::Publisher`.
     sent.assert_stored(&edge.stored());
     assert!(sent.answers().keys().all(|status| matches!(status, 200 | 503)), "{:?}", sent.answers());
     assert!(sent.answers().contains_key(&503), "no outage was felt");

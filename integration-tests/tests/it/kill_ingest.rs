@@ -38,5 +38,5 @@ fn what_ingest_has_answered_is_in_kafka_however_often_it_is_killed() {
         began.elapsed().as_secs_f64(),
         sent.answers()
     );
-    sent.assert_stored(&edge.stored());
+    assert_eq!(sent.assert_stored(&edge.stored()), 0, "stored twice");
 }
