@@ -171,7 +171,8 @@ pub struct SourceConfig {
     /// those that the whole file blocks.
     #[serde(default)]
     pub block_events: BlockEvents,
-    /// The name of a privacy policy. Without one nothing is masked.
+    /// The name of a privacy policy. Without one nothing is masked, but that a source with `replay_of` has the
+    /// policy of the other one.
     #[serde(default)]
     pub privacy: Option<String>,
     /// For ELT: the program to run and its first arguments.

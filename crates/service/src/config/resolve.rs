@@ -44,6 +44,7 @@ pub(super) fn resolve(
     for source in sources.iter_mut().filter(|source| source.comes_by_http()) {
         source.block_events.track.extend(file.block_events.track.iter().cloned());
     }
+    replays_follow_their_originals(&mut sources);
     Some(Config {
         workspace: file.workspace?,
         kafka: file.kafka,
@@ -58,6 +59,15 @@ pub(super) fn resolve(
         privacy: file.privacy,
         document,
     })
+}
+
+/// What must not be stored of an event must not be stored of its replay either.
+fn replays_follow_their_originals(sources: &mut [SourceConfig]) {
+    let policies: BTreeMap<SourceId, String> =
+        sources.iter().filter_map(|source| Some((source.id.clone(), source.privacy.clone()?))).collect();
+    for source in sources.iter_mut().filter(|source| source.privacy.is_none()) {
+        source.privacy = source.replay_of.as_ref().and_then(|original| policies.get(original).cloned());
+    }
 }
 
 /// The ids of each section, as written.

@@ -205,3 +205,19 @@ sources:
     let webhooks: Vec<_> = config.sources.iter().map(SourceConfig::is_webhook).collect();
     assert_eq!(webhooks, [false, true, false, false]);
 }
+
+#[test]
+fn a_replay_has_the_policy_of_its_original_unless_it_names_one() {
+    let config = config(
+        r#"workspace: acme
+sources:
+  - { id: first-again, kind: http, replay_of: web }
+  - { id: web, kind: http, write_key: "${KEY}", privacy: strict }
+  - { id: other-again, kind: http, replay_of: web, privacy: mild }
+  - { id: tools, kind: webhook, write_key: "${NUMBER}" }
+privacy: { strict: { detect: all, action: mask }, mild: { email: hash } }
+"#,
+    );
+    let policies: Vec<_> = config.sources.iter().map(|source| source.privacy.as_deref()).collect();
+    assert_eq!(policies, [Some("strict"), Some("strict"), Some("mild"), None]);
+}
