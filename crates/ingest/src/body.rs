@@ -101,7 +101,8 @@ where
 /// connection instead of a 413, and try again.
 const DISCARD_BYTES: usize = 16 * 1024 * 1024;
 
-async fn discard<B>(mut body: B) -> Result<(), Refusal>
+/// Reads a body and keeps nothing of it.
+pub(crate) async fn discard<B>(mut body: B) -> Result<(), Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {

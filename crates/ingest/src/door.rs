@@ -134,12 +134,10 @@ impl Door {
         http::refused(refusal)
     }
 
-    /// Reads the body within the usual bounds, so that the connection can go on, and forgets it.
+    /// Reads the body, so that the connection can go on, and keeps nothing of it: whoever sends it has no key.
     async fn drop_body(&self, request: Request<Incoming>) -> Response {
-        let mut share = self.budget.share();
-        let received = body::receive(request.into_body(), self.limits.body_bytes, &mut share);
-        match self.patience.wait_for(received).await {
-            Ok(_) => http::accepted(),
+        match self.patience.wait_for(body::discard(request.into_body())).await {
+            Ok(()) => http::accepted(),
             Err(refusal) => self.refuse(refusal, None),
         }
     }

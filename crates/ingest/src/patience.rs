@@ -8,7 +8,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -40,10 +39,10 @@ impl Patience {
     }
 
     /// Awaits a body. Most are here at once: the usual case costs one timer.
-    pub(crate) async fn wait_for(
+    pub(crate) async fn wait_for<B>(
         &self,
-        body: impl Future<Output = Result<Bytes, Refusal>>,
-    ) -> Result<Bytes, Refusal> {
+        body: impl Future<Output = Result<B, Refusal>>,
+    ) -> Result<B, Refusal> {
         let mut body = pin!(body);
         if let Ok(received) = timeout(self.grace, &mut body).await {
             return received;
@@ -65,14 +64,18 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(20);
 
+    fn nothing() -> impl Future<Output = Result<(), Refusal>> {
+        pending()
+    }
+
     #[tokio::test]
     async fn a_slow_body_has_all_its_time() {
         let patience = Patience::with_grace(SHORT, SHORT * 3);
-        assert_eq!(patience.wait_for(async { Ok(Bytes::new()) }).await, Ok(Bytes::new()));
+        assert_eq!(patience.wait_for(async { Ok(()) }).await, Ok(()));
         let began = Instant::now();
         // Nobody else, and nobody who came early, takes anything from it.
         patience.lose();
-        assert_eq!(patience.wait_for(pending()).await, Err(Refusal::Slow));
+        assert_eq!(patience.wait_for(nothing()).await, Err(Refusal::Slow));
         assert!(began.elapsed() >= SHORT * 3);
     }
 
@@ -87,7 +90,7 @@ mod tests {
             }
         };
         tokio::select! {
-            outcome = patience.wait_for(pending()) => assert_eq!(outcome, Err(Refusal::Slow)),
+            outcome = patience.wait_for(nothing()) => assert_eq!(outcome, Err(Refusal::Slow)),
             () = kept_out => {}
         }
         assert!(began.elapsed() < LONG / 2);
