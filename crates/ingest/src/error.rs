@@ -1,7 +1,7 @@
 //! Every way in which a request is not accepted, with its answer; and why the stage cannot run.
 
 use hyper::StatusCode;
-use millrace_bus::{BusError, ErrorKind};
+use millrace_bus::BusError;
 use millrace_event_model::SourceId;
 
 use crate::TlsError;
@@ -77,6 +77,8 @@ pub enum Refusal {
     },
     /// One of the bounds on what is under way.
     Overloaded,
+    /// The producer's queue is full: that says nothing of Kafka, which may be well, nor of the memory for bodies.
+    QueueFull,
     /// The policy could not be applied. Passing the event on unmasked is not an answer.
     Unmaskable,
     /// Whom to forget is not known yet, or not any more.
@@ -114,7 +116,7 @@ impl Refusal {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request size exceeds max limit"),
             Self::Slow => (StatusCode::SERVICE_UNAVAILABLE, "the body did not arrive in time"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "max requests limit reached"),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+            Self::Overloaded | Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
             Self::Unmaskable => (StatusCode::SERVICE_UNAVAILABLE, "the privacy policy could not be applied"),
             Self::Unprepared => (StatusCode::SERVICE_UNAVAILABLE, "the suppressed users are not known yet"),
             Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "the events could not be stored"),
@@ -147,6 +149,7 @@ impl Refusal {
             Self::Slow => "slow_body",
             Self::RateLimited { .. } => "rate_limited",
             Self::Overloaded => "overloaded",
+            Self::QueueFull => "queue_full",
             Self::Unmaskable => "unmaskable",
             Self::Unprepared => "unprepared",
             Self::NotStored => "not_stored",
@@ -155,13 +158,13 @@ impl Refusal {
 
     /// What a failed publish means for the client.
     pub(crate) fn of_publish(error: &BusError) -> Self {
-        // More comes in than goes out: that says nothing of Kafka, which may be well.
-        if matches!(error, BusError::QueueFull) {
-            return Self::Overloaded;
-        }
-        match error.kind() {
-            ErrorKind::Reject => Self::TooLarge,
-            ErrorKind::Retry | ErrorKind::Operator => Self::NotStored,
+        match error {
+            BusError::QueueFull => Self::QueueFull,
+            // Seen before it was sent.
+            BusError::TooLarge { .. } => Self::TooLarge,
+            // Whatever the broker says of a batch, it says of all that share it: for somebody else's event, too,
+            // and a client that is told 4xx drops its own.
+            _ => Self::NotStored,
         }
     }
 }
@@ -171,9 +174,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_is_too_much_and_no_failure_of_kafka() {
-        assert_eq!(Refusal::of_publish(&BusError::QueueFull), Refusal::Overloaded);
-        let (topic, waited) = ("t".to_owned(), std::time::Duration::ZERO);
-        assert_eq!(Refusal::of_publish(&BusError::AckTimeout { topic, waited }), Refusal::NotStored);
+    fn only_what_is_the_clients_own_fault_is_a_refusal_for_good() {
+        let topic = || "t".to_owned();
+        for (error, refusal) in [
+            (BusError::TooLarge { topic: topic(), bytes: 2_000_000 }, Refusal::TooLarge),
+            (BusError::QueueFull, Refusal::QueueFull),
+            (BusError::AckTimeout { topic: topic(), waited: std::time::Duration::ZERO }, Refusal::NotStored),
+            (BusError::MissingTopic { topic: topic(), workspace: "acme".to_owned() }, Refusal::NotStored),
+        ] {
+            assert_eq!(Refusal::of_publish(&error), refusal, "{error}");
+        }
     }
 }
