@@ -7,6 +7,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::BenchError;
 
+/// The core that a process is to keep to, or none.
+pub(crate) type Core = Option<usize>;
+
 /// A server that runs until it is dropped: it stops when its input ends.
 pub(crate) struct Server {
     pub(crate) address: String,
@@ -17,8 +20,8 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a subcommand and waits for the line that says where it listens.
-    pub(crate) fn start(arguments: &[String]) -> Result<Self, BenchError> {
-        let mut child = command(arguments)?
+    pub(crate) fn start(arguments: &[String], core: Core) -> Result<Self, BenchError> {
+        let mut child = command(arguments, core)?
             .stdin(Stdio::piped())
             .spawn()
             .map_err(BenchError::io(format!("start {}", arguments.join(" "))))?;
@@ -55,10 +58,12 @@ impl Drop for Server {
 }
 
 /// Runs a subcommand to its end and reads the report that it prints.
-pub(crate) fn report<T: DeserializeOwned>(arguments: &[String]) -> Result<T, BenchError> {
+pub(crate) fn report<T: DeserializeOwned>(arguments: &[String], core: Core) -> Result<T, BenchError> {
     let name = arguments.join(" ");
-    let output =
-        command(arguments)?.stdin(Stdio::null()).output().map_err(BenchError::io(format!("run {name}")))?;
+    let output = command(arguments, core)?
+        .stdin(Stdio::null())
+        .output()
+        .map_err(BenchError::io(format!("run {name}")))?;
     if !output.status.success() {
         return Err(BenchError::Failed(format!("{name} ended with {}", output.status)));
     }
@@ -66,9 +71,31 @@ pub(crate) fn report<T: DeserializeOwned>(arguments: &[String]) -> Result<T, Ben
         .map_err(|error| BenchError::Failed(format!("{name} printed no report: {error}")))
 }
 
-fn command(arguments: &[String]) -> Result<Command, BenchError> {
+/// Has a process that runs already, and all its threads, keep to a core, or none.
+pub(crate) fn bind(pid: u32, core: Core) -> Result<(), BenchError> {
+    let all = format!("0-{}", std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1));
+    let cores = core.map_or(all, |core| core.to_string());
+    let output = Command::new("taskset")
+        .args(["-acp", &cores, &pid.to_string()])
+        .output()
+        .map_err(BenchError::io("run taskset"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(BenchError::Failed(format!("taskset cannot bind process {pid}: it ended with {}", output.status)))
+}
+
+fn command(arguments: &[String], core: Core) -> Result<Command, BenchError> {
     let program = std::env::current_exe().map_err(BenchError::io("find this program"))?;
-    let mut command = Command::new(program);
+    let mut command = match core {
+        // It becomes the program: the process id stays.
+        Some(core) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &core.to_string()]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
     Ok(command)
 }

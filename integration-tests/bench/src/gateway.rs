@@ -42,7 +42,7 @@ pub(crate) struct GatewayArgs {
     #[arg(long, default_value = "lz4")]
     compression: String,
     /// How long events wait to share a batch to the broker.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 5)]
     linger_ms: u64,
 }
 

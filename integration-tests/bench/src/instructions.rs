@@ -185,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn three_percent_more_is_noise_and_four_is_not() {
-        assert_eq!(above(&counts(1030.0), &counts(1000.0)), Vec::<String>::new());
+    fn less_than_three_percent_more_is_noise_and_four_is_not() {
+        assert_eq!(above(&counts(1029.0), &counts(1000.0)), Vec::<String>::new());
         assert_eq!(above(&counts(900.0), &counts(1000.0)), Vec::<String>::new());
         assert_eq!(above(&counts(1040.0), &counts(1000.0)), ["w1 open"]);
         assert_eq!(above(&counts(1040.0), &[]), Vec::<String>::new(), "nothing is recorded yet");

@@ -9,6 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use tempfile::TempDir;
 
+use crate::child::{self, Core};
 use crate::error::BenchError;
 use crate::gateway::bus;
 
@@ -46,6 +47,11 @@ impl Kafka {
     pub(crate) fn watermarks(&self, workspace: &str, topic: &str) -> Result<Watermarks, BenchError> {
         let bus = bus(&self.brokers, workspace, "none")?;
         Ok(runtime()?.block_on(bus.watermarks(topic))?)
+    }
+
+    /// Has the broker keep to a core, where it is ours.
+    pub(crate) fn bind(&self, core: Core) -> Result<(), BenchError> {
+        self.pid.map_or(Ok(()), |pid| child::bind(pid, core))
     }
 
     /// A run's events are read once; kept, they would fill the disk.

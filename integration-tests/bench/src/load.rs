@@ -14,21 +14,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
 use crate::client::Client;
 use crate::error::BenchError;
+use crate::latency::{Latencies, Latency, Window};
 use crate::process::Cpu;
 use crate::workload::{self, Rendered, Workload};
-
-/// Latencies above this count as this.
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// Digits of a latency that are exact.
-const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// What is due by the end of the window is sent within this; a server that is further behind does not
 /// take the rate.
@@ -89,15 +83,6 @@ pub(crate) struct LoadReport {
     pub(crate) cpu: BTreeMap<String, Cpu>,
 }
 
-/// In milliseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Latency {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) max: f64,
-}
-
 /// Sends, and prints the report as JSON.
 pub(crate) fn run(args: &LoadArgs) -> Result<(), BenchError> {
     // One thread: it must not take what the server needs, and shares its counts without locks.
@@ -150,13 +135,6 @@ async fn send(state: Rc<State>, mut client: Client) {
     }
 }
 
-/// When what is sent is measured.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    from: Instant,
-    to: Instant,
-}
-
 /// The open loop: lets requests go when they are due.
 struct Pace {
     begin: Instant,
@@ -197,13 +175,11 @@ struct State {
     /// How often each request was acked.
     acked: RefCell<Vec<u64>>,
     unexpected: RefCell<BTreeMap<String, u64>>,
-    latencies: RefCell<Histogram<u64>>,
+    latencies: RefCell<Latencies>,
 }
 
 impl State {
     fn new(requests: Vec<Rendered>, window: Window, pace: Option<Pace>) -> Result<Self, BenchError> {
-        let latencies = Histogram::new_with_max(LONGEST.as_micros() as u64, SIGNIFICANT_DIGITS)
-            .map_err(|error| BenchError::Failed(error.to_string()))?;
         Ok(Self {
             acked: RefCell::new(vec![0; requests.len()]),
             requests,
@@ -213,7 +189,7 @@ impl State {
             answered: Cell::new(0),
             acked_events: Cell::new(0),
             unexpected: RefCell::default(),
-            latencies: RefCell::new(latencies),
+            latencies: RefCell::new(Latencies::new()?),
         })
     }
 
@@ -243,8 +219,8 @@ impl State {
         if let Some(count) = self.acked.borrow_mut().get_mut(index) {
             *count += 1;
         }
-        if self.window.from <= from && from < self.window.to {
-            self.latencies.borrow_mut().saturating_record(from.elapsed().as_micros() as u64);
+        if self.window.has(from) {
+            self.latencies.borrow_mut().record(from.elapsed());
         }
     }
 
@@ -272,16 +248,9 @@ impl State {
             acked_hash: format!("{hash:032x}"),
             unexpected,
             unsent: due.saturating_sub(sent),
-            latency: Latency::of(&self.latencies.borrow()),
+            latency: self.latencies.borrow().summary(),
             cpu: cpu.collect(),
         }
-    }
-}
-
-impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: histogram.max() as f64 / 1000.0 }
     }
 }
 

@@ -17,6 +17,7 @@ mod floor;
 mod gateway;
 mod instructions;
 mod kafka;
+mod latency;
 mod load;
 mod machine;
 mod process;

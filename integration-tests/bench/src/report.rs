@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::Calibration;
 use crate::error::BenchError;
 use crate::floor::producer::ProducerReport;
+use crate::latency::Latency;
 use crate::load::LoadReport;
 use crate::machine::Machine;
 use crate::workload::Workload;
@@ -20,10 +21,28 @@ const MASKING_TARGET: f64 = 1.25;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) throughput: Vec<LoadReport>,
-    pub(crate) half_load: Vec<LoadReport>,
-    pub(crate) memory_mib: Vec<f64>,
+    pub(crate) memory_mib: Vec<Memory>,
     pub(crate) producer_floor: Vec<ProducerReport>,
     pub(crate) http_floor: Vec<LoadReport>,
+    pub(crate) http_half_load: Vec<LoadReport>,
+    /// By the producer's linger, in milliseconds.
+    pub(crate) latencies: BTreeMap<u64, Latencies>,
+}
+
+/// Of the process under test, in MiB.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// Started, and nothing sent yet.
+    pub(crate) idle: f64,
+    /// The most that it ever had.
+    pub(crate) peak: f64,
+}
+
+/// Measurements at half load: of ingest, and of the producer alone at the same rate.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Latencies {
+    pub(crate) ingest: Vec<LoadReport>,
+    pub(crate) producer: Vec<ProducerReport>,
 }
 
 /// A whole run.
@@ -83,11 +102,12 @@ impl Figures {
     fn http_floor(&self) -> Option<Median> {
         Median::of(self.http_floor.iter().filter_map(|load| load.cpu_per_million("http")))
     }
+}
 
-    fn latency(&self, pick: impl Fn(&LoadReport) -> f64) -> Option<Median> {
-        // What was not sent in time has no latency: the row would flatter.
-        let kept_up = self.half_load.iter().filter(|load| load.unsent == 0);
-        Median::of(kept_up.map(pick))
+impl Latencies {
+    /// Of the runs that kept up: what was not sent in time has no latency, and the row would flatter.
+    fn ingest(&self, pick: impl Fn(&LoadReport) -> f64) -> Option<Median> {
+        Median::of(self.ingest.iter().filter(|load| load.unsent == 0).map(pick))
     }
 }
 
@@ -118,15 +138,23 @@ pub(crate) fn markdown(results: &Results) -> String {
             wall.show(3)
         );
     }
-    text.push_str("| | workload | CPU s per million events | target | floor: producer + HTTP | share of the floor | events/s | peak MiB |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|\n");
+    text.push_str("| | workload | CPU s per million events | target | floor: producer + HTTP | share of the floor | events/s | MiB idle | MiB peak |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for (workload, figures) in &results.figures {
         let _ = writeln!(text, "{}", cost_row(*workload, figures, target(*workload, results)));
     }
-    text.push_str("\n| | p50 ms | p99 ms | p99.9 ms | at events/s | broker CPU | generator CPU |\n");
-    text.push_str("|---|---|---|---|---|---|---|\n");
+    text.push_str("\nAt half of these events/s, in milliseconds; beside it p99 and the longest of the floors at the same rate:\n\n");
+    text.push_str("| | linger | p50 | p99 | p99.9 | longest | producer alone | HTTP alone | events/s |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for (workload, figures) in &results.figures {
-        let _ = writeln!(text, "{}", latency_row(*workload, figures));
+        for (linger_ms, latencies) in &figures.latencies {
+            let _ = writeln!(text, "{}", latency_row(*workload, *linger_ms, figures, latencies));
+        }
+    }
+    text.push_str("\nCPU s per million events of the others:\n\n| | broker | generator |\n|---|---|---|\n");
+    for (workload, figures) in &results.figures {
+        let others = ["broker", "load"].map(|process| shown(figures.cpu(process), 2));
+        let _ = writeln!(text, "| {} | {} |", workload.name().to_uppercase(), others.join(" | "));
     }
     text
 }
@@ -146,7 +174,10 @@ fn cost_row(workload: Workload, figures: &Figures, target: Option<f64>) -> Strin
         format!("{:.0} %", (producer.middle + http.middle) / cpu.middle * 100.0)
     });
     let events = Median::of(figures.throughput.iter().map(LoadReport::events_per_second));
-    let memory = Median::of(figures.memory_mib.iter().copied());
+    let memory = |pick: fn(&Memory) -> f64| {
+        Median::of(figures.memory_mib.iter().map(pick))
+            .map_or_else(none, |memory| format!("{:.0}", memory.most))
+    };
     let floor = floors.map(|(producer, http)| format!("{:.2} + {:.2}", producer.middle, http.middle));
     row(&[
         workload.name().to_uppercase(),
@@ -156,22 +187,35 @@ fn cost_row(workload: Workload, figures: &Figures, target: Option<f64>) -> Strin
         floor.unwrap_or_else(none),
         share.unwrap_or_else(none),
         shown(events, 0),
-        memory.map_or_else(none, |memory| format!("{:.0}", memory.most)),
+        memory(|memory| memory.idle),
+        memory(|memory| memory.peak),
     ])
 }
 
-fn latency_row(workload: Workload, figures: &Figures) -> String {
+fn latency_row(workload: Workload, linger_ms: u64, figures: &Figures, latencies: &Latencies) -> String {
+    let producer = latencies.producer.iter().map(|report| report.latency);
+    let http = figures.http_half_load.iter().map(|load| load.latency);
+    let rate = latencies.ingest(LoadReport::events_per_second);
     row(&[
         workload.name().to_uppercase(),
-        shown(figures.latency(|load| load.latency.p50), 2),
-        shown(figures.latency(|load| load.latency.p99), 2),
-        shown(figures.latency(|load| load.latency.p999), 2),
-        figures
-            .latency(LoadReport::events_per_second)
-            .map_or_else(none, |rate| format!("{:.0}", rate.middle)),
-        shown(figures.cpu("broker"), 2),
-        shown(figures.cpu("load"), 2),
+        format!("{linger_ms} ms"),
+        shown(latencies.ingest(|load| load.latency.p50), 2),
+        shown(latencies.ingest(|load| load.latency.p99), 2),
+        shown(latencies.ingest(|load| load.latency.p999), 2),
+        shown(latencies.ingest(|load| load.latency.max), 2),
+        tail(producer),
+        tail(http),
+        rate.map_or_else(none, |rate| format!("{:.0}", rate.middle)),
     ])
+}
+
+/// Of a floor: p99, and the longest of all repetitions.
+fn tail(latencies: impl Iterator<Item = Latency> + Clone) -> String {
+    let (p99, longest) = (
+        Median::of(latencies.clone().map(|latency| latency.p99)),
+        Median::of(latencies.map(|latency| latency.max)),
+    );
+    p99.zip(longest).map_or_else(none, |(p99, longest)| format!("{:.2}, {:.2}", p99.middle, longest.most))
 }
 
 fn row(cells: &[String]) -> String {

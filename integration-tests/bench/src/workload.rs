@@ -1,4 +1,4 @@
-//! W1 to W7: the requests of each workload, rendered before the clock runs.
+//! W1 to W7, and W1 with many connections: the requests of each workload, rendered before the clock runs.
 
 use std::io::Write;
 
@@ -31,6 +31,8 @@ const ONE_INVALID_IN: usize = 1000;
 pub(crate) enum Workload {
     /// One S event per request.
     W1,
+    /// W1 from a thousand connections.
+    W1k,
     /// Batches of 20 S.
     W2,
     /// Batches of 50 S.
@@ -51,6 +53,8 @@ pub(crate) struct Shape {
     /// In the table.
     pub(crate) title: &'static str,
     size: Size,
+    /// Kept open by the generator.
+    pub(crate) connections: usize,
     /// Events per request; single requests go to the path of their type.
     batch: usize,
     gzip: bool,
@@ -65,11 +69,16 @@ pub(crate) struct Shape {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 7] = [Self::W1, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6, Self::W7];
+    /// Those that the targets are about.
+    pub(crate) const QUICK: [Self; 4] = [Self::W1, Self::W3, Self::W4, Self::W6];
+
+    pub(crate) const ALL: [Self; 8] =
+        [Self::W1, Self::W1k, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6, Self::W7];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::W1 => "w1",
+            Self::W1k => "w1k",
             Self::W2 => "w2",
             Self::W3 => "w3",
             Self::W4 => "w4",
@@ -83,6 +92,7 @@ impl Workload {
         let plain = Shape {
             title: "",
             size: Size::S,
+            connections: 64,
             batch: 1,
             gzip: false,
             singles_of_ten: 0,
@@ -93,6 +103,7 @@ impl Workload {
         let zipped = Shape { batch: 50, gzip: true, compression: "lz4", ..plain };
         match self {
             Self::W1 => Shape { title: "single 571-byte event", target: Some(9.0), ..plain },
+            Self::W1k => Shape { title: "W1, 1,000 connections", connections: 1000, ..plain },
             Self::W2 => Shape { title: "batch of 20", batch: 20, ..plain },
             Self::W3 => Shape { title: "batch of 50, plain", batch: 50, target: Some(2.0), ..plain },
             Self::W4 => Shape { title: "batch of 50, gzip in, lz4 out", target: Some(3.2), ..zipped },

@@ -1,8 +1,11 @@
 //! librdkafka's producer in a loop: the same values, keys and headers as ingest's records, the same
-//! settings, and as many messages under way as the generator's connections keep in ingest.
+//! settings, and as many messages under way as the generator's connections keep in ingest; or, for its
+//! latency, as many messages a second as ingest is given.
 
-use std::sync::Arc;
+use std::iter::Cycle;
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -18,11 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 use crate::gateway::{bus, lane, source};
+use crate::latency::{Latencies, Latency};
 use crate::process::Cpu;
 use crate::workload::{WORKSPACE_KEY, WRITE_KEYS, Workload, scanner};
 
-/// After the window, what is under way is waited for.
-const FLUSH: Duration = Duration::from_secs(30);
+/// After the window, what is under way is waited for; in an open loop, a broker that is short of time may be seconds behind.
+const FLUSH: Duration = Duration::from_secs(120);
 
 /// What to produce, and how.
 #[derive(Debug, clap::Args)]
@@ -40,8 +44,11 @@ pub(crate) struct ProducerArgs {
     #[arg(long)]
     in_flight: u64,
     /// As ingest's.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 5)]
     linger_ms: u64,
+    /// Messages per second, in an open loop; without it the loop is closed.
+    #[arg(long)]
+    rate: Option<f64>,
     /// Sent and not measured.
     #[arg(long, default_value_t = 3.0)]
     warm_up_s: f64,
@@ -57,6 +64,8 @@ pub(crate) struct ProducerReport {
     /// Acked in the window.
     pub(crate) events: u64,
     pub(crate) cpu: Cpu,
+    /// In an open loop, from when a message was due to its acknowledgement.
+    pub(crate) latency: Latency,
 }
 
 /// Produces, and prints the report as JSON.
@@ -65,10 +74,12 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<(), BenchError> {
     let topic = topic(args, compression)?;
     let records = records(args.workload)?;
     let acks = Arc::new(Acks {
+        begin: Instant::now(),
         delivered: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         wake_at: AtomicU64::new(u64::MAX),
         sender: std::thread::current(),
+        latencies: Mutex::new(Latencies::new()?),
     });
     let producer: ThreadedProducer<Deliveries> = ClientConfig::new()
         .set("bootstrap.servers", &args.brokers)
@@ -81,33 +92,18 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<(), BenchError> {
         .create_with_context(Deliveries(Arc::clone(&acks)))
         .map_err(BenchError::kafka("make the producer"))?;
 
-    let mut records = records.iter().cycle();
-    let mut sent = 0;
-    let mut send_for = |seconds: f64| -> Result<(), BenchError> {
-        let end = Instant::now() + Duration::from_secs_f64(seconds);
-        while Instant::now() < end {
-            // Looks at the clock and the acks once for several messages.
-            let room = args.in_flight - acks.under_way(sent);
-            for prepared in records.by_ref().take(room as usize) {
-                prepared.send(&producer, &topic)?;
-                sent += 1;
-            }
-            acks.wait_for_half(sent, args.in_flight);
-        }
-        Ok(())
-    };
-    send_for(args.warm_up_s)?;
+    let mut sender =
+        Sender { producer: &producer, topic, records: records.iter().cycle(), acks: &acks, sent: 0 };
+    sender.send_for(args, args.warm_up_s, false)?;
     let (began, delivered, cpu) = (Instant::now(), acks.delivered(), Cpu::of(std::process::id())?);
-    send_for(args.seconds)?;
-    let report = ProducerReport {
-        seconds: began.elapsed().as_secs_f64(),
-        events: acks.delivered() - delivered,
-        cpu: Cpu::of(std::process::id())?.since(cpu),
-    };
+    sender.send_for(args, args.seconds, true)?;
+    let (seconds, events) = (began.elapsed().as_secs_f64(), acks.delivered() - delivered);
+    let cpu = Cpu::of(std::process::id())?.since(cpu);
     producer.flush(FLUSH).map_err(BenchError::kafka("flush the producer"))?;
     if acks.failed.load(Ordering::Relaxed) > 0 {
         return Err(BenchError::Void("the producer's floor lost messages".to_owned()));
     }
+    let report = ProducerReport { seconds, events, cpu, latency: acks.latencies().summary() };
     let json = serde_json::to_string(&report).map_err(|error| BenchError::Failed(error.to_string()))?;
     crate::print_line(&json);
     Ok(())
@@ -123,6 +119,56 @@ fn topic(args: &ProducerArgs, compression: &str) -> Result<String, BenchError> {
     Ok(EVENTS.lane(bus.workspace(), &lane()?).as_str().to_owned())
 }
 
+/// What sends, in a closed loop or in an open one.
+struct Sender<'p> {
+    producer: &'p ThreadedProducer<Deliveries>,
+    topic: String,
+    records: Cycle<slice::Iter<'p, Prepared>>,
+    acks: &'p Acks,
+    sent: u64,
+}
+
+impl Sender<'_> {
+    fn send_for(&mut self, args: &ProducerArgs, seconds: f64, measured: bool) -> Result<(), BenchError> {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        while Instant::now() < end {
+            match args.rate {
+                Some(rate) => self.send_due(rate, args.workload.shape().events_per_request(), measured)?,
+                None => self.send_acked(args.in_flight)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// As many as have come back.
+    fn send_acked(&mut self, in_flight: u64) -> Result<(), BenchError> {
+        // Looks at the clock and the acks once for several messages.
+        let room = in_flight - self.acks.under_way(self.sent);
+        self.send(room, NOT_MEASURED)?;
+        self.acks.wait_for_half(self.sent, in_flight);
+        Ok(())
+    }
+
+    /// As many together as a request has.
+    fn send_due(&mut self, rate: f64, together: f64, measured: bool) -> Result<(), BenchError> {
+        let due = Duration::from_secs_f64(self.sent as f64 / rate);
+        std::thread::sleep(due.saturating_sub(self.acks.begin.elapsed()));
+        let due = if measured { due.as_micros() as usize } else { NOT_MEASURED };
+        self.send(together as u64, due)
+    }
+
+    fn send(&mut self, count: u64, due: usize) -> Result<(), BenchError> {
+        for prepared in self.records.by_ref().take(count as usize) {
+            prepared.send(self.producer, &self.topic, due)?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+}
+
+/// In place of the microsecond at which a message was due.
+const NOT_MEASURED: usize = 0;
+
 /// A record whose headers are already in the library's form.
 struct Prepared {
     record: WireRecord,
@@ -130,8 +176,14 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn send(&self, producer: &ThreadedProducer<Deliveries>, topic: &str) -> Result<(), BenchError> {
-        let mut base: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(self.headers.clone());
+    fn send(
+        &self,
+        producer: &ThreadedProducer<Deliveries>,
+        topic: &str,
+        due: usize,
+    ) -> Result<(), BenchError> {
+        let mut base: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(topic, due).headers(self.headers.clone());
         base.key = self.record.key.as_deref();
         base.payload = self.record.value.as_deref();
         producer.send(base).map_err(|(error, _)| BenchError::Kafka { doing: "produce", source: error })
@@ -178,10 +230,12 @@ fn records(workload: Workload) -> Result<Vec<Prepared>, BenchError> {
 
 /// Counts what comes back, and wakes the sender when half of what was under way has.
 struct Acks {
+    begin: Instant,
     delivered: AtomicU64,
     failed: AtomicU64,
     wake_at: AtomicU64,
     sender: Thread,
+    latencies: Mutex<Latencies>,
 }
 
 impl Acks {
@@ -191,6 +245,10 @@ impl Acks {
 
     fn settled(&self) -> u64 {
         self.delivered() + self.failed.load(Ordering::Relaxed)
+    }
+
+    fn latencies(&self) -> MutexGuard<'_, Latencies> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn under_way(&self, sent: u64) -> u64 {
@@ -213,9 +271,14 @@ struct Deliveries(Arc<Acks>);
 impl ClientContext for Deliveries {}
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+    /// The microsecond at which the message was due.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, due: usize) {
+        if due != NOT_MEASURED {
+            let latency = self.0.begin.elapsed().saturating_sub(Duration::from_micros(due as u64));
+            self.0.latencies().record(latency);
+        }
         let settled = match result {
             Ok(_) => self.0.delivered.fetch_add(1, Ordering::Relaxed),
             Err((_, _)) => self.0.failed.fetch_add(1, Ordering::Relaxed),
