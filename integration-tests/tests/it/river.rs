@@ -104,7 +104,7 @@ impl River {
         let address = until("ingest listens", || {
             let log = ingest.log();
             let (_, rest) = log.split_once("receiving events address=")?;
-            let (address, _) = rest.split_once('\n')?;
+            let (address, _) = rest.split_once(char::is_whitespace)?;
             Some(address.to_owned())
         });
         river.ingest = format!("http://{address}");
