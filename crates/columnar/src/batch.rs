@@ -1,24 +1,25 @@
 //! Rows to Arrow and back.
 //!
-//! `string`, `text` and `json` are all Utf8 in Arrow: the latter two say which they are in the field's
-//! metadata under [`TYPE_KEY`], so that a warehouse can tell.
+//! `string`, `text`, `json`, `decimal`, `time` and `uuid` are all Utf8 in Arrow: all but the first say which they
+//! are in the field's metadata under [`TYPE_KEY`], so that a warehouse can tell.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions,
-    StringBuilder, TimestampMicrosecondBuilder,
+    Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, RecordBatch,
+    RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 use millrace_event_model::FieldType;
 
 use crate::{Cell, Row, TableSchema};
 
-/// The key of the field metadata that tells `json` and `text` from `string`.
+/// The key of the field metadata that tells the other kinds of text from `string`.
 pub const TYPE_KEY: &str = "millrace.type";
 
 /// The time zone of every moment.
@@ -60,7 +61,7 @@ pub fn schema_of(columns: &TableSchema) -> SchemaRef {
 fn field_of(name: &str, column: FieldType) -> Field {
     let field = Field::new(name, arrow_type(column), true);
     match column {
-        FieldType::Text | FieldType::Json => {
+        FieldType::Text | FieldType::Json | FieldType::Decimal | FieldType::Time | FieldType::Uuid => {
             field.with_metadata(HashMap::from([(TYPE_KEY.to_owned(), column.as_str().to_owned())]))
         }
         _ => field,
@@ -75,13 +76,19 @@ pub fn arrow_type(column: FieldType) -> DataType {
         FieldType::Float => DataType::Float64,
         FieldType::Boolean => DataType::Boolean,
         FieldType::DateTime => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
-        FieldType::String | FieldType::Text | FieldType::Json => DataType::Utf8,
+        FieldType::LocalDateTime => DataType::Timestamp(TimeUnit::Microsecond, None),
+        FieldType::Date => DataType::Date32,
+        FieldType::String
+        | FieldType::Text
+        | FieldType::Json
+        | FieldType::Decimal
+        | FieldType::Time
+        | FieldType::Uuid => DataType::Utf8,
     }
 }
 
 /// The columns of an Arrow schema: the inverse of [`schema_of`]. A foreign type becomes the one that
-/// holds its values: whole numbers `int`, decimals `float`, dates `datetime`, lists and structs `json`,
-/// all else `string`.
+/// holds its values: whole numbers `int`, lists and structs `json`, all else that no type is made for `string`.
 #[must_use]
 pub fn table_schema_of(schema: &Schema) -> TableSchema {
     schema.fields().iter().map(|field| (field.name().clone(), field_type_of(field))).collect()
@@ -93,14 +100,21 @@ pub fn field_type_of(field: &Field) -> FieldType {
     match field.metadata().get(TYPE_KEY).map(String::as_str) {
         Some("json") => return FieldType::Json,
         Some("text") => return FieldType::Text,
+        Some("decimal") => return FieldType::Decimal,
+        Some("time") => return FieldType::Time,
+        Some("uuid") => return FieldType::Uuid,
         _ => {}
     }
     let data_type = field.data_type();
     match data_type {
         DataType::Boolean => FieldType::Boolean,
-        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => FieldType::DateTime,
+        DataType::Date32 => FieldType::Date,
+        DataType::Timestamp(_, None) => FieldType::LocalDateTime,
+        DataType::Date64 | DataType::Timestamp(_, Some(_)) => FieldType::DateTime,
+        DataType::Time32(_) | DataType::Time64(_) => FieldType::Time,
         _ if data_type.is_integer() => FieldType::Int,
-        _ if data_type.is_floating() || data_type.is_decimal() => FieldType::Float,
+        _ if data_type.is_decimal() => FieldType::Decimal,
+        _ if data_type.is_floating() => FieldType::Float,
         _ if data_type.is_nested() => FieldType::Json,
         _ => FieldType::String,
     }
@@ -154,6 +168,16 @@ fn array_of(name: &str, column: FieldType, rows: &[Row]) -> Result<ArrayRef, Bat
             build!(StringBuilder::new(), name, column, rows, Cell::String(text) => text)
         }
         FieldType::Json => build!(StringBuilder::new(), name, column, rows, Cell::Json(text) => text),
+        FieldType::Decimal => build!(StringBuilder::new(), name, column, rows, Cell::Decimal(text) => text),
+        FieldType::Time => build!(StringBuilder::new(), name, column, rows, Cell::Time(text) => text),
+        FieldType::Uuid => build!(StringBuilder::new(), name, column, rows, Cell::Uuid(text) => text),
+        FieldType::Date => {
+            build!(Date32Builder::with_capacity(count), name, column, rows, Cell::Date(days) => *days)
+        }
+        FieldType::LocalDateTime => {
+            let builder = TimestampMicrosecondBuilder::with_capacity(count);
+            build!(builder, name, column, rows, Cell::LocalDateTime(micros) => *micros)
+        }
     })
 }
 
@@ -193,6 +217,13 @@ fn cell_at(array: &ArrayRef, column: FieldType, index: usize) -> Cell {
         FieldType::DateTime => Cell::DateTime(array.as_primitive::<TimestampMicrosecondType>().value(index)),
         FieldType::String | FieldType::Text => Cell::String(array.as_string::<i32>().value(index).to_owned()),
         FieldType::Json => Cell::Json(array.as_string::<i32>().value(index).to_owned()),
+        FieldType::Decimal => Cell::Decimal(array.as_string::<i32>().value(index).to_owned()),
+        FieldType::Time => Cell::Time(array.as_string::<i32>().value(index).to_owned()),
+        FieldType::Uuid => Cell::Uuid(array.as_string::<i32>().value(index).to_owned()),
+        FieldType::Date => Cell::Date(array.as_primitive::<Date32Type>().value(index)),
+        FieldType::LocalDateTime => {
+            Cell::LocalDateTime(array.as_primitive::<TimestampMicrosecondType>().value(index))
+        }
     }
 }
 
@@ -214,6 +245,11 @@ pub(crate) mod tests {
             Just(FieldType::String),
             Just(FieldType::Text),
             Just(FieldType::Json),
+            Just(FieldType::Decimal),
+            Just(FieldType::Date),
+            Just(FieldType::Time),
+            Just(FieldType::LocalDateTime),
+            Just(FieldType::Uuid),
         ]
     }
 
@@ -229,6 +265,17 @@ pub(crate) mod tests {
             FieldType::DateTime => any::<i64>().prop_map(Cell::DateTime).boxed(),
             FieldType::String | FieldType::Text => any::<String>().prop_map(Cell::String).boxed(),
             FieldType::Json => any::<i64>().prop_map(|value| Cell::Json(format!("[{value}]"))).boxed(),
+            FieldType::Decimal => {
+                any::<(i64, u32)>().prop_map(|(whole, part)| Cell::Decimal(format!("{whole}.{part}"))).boxed()
+            }
+            FieldType::Date => any::<i32>().prop_map(Cell::Date).boxed(),
+            FieldType::Time => {
+                (0..24_u8, 0..60_u8).prop_map(|(h, m)| Cell::Time(format!("{h:02}:{m:02}:00"))).boxed()
+            }
+            FieldType::LocalDateTime => any::<i64>().prop_map(Cell::LocalDateTime).boxed(),
+            FieldType::Uuid => any::<u64>()
+                .prop_map(|n| Cell::Uuid(format!("{:08x}-0000-4000-8000-{:012x}", n >> 32, n & 0xFFFF_FFFF)))
+                .boxed(),
         }
     }
 
@@ -282,8 +329,8 @@ pub(crate) mod tests {
         ]);
         let expected = [
             ("u", FieldType::Int),
-            ("d", FieldType::Float),
-            ("day", FieldType::DateTime),
+            ("d", FieldType::Decimal),
+            ("day", FieldType::Date),
             ("l", FieldType::Json),
             ("v", FieldType::String),
             ("b", FieldType::String),

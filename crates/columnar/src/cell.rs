@@ -21,6 +21,16 @@ pub enum Cell {
     String(String),
     /// A JSON document as text.
     Json(String),
+    /// The digits of a decimal number, such as `-12.340`: no exponent, no superfluous sign.
+    Decimal(String),
+    /// Days since 1970.
+    Date(i32),
+    /// `hh:mm:ss`, with up to six digits of a second's fraction.
+    Time(String),
+    /// Microseconds since 1970 on a clock of no time zone.
+    LocalDateTime(i64),
+    /// Lower case, with hyphens.
+    Uuid(String),
 }
 
 impl Cell {
@@ -35,6 +45,11 @@ impl Cell {
             Self::DateTime(_) => Some(FieldType::DateTime),
             Self::String(_) => Some(FieldType::String),
             Self::Json(_) => Some(FieldType::Json),
+            Self::Decimal(_) => Some(FieldType::Decimal),
+            Self::Date(_) => Some(FieldType::Date),
+            Self::Time(_) => Some(FieldType::Time),
+            Self::LocalDateTime(_) => Some(FieldType::LocalDateTime),
+            Self::Uuid(_) => Some(FieldType::Uuid),
         }
     }
 }

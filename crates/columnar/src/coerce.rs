@@ -5,6 +5,7 @@
 
 use millrace_event_model::FieldType;
 
+use crate::moment::{format_date, format_local};
 use crate::{Cell, format_moment};
 
 /// What becomes of a value in its column.
@@ -27,6 +28,8 @@ pub enum Coerced {
 /// - into `float`: an integer (beyond 2^53 to the nearest float);
 /// - into `int`: a float, without its fraction, where 64 bits hold it;
 /// - into `json`: any value, as JSON text;
+/// - into `decimal`: an integer, and a float as the shortest decimal that reads back as the same;
+/// - between `datetime`, `localdatetime` and `date`, taking the clock to be UTC's;
 /// - all else is discarded.
 #[must_use]
 pub fn coerce(cell: Cell, column: FieldType) -> Coerced {
@@ -40,7 +43,23 @@ pub fn coerce(cell: Cell, column: FieldType) -> Coerced {
         (FieldType::Int, cell @ Cell::Int(_))
         | (FieldType::Float, cell @ Cell::Float(_))
         | (FieldType::Boolean, cell @ Cell::Boolean(_))
-        | (FieldType::DateTime, cell @ Cell::DateTime(_)) => Ok(cell),
+        | (FieldType::DateTime, cell @ Cell::DateTime(_))
+        | (FieldType::Decimal, cell @ Cell::Decimal(_))
+        | (FieldType::Date, cell @ Cell::Date(_))
+        | (FieldType::Time, cell @ Cell::Time(_))
+        | (FieldType::LocalDateTime, cell @ Cell::LocalDateTime(_))
+        | (FieldType::Uuid, cell @ Cell::Uuid(_)) => Ok(cell),
+        (FieldType::Decimal, Cell::Int(value)) => Ok(Cell::Decimal(value.to_string())),
+        (FieldType::Decimal, Cell::Float(value)) if value.is_finite() => Ok(Cell::Decimal(value.to_string())),
+        (FieldType::LocalDateTime, Cell::DateTime(micros)) => Ok(Cell::LocalDateTime(micros)),
+        (FieldType::DateTime, Cell::LocalDateTime(micros)) => Ok(Cell::DateTime(micros)),
+        (FieldType::Date, Cell::DateTime(micros) | Cell::LocalDateTime(micros)) => {
+            Ok(Cell::Date(day_of(micros)))
+        }
+        (FieldType::DateTime, Cell::Date(days)) => midnight(days).map(Cell::DateTime).ok_or(Cell::Date(days)),
+        (FieldType::LocalDateTime, Cell::Date(days)) => {
+            midnight(days).map(Cell::LocalDateTime).ok_or(Cell::Date(days))
+        }
         (_, cell) => Err(cell),
     };
     match converted {
@@ -50,6 +69,18 @@ pub fn coerce(cell: Cell, column: FieldType) -> Coerced {
             reason: format!("incompatible schema conversion from {column} to {own}"),
         },
     }
+}
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// `None` beyond what microseconds count.
+fn midnight(days: i32) -> Option<i64> {
+    i64::from(days).checked_mul(MICROS_PER_DAY)
+}
+
+fn day_of(micros: i64) -> i32 {
+    // i64 microseconds are 107 million days at most.
+    i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or_default()
 }
 
 /// The float without its fraction, where 64 bits hold it.
@@ -69,18 +100,24 @@ pub fn text_of(cell: Cell) -> String {
         Cell::Float(value) => float_text(value),
         Cell::Boolean(value) => value.to_string(),
         Cell::DateTime(micros) => format_moment(micros),
-        Cell::String(text) | Cell::Json(text) => text,
+        Cell::LocalDateTime(micros) => format_local(micros),
+        Cell::Date(days) => format_date(days),
+        Cell::String(text) | Cell::Json(text) | Cell::Decimal(text) | Cell::Time(text) | Cell::Uuid(text) => {
+            text
+        }
     }
 }
 
 fn json_of(cell: Cell) -> String {
     match cell {
         Cell::Null => "null".to_owned(),
-        Cell::Int(_) | Cell::Boolean(_) | Cell::Json(_) => text_of(cell),
+        Cell::Int(_) | Cell::Boolean(_) | Cell::Json(_) | Cell::Decimal(_) => text_of(cell),
         // JSON has no infinity and no NaN: those become null, as in JavaScript.
         Cell::Float(value) => serde_json::Value::from(value).to_string(),
         Cell::String(text) => serde_json::Value::String(text).to_string(),
-        Cell::DateTime(micros) => serde_json::Value::String(format_moment(micros)).to_string(),
+        Cell::DateTime(_) | Cell::LocalDateTime(_) | Cell::Date(_) | Cell::Time(_) | Cell::Uuid(_) => {
+            serde_json::Value::String(text_of(cell)).to_string()
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Moments as text, one way everywhere.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 
 /// RFC 3339 in UTC with a `Z`: milliseconds, or microseconds where the moment has any.
 ///
@@ -10,6 +10,18 @@ pub fn format_moment(micros: i64) -> String {
     let Some(at) = DateTime::<Utc>::from_timestamp_micros(micros) else { return micros.to_string() };
     let format = if micros % 1_000 == 0 { SecondsFormat::Millis } else { SecondsFormat::Micros };
     at.to_rfc3339_opts(format, true)
+}
+
+/// As [`format_moment`], without a zone.
+pub(crate) fn format_local(micros: i64) -> String {
+    let text = format_moment(micros);
+    text.strip_suffix('Z').map_or(text.clone(), str::to_owned)
+}
+
+/// `yyyy-mm-dd`; a day that no calendar has is written as the number.
+pub(crate) fn format_date(days: i32) -> String {
+    let day = NaiveDate::from_epoch_days(days);
+    day.map_or_else(|| days.to_string(), |day| day.to_string())
 }
 
 #[cfg(test)]

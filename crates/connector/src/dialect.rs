@@ -38,6 +38,12 @@ pub struct Dialect {
     pub loaded_at: bool,
     /// It is a lake of plain files: `users` rows carry fewer columns, names are never cut.
     pub data_lake: bool,
+    /// A column's type can be changed to a wider one in place.
+    pub widens: bool,
+    /// Columns of `float` are decimals without a bound, which hold every `decimal` too (PostgreSQL).
+    pub exact_floats: bool,
+    /// Digits in all and after the point that a `decimal` may have; `None` has no bound.
+    pub decimal_digits: Option<(u8, u8)>,
     /// Words that get a `_` before them, upper case, sorted.
     pub reserved: &'static [&'static str],
 }
@@ -53,6 +59,9 @@ pub const DIALECTS: &[Dialect] = &[
     Dialect {
         kind: "postgres",
         rudder_name: "POSTGRES",
+        widens: true,
+        exact_floats: true,
+        decimal_digits: None,
         cut_before_reserved: Some(63),
         json_columns: true,
         json_paths_in_config: true,
@@ -128,6 +137,9 @@ const SQL: Dialect = Dialect {
     violation_errors_as_json: false,
     loaded_at: false,
     data_lake: false,
+    widens: false,
+    exact_floats: false,
+    decimal_digits: Some((38, 9)),
     reserved: &[],
 };
 

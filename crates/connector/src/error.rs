@@ -26,6 +26,8 @@ pub struct ConnectorError {
     pub code: String,
     /// A sentence: lower case, no full stop, naming the thing. Never holds a payload or a secret.
     pub context: String,
+    /// The statement that failed, without its values.
+    pub statement: Option<String>,
     /// What lies beneath.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -49,13 +51,20 @@ impl ConnectorError {
 
     /// An error of any kind.
     pub fn new(kind: ErrorKind, code: impl Into<String>, context: impl Into<String>) -> Self {
-        Self { kind, code: code.into(), context: context.into(), source: None }
+        Self { kind, code: code.into(), context: context.into(), statement: None, source: None }
     }
 
     /// With the error that caused it.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// With the statement that failed.
+    #[must_use]
+    pub fn in_statement(mut self, statement: impl Into<String>) -> Self {
+        self.statement = Some(statement.into());
         self
     }
 

@@ -23,6 +23,6 @@ pub use registry::{
 };
 pub use source::{ReadRequest, Source, SourceMessage};
 pub use warehouse::{
-    Count, KafkaIdentity, Load, OffsetRange, Positions, QueryStream, Resume, SchemaChange, SeenId, Swap,
-    TableLoad, TableName, TableSchemas, Warehouse, WriteMode,
+    Count, KafkaIdentity, Load, LoadReport, OffsetRange, Positions, QueryStream, Replacement, Resume,
+    SchemaChange, SeenId, Swap, TableLoad, TableName, TableSchemas, Warehouse, WriteMode,
 };

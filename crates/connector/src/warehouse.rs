@@ -63,7 +63,19 @@ pub trait Warehouse: Send + Sync {
     /// # Errors
     /// `Pause`: the epoch is stale or the positions are not the expected ones: another loader has taken
     /// over. `Retry`: nothing, or everything, may have happened; the caller must [`Self::resume`].
-    async fn load(&self, load: Load) -> Result<(), ConnectorError>;
+    async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError>;
+
+    /// The books of a connection for the hours from `from` up to `until`, each line summed.
+    async fn counts(
+        &self,
+        connection: &ConnectionId,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError>;
+
+    /// Removes all that is kept of a job that is over: its positions, fence, seen ids and books, and the
+    /// schema it worked in, where it had one of its own. What is not there is no error.
+    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError>;
 
     /// Runs a query and streams its rows. Read only.
     async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError>;
@@ -72,7 +84,7 @@ pub trait Warehouse: Send + Sync {
 /// Tables of a schema by name.
 pub type TableSchemas = BTreeMap<String, TableSchema>;
 
-/// A change that only adds.
+/// A change that loses nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SchemaChange {
     /// Make the schema itself.
@@ -89,6 +101,14 @@ pub enum SchemaChange {
         /// The table.
         table: String,
         /// The columns it lacks.
+        columns: TableSchema,
+    },
+    /// Give columns a type that holds all values of the one they have. Only for tables of ELT streams, and
+    /// only where the dialect says that the server can ([`Dialect::widens`]).
+    WidenColumns {
+        /// The table.
+        table: String,
+        /// The columns with their new types.
         columns: TableSchema,
     },
 }
@@ -145,6 +165,8 @@ pub struct Load {
     pub counts: Vec<Count>,
     /// Generations that are complete and replace their tables.
     pub swaps: Vec<Swap>,
+    /// Tables that are made anew from others, which stay.
+    pub replacements: Vec<Replacement>,
     /// When the batch was made: the date of seen ids.
     pub at: DateTime<Utc>,
 }
@@ -163,8 +185,8 @@ pub struct TableName {
 pub struct TableLoad {
     /// Which table. It exists, with at least the batch's columns: `apply` came first.
     pub name: TableName,
-    /// The rows. Its columns are a subset of the table's.
-    pub rows: RecordBatch,
+    /// The rows, in batches of one schema. Its columns are a subset of the table's.
+    pub rows: Vec<RecordBatch>,
     /// How they change the table.
     pub write: WriteMode,
 }
@@ -202,6 +224,25 @@ pub struct Swap {
     pub name: TableName,
     /// Which generation.
     pub generation: u64,
+}
+
+/// The rows of one table take the place of another's, which has all of its columns: how a rebuild, done beside
+/// the table that people read, becomes that table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// Whose rows.
+    pub from: TableName,
+    /// Which table gets them; whatever it holds is gone with the same load.
+    pub to: TableName,
+}
+
+/// What a load took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Statements that were sent, or commits that were made.
+    pub statements: u64,
+    /// Bytes of rows that were sent or written, in the warehouse's form.
+    pub bytes: u64,
 }
 
 /// A message id that is now loaded.

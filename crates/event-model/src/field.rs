@@ -22,11 +22,22 @@ pub enum FieldType {
     Text,
     /// A JSON document as text.
     Json,
+    /// A decimal number of any precision. Only ELT streams have the types from here on: an event's own
+    /// values never do.
+    Decimal,
+    /// A day without a time.
+    Date,
+    /// A time of day without a day.
+    Time,
+    /// A date and time of no time zone, in microseconds.
+    LocalDateTime,
+    /// A UUID.
+    Uuid,
 }
 
 impl FieldType {
     /// The name in previews and in `rudder_discards`: `int`, `float`, `boolean`, `datetime`, `string`,
-    /// `text`, `json`.
+    /// `text`, `json`; for ELT also `decimal`, `date`, `time`, `localdatetime`, `uuid`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +48,11 @@ impl FieldType {
             Self::String => "string",
             Self::Text => "text",
             Self::Json => "json",
+            Self::Decimal => "decimal",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::LocalDateTime => "localdatetime",
+            Self::Uuid => "uuid",
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn rows(connection: &ConnectionId, counts: &[Count]) -> Result<TableL
     let rows = counts.iter().map(|count| row(connection, count)).collect::<Result<Vec<_>>>()?;
     let rows: RecordBatch = batch_of(&columns(), &rows)
         .map_err(|error| error::rows("cannot write the counts of a load".to_owned(), error))?;
-    Ok(TableLoad { name: name(), rows, write: WriteMode::Append })
+    Ok(TableLoad { name: name(), rows: vec![rows], write: WriteMode::Append })
 }
 
 fn row(connection: &ConnectionId, count: &Count) -> Result<Row> {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use millrace_connector::{
-    ConnectorError, Context, Dialect, KafkaIdentity, Load, QueryStream, Resume, SchemaChange, TableName,
-    TableSchemas, Warehouse, dialect,
+    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume,
+    SchemaChange, TableName, TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::crash_point;
@@ -189,6 +189,10 @@ impl Warehouse for Lake {
                 SchemaChange::AddColumns { table, columns } => {
                     self.tables.add_columns(&name(table), columns).await?;
                 }
+                SchemaChange::WidenColumns { table, .. } => {
+                    let text = format!("table {table}: columns of the lake keep their types");
+                    return Err(ConnectorError::pause("widening", text));
+                }
             }
         }
         Ok(())
@@ -229,7 +233,7 @@ impl Warehouse for Lake {
         on_blocking_thread(async move { seen.lookup(&ids, now).await }).await
     }
 
-    async fn load(&self, load: Load) -> Result<()> {
+    async fn load(&self, load: Load) -> Result<LoadReport> {
         let log = self.log(&load.connection);
         let mut cursor = self.take_cursor(&load.connection)?;
         if load.epoch < cursor.epoch {
@@ -264,7 +268,20 @@ impl Warehouse for Lake {
         self.seen_of(&connection)?.remember(cursor.whole_below(), at, &seen);
         self.upkeep(&connection, intent.number, at, touched).await;
         self.put_cursor(&connection, cursor);
-        Ok(())
+        Ok(LoadReport::default())
+    }
+
+    async fn counts(
+        &self,
+        _connection: &ConnectionId,
+        _from: DateTime<Utc>,
+        _until: DateTime<Utc>,
+    ) -> Result<Vec<Count>> {
+        Err(ConnectorError::pause("unsupported", "the lake cannot tell its counts yet"))
+    }
+
+    async fn forget(&self, _job: &ConnectionId, _schema: Option<&str>) -> Result<()> {
+        Err(ConnectorError::pause("unsupported", "the lake cannot forget a job yet"))
     }
 
     async fn query(&self, sql: &str) -> Result<QueryStream> {

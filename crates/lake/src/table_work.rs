@@ -37,11 +37,13 @@ pub(crate) struct TableWork {
 /// Sorts a load by table. Batches without rows do nothing.
 pub(crate) fn by_table(loads: Vec<TableLoad>, swaps: Vec<Swap>) -> BTreeMap<TableName, TableWork> {
     let mut works: BTreeMap<TableName, TableWork> = BTreeMap::new();
-    for load in loads.into_iter().filter(|load| load.rows.num_rows() > 0) {
-        let work = works.entry(load.name).or_default();
-        match load.write {
-            WriteMode::Stage { generation } => work.staged.push((generation, load.rows)),
-            write => work.writes.push((load.rows, write)),
+    for load in loads {
+        for rows in load.rows.into_iter().filter(|rows| rows.num_rows() > 0) {
+            let work = works.entry(load.name.clone()).or_default();
+            match &load.write {
+                WriteMode::Stage { generation } => work.staged.push((*generation, rows)),
+                write => work.writes.push((rows, write.clone())),
+            }
         }
     }
     for swap in swaps {

@@ -20,8 +20,8 @@ use millrace_bus::{Bus, KafkaSettings, ReplicationPolicy};
 use millrace_columnar::arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use millrace_columnar::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millrace_connector::{
-    ConnectorError, Dialect, KafkaIdentity, Load, QueryStream, Resume, SchemaChange, TableSchemas, Warehouse,
-    dialect,
+    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::ConnectionId;
 use millrace_reverse_etl::{Mode, Options, Service, Sync, Trigger};
@@ -86,7 +86,20 @@ impl Warehouse for Generated {
         Err(not_here())
     }
 
-    async fn load(&self, _: Load) -> Result<(), ConnectorError> {
+    async fn load(&self, _: Load) -> Result<LoadReport, ConnectorError> {
+        Err(not_here())
+    }
+
+    async fn counts(
+        &self,
+        _: &ConnectionId,
+        _: DateTime<Utc>,
+        _: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError> {
+        Err(not_here())
+    }
+
+    async fn forget(&self, _: &ConnectionId, _: Option<&str>) -> Result<(), ConnectorError> {
         Err(not_here())
     }
 

@@ -53,7 +53,8 @@ impl LoadSize {
     pub(crate) fn of(load: &Load) -> Self {
         let mut rows = BTreeMap::new();
         for table in &load.tables {
-            *rows.entry(table.name.table.clone()).or_default() += table.rows.num_rows() as u64;
+            *rows.entry(table.name.table.clone()).or_default() +=
+                table.rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
         }
         Self { connection: load.connection.clone(), rows }
     }

@@ -241,6 +241,7 @@ impl Session {
             seen: prepared.seen,
             counts: prepared.books.lines(),
             swaps,
+            replacements: Vec::new(),
             at: stamp.at,
         };
         crash_point("after-stage");
@@ -332,7 +333,7 @@ fn table_loads(schema: &str, plan: Plan) -> Result<Vec<TableLoad>, Error> {
             let made = batch_of(&part.columns, &part.rows);
             let rows = made.map_err(|source| Error::Batch { table: table.clone(), source })?;
             let name = TableName { schema: schema.to_owned(), table: table.clone() };
-            loads.push(TableLoad { name, rows, write: part.write });
+            loads.push(TableLoad { name, rows: vec![rows], write: part.write });
         }
     }
     Ok(loads)

@@ -9,8 +9,8 @@ use millrace_event_model::{ConnectionId, FieldType};
 use serde_json::Value;
 
 use crate::{
-    ConnectorError, KafkaIdentity, Load, OffsetRange, Resume, SchemaChange, TableLoad, TableName, Warehouse,
-    WriteMode,
+    ConnectorError, KafkaIdentity, Load, LoadReport, OffsetRange, Resume, SchemaChange, TableLoad, TableName,
+    Warehouse, WriteMode,
 };
 
 /// The schema of all tables of the kit.
@@ -88,7 +88,7 @@ impl Rig {
         rows: &[Row],
         write: WriteMode,
     ) -> TableLoad {
-        TableLoad { name: self.table_name(table), rows: batch_of(columns, rows).unwrap(), write }
+        TableLoad { name: self.table_name(table), rows: vec![batch_of(columns, rows).unwrap()], write }
     }
 
     /// A load of `tables` under epoch 1 that reads partition 0 from `start` to `end`.
@@ -101,13 +101,14 @@ impl Rig {
             seen: Vec::new(),
             counts: Vec::new(),
             swaps: Vec::new(),
+            replacements: Vec::new(),
             at: moment(),
         }
     }
 
-    pub(super) async fn load(&self, load: Load) {
+    pub(super) async fn load(&self, load: Load) -> LoadReport {
         let loaded = self.warehouse.load(load).await;
-        loaded.unwrap_or_else(|error| panic!("{}: load: {}", self.name, error.full()));
+        loaded.unwrap_or_else(|error| panic!("{}: load: {}", self.name, error.full()))
     }
 
     /// Columns of a table as JSON objects, ordered by the first; read through the other process.

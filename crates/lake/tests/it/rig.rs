@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use millrace_columnar::arrow::array::RecordBatch;
-use millrace_columnar::{Cell, Row, TableSchema, batch_of, rows_of};
+use millrace_columnar::{Cell, Row, TableSchema, batch_of, rows_of, text_of};
 use millrace_connector::{
     ConnectorError, Context, Count, ErrorKind, KafkaIdentity, Load, OffsetRange, Resume, SchemaChange,
     SeenId, Swap, TableLoad, TableName, Warehouse, WriteMode,
@@ -106,6 +106,7 @@ pub(crate) fn load(start: i64, end: i64) -> Load {
         seen: Vec::new(),
         counts: Vec::new(),
         swaps: Vec::new(),
+        replacements: Vec::new(),
         at: at("2026-11-24T12:00:00Z"),
     }
 }
@@ -120,7 +121,7 @@ pub(crate) trait With: Sized {
 
 impl With for Load {
     fn rows(mut self, table: &str, rows: RecordBatch, write: WriteMode) -> Self {
-        self.tables.push(TableLoad { name: name(table), rows, write });
+        self.tables.push(TableLoad { name: name(table), rows: vec![rows], write });
         self
     }
 
@@ -165,7 +166,7 @@ fn line(row: &Row) -> String {
         Cell::Float(value) => format!("{value:?}"),
         Cell::Boolean(value) => value.to_string(),
         Cell::DateTime(micros) => DateTime::from_timestamp_micros(*micros).unwrap().to_rfc3339(),
-        Cell::String(text) | Cell::Json(text) => text.clone(),
+        other => text_of(other.clone()),
     };
     let cells: Vec<String> = row.iter().map(|(name, cell)| format!("{name}={}", value(cell))).collect();
     cells.join(" ")

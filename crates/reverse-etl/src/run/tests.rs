@@ -13,8 +13,8 @@ use millrace_broker::EmbeddedBroker;
 use millrace_bus::{KafkaSettings, PublisherOptions, ReplicationPolicy};
 use millrace_columnar::{Cell, Row, TableSchema, batch_of, schema_of};
 use millrace_connector::{
-    ConnectorError, Dialect, KafkaIdentity, Load, QueryStream, Resume, SchemaChange, TableSchemas, Warehouse,
-    dialect,
+    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::{
     Change, ChangeOp, ConnectionId, Disposition, FieldType, Origin, Outcome, PartitionKey,
@@ -75,7 +75,20 @@ impl Warehouse for Model {
         Err(not_here())
     }
 
-    async fn load(&self, _: Load) -> Result<(), ConnectorError> {
+    async fn load(&self, _: Load) -> Result<LoadReport, ConnectorError> {
+        Err(not_here())
+    }
+
+    async fn counts(
+        &self,
+        _: &ConnectionId,
+        _: DateTime<Utc>,
+        _: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError> {
+        Err(not_here())
+    }
+
+    async fn forget(&self, _: &ConnectionId, _: Option<&str>) -> Result<(), ConnectorError> {
         Err(not_here())
     }
 

@@ -95,7 +95,7 @@ fn applied(existing: &TableSchemas, changes: &[SchemaChange]) -> TableSchemas {
             SchemaChange::CreateTable { table, columns } => {
                 tables.insert(table.clone(), columns.clone());
             }
-            SchemaChange::AddColumns { table, columns } => {
+            SchemaChange::AddColumns { table, columns } | SchemaChange::WidenColumns { table, columns } => {
                 tables.get_mut(table).expect("the table is there").extend(columns.clone());
             }
         }
@@ -130,6 +130,7 @@ proptest! {
                     let there = existing.get(&table).expect("columns are added to a table that is there");
                     prop_assert!(columns.keys().all(|column| !there.contains_key(column)));
                 }
+                SchemaChange::WidenColumns { table, .. } => prop_assert!(false, "{table} is altered"),
             }
         }
     }

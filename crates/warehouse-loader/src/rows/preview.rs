@@ -1,7 +1,7 @@
 //! Rows for people and for comparison: RudderStack's transformer input in, JSON out.
 
 use chrono::{DateTime, Utc};
-use millrace_columnar::{Cell, format_moment};
+use millrace_columnar::{Cell, format_moment, text_of};
 use millrace_connector::Dialect;
 use millrace_event_model::{FieldType, Reason};
 use serde_json::{Map, Value, json};
@@ -81,6 +81,8 @@ impl MappedRow {
                 serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()))
             }
             Cell::String(text) | Cell::Json(text) => Value::from(text.as_str()),
+            // Of ELT streams only.
+            other => Value::from(text_of(other.clone())),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use millrace_connector::{
-    ConnectorError, Dialect, KafkaIdentity, Load, QueryStream, Resume, SchemaChange, TableSchemas, Warehouse,
+    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    TableSchemas, Warehouse,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::Stop;
@@ -91,7 +92,7 @@ impl Warehouse for BadLine {
         self.inner.seen(connection, ids, now).await
     }
 
-    async fn load(&self, load: Load) -> Result<(), ConnectorError> {
+    async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
         self.reach()?;
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         if call % 2 == 1 {
@@ -116,6 +117,19 @@ impl Warehouse for BadLine {
             }
             Fault::AwayFor(_) => self.inner.load(load).await,
         }
+    }
+
+    async fn counts(
+        &self,
+        connection: &ConnectionId,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError> {
+        self.inner.counts(connection, from, until).await
+    }
+
+    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError> {
+        self.inner.forget(job, schema).await
     }
 
     async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {

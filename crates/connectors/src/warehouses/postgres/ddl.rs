@@ -42,6 +42,11 @@ fn type_name(column: FieldType) -> &'static str {
         FieldType::DateTime => "timestamptz",
         FieldType::String | FieldType::Text => "text",
         FieldType::Json => "jsonb",
+        FieldType::Decimal => "numeric",
+        FieldType::Date => "date",
+        FieldType::Time => "time",
+        FieldType::LocalDateTime => "timestamp",
+        FieldType::Uuid => "uuid",
     }
 }
 
@@ -52,7 +57,11 @@ fn field_type(type_name: &str) -> FieldType {
         "int8" | "int4" | "int2" => FieldType::Int,
         "numeric" | "float8" | "float4" => FieldType::Float,
         "bool" => FieldType::Boolean,
-        "timestamptz" | "timestamp" | "date" => FieldType::DateTime,
+        "timestamptz" => FieldType::DateTime,
+        "timestamp" => FieldType::LocalDateTime,
+        "date" => FieldType::Date,
+        "time" => FieldType::Time,
+        "uuid" => FieldType::Uuid,
         "jsonb" | "json" => FieldType::Json,
         _ => FieldType::String,
     }
@@ -102,6 +111,14 @@ fn statement(schema: &str, change: &SchemaChange) -> Result<String, ConnectorErr
         SchemaChange::AddColumns { table, columns } => {
             let definitions = definitions(columns, "ADD COLUMN IF NOT EXISTS ")?;
             Ok(format!("ALTER TABLE {schema}.{} {definitions}", quote(table)?))
+        }
+        SchemaChange::WidenColumns { table, columns } => {
+            let alter = |(name, column): (&String, &FieldType)| {
+                let (name, wide) = (quote(name)?, type_name(*column));
+                Ok(format!("ALTER COLUMN {name} TYPE {wide} USING {name}::{wide}"))
+            };
+            let changes: Vec<String> = columns.iter().map(alter).collect::<Result<_, ConnectorError>>()?;
+            Ok(format!("ALTER TABLE {schema}.{} {}", quote(table)?, changes.join(", ")))
         }
     }
 }

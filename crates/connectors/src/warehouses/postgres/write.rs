@@ -4,6 +4,7 @@
 //! with a temporary table that holds the batch.
 
 use millrace_columnar::arrow::array::RecordBatch;
+use millrace_columnar::arrow::datatypes::Schema;
 use millrace_connector::{ConnectorError, Swap, TableLoad, TableName, WriteMode};
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
@@ -24,7 +25,7 @@ struct Batch<'a> {
     columns: String,
     /// Their real types.
     types: Vec<Type>,
-    rows: &'a RecordBatch,
+    rows: &'a [RecordBatch],
 }
 
 /// The batch as a temporary table. One per transaction and table; it goes with the transaction.
@@ -36,10 +37,11 @@ pub(super) async fn write_table(
     own: &OwnTables,
     load: &TableLoad,
 ) -> Result<(), Failure> {
-    if load.rows.num_rows() == 0 || load.rows.num_columns() == 0 {
+    let Some(first) = load.rows.first().filter(|rows| rows.num_columns() > 0) else { return Ok(()) };
+    if load.rows.iter().all(|rows| rows.num_rows() == 0) {
         return Ok(());
     }
-    let batch = Batch::new(transaction, load).await?;
+    let batch = Batch::new(transaction, load, &first.schema()).await?;
     match &load.write {
         WriteMode::Append => batch.copy_into(&batch.table).await,
         WriteMode::Upsert { key } => batch.upsert(key).await,
@@ -53,9 +55,12 @@ pub(super) async fn write_table(
 }
 
 impl<'a> Batch<'a> {
-    async fn new(transaction: &'a Transaction<'a>, load: &'a TableLoad) -> Result<Self, Failure> {
+    async fn new(
+        transaction: &'a Transaction<'a>,
+        load: &'a TableLoad,
+        schema: &Schema,
+    ) -> Result<Self, Failure> {
         let table = quote_table(&load.name)?;
-        let schema = load.rows.schema();
         let names: Vec<String> =
             schema.fields().iter().map(|field| quote(field.name())).collect::<Result<_, _>>()?;
         let columns = names.join(", ");
@@ -66,7 +71,10 @@ impl<'a> Batch<'a> {
     }
 
     async fn copy_into(&self, table: &str) -> Result<(), Failure> {
-        copy_rows(self.transaction, table, &self.columns, &self.types, self.rows).await
+        for rows in self.rows {
+            copy_rows(self.transaction, table, &self.columns, &self.types, rows).await?;
+        }
+        Ok(())
     }
 
     async fn stage(&self) -> Result<(), Failure> {

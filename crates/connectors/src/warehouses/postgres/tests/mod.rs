@@ -63,7 +63,7 @@ pub(super) fn table_name(table: &str) -> TableName {
 }
 
 pub(super) fn rows(table: &str, columns: &TableSchema, rows: &[Row], write: WriteMode) -> TableLoad {
-    TableLoad { name: table_name(table), rows: batch_of(columns, rows).unwrap(), write }
+    TableLoad { name: table_name(table), rows: vec![batch_of(columns, rows).unwrap()], write }
 }
 
 /// A load of `tables` that reads partition 0 from `start` to `end`.
@@ -76,6 +76,7 @@ pub(super) fn load(start: i64, end: i64, tables: Vec<TableLoad>) -> Load {
         seen: Vec::new(),
         counts: Vec::new(),
         swaps: Vec::new(),
+        replacements: Vec::new(),
         at: noon(),
     }
 }
