@@ -23,7 +23,7 @@ use crate::{Cell, Row, TableSchema};
 pub const TYPE_KEY: &str = "millrace.type";
 
 /// The time zone of every moment.
-const UTC: &str = "UTC";
+pub(crate) const UTC: &str = "UTC";
 
 /// Rows and columns do not fit together.
 #[derive(Debug, thiserror::Error)]
@@ -209,7 +209,7 @@ pub fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>, BatchError> {
 }
 
 /// The caller has checked that the array is of the column's Arrow type and valid at the index.
-fn cell_at(array: &ArrayRef, column: FieldType, index: usize) -> Cell {
+pub(crate) fn cell_at(array: &ArrayRef, column: FieldType, index: usize) -> Cell {
     match column {
         FieldType::Int => Cell::Int(array.as_primitive::<Int64Type>().value(index)),
         FieldType::Float => Cell::Float(array.as_primitive::<Float64Type>().value(index)),

@@ -1,8 +1,8 @@
 //! Rows to Arrow to Parquet: the cells of a row, the schema of a table, and how types widen.
 //!
-//! A [`Row`] is what a stage makes of an event or a record. [`coerce`](coerce()) fits its cells into the
-//! columns that the table has, [`batch_of`] makes an Arrow batch of many rows, and [`JsonRows`] is the way
-//! back to JSON. [`widen`] says how the types of a batch and of a table come together: only ever wider.
+//! [`Rows`] takes what a stage makes of events or records, column by column; a [`Row`] is one of them by itself.
+//! [`coerce`](coerce()) fits cells into the columns that the table has, [`batch_of`] makes an Arrow batch of
+//! many rows, and [`JsonRows`] is the way back to JSON. [`widen`] says how the types of a batch and of a table come together: only ever wider.
 //! Nothing here does I/O but [`ParquetWriter`] and [`ParquetReader`].
 
 pub use arrow;
@@ -14,6 +14,7 @@ mod coerce;
 mod json;
 mod moment;
 mod parquet_file;
+mod rows;
 mod schema;
 pub mod widen;
 
@@ -25,4 +26,5 @@ pub use coerce::{Coerced, coerce, text_of};
 pub use json::JsonRows;
 pub use moment::format_moment;
 pub use parquet_file::{ParquetError, ParquetReader, ParquetWriter, parquet_bytes};
+pub use rows::{Block, BlockColumn, CellRef, ColumnId, Rows};
 pub use schema::TableSchema;

@@ -12,6 +12,12 @@ pub fn union(first: FieldType, second: FieldType) -> FieldType {
     if second == FieldType::Text { second } else { first }
 }
 
+/// Whether a column of this type holds text of any kind: `string` and `text` differ for the dialect only.
+#[must_use]
+pub fn is_text(own: FieldType) -> bool {
+    matches!(own, FieldType::String | FieldType::Text)
+}
+
 /// Adds the columns of `later` to those of `schema`, in the order they were seen.
 pub fn extend(schema: &mut TableSchema, later: &TableSchema) {
     for (column, second) in later {
