@@ -178,7 +178,8 @@ pub struct SourceConfig {
     /// For ELT: the program to run and its first arguments.
     #[serde(default)]
     pub command: Vec<String>,
-    /// For ELT: when to read. Without it, only when asked to.
+    /// For ELT: when to read: an interval, a cron expression in UTC or with a time zone behind it. Without it, only
+    /// when asked to.
     #[serde(default)]
     pub schedule: Option<Schedule>,
     /// What the kind asks for.
