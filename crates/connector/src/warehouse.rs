@@ -236,7 +236,7 @@ pub struct Replacement {
     pub to: TableName,
 }
 
-/// What a load took.
+/// What a load took. A figure that a warehouse does not count is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadReport {
     /// Statements that were sent, or commits that were made.

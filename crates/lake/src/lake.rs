@@ -234,6 +234,12 @@ impl Warehouse for Lake {
     }
 
     async fn load(&self, load: Load) -> Result<LoadReport> {
+        if !load.replacements.is_empty() {
+            return Err(ConnectorError::pause(
+                "unsupported",
+                "the lake cannot make a table anew from another yet",
+            ));
+        }
         let log = self.log(&load.connection);
         let mut cursor = self.take_cursor(&load.connection)?;
         if load.epoch < cursor.epoch {

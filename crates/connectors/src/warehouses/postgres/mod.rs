@@ -191,6 +191,10 @@ impl Warehouse for Postgres {
     }
 
     async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
+        if !load.replacements.is_empty() {
+            let problem = "postgres cannot make a table anew from another yet";
+            return Err(ConnectorError::pause("unsupported", problem));
+        }
         let mut session = self.sessions.get().await?;
         if let Err(failure) = load::run(&mut session.client, &self.own, &self.made_days, &load).await {
             self.made_days.forget();
