@@ -57,11 +57,7 @@ fn field_type(type_name: &str) -> FieldType {
         "int8" | "int4" | "int2" => FieldType::Int,
         "numeric" | "float8" | "float4" => FieldType::Float,
         "bool" => FieldType::Boolean,
-        "timestamptz" => FieldType::DateTime,
-        "timestamp" => FieldType::LocalDateTime,
-        "date" => FieldType::Date,
-        "time" => FieldType::Time,
-        "uuid" => FieldType::Uuid,
+        "timestamptz" | "timestamp" | "date" => FieldType::DateTime,
         "jsonb" | "json" => FieldType::Json,
         _ => FieldType::String,
     }
