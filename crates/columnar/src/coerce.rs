@@ -158,6 +158,29 @@ mod tests {
     }
 
     #[test]
+    fn types_of_elt_columns_are_converted_by_the_clock_of_utc_and_digit_by_digit() {
+        let converted = |cell, column, expected| {
+            assert_eq!(coerce(cell, column), Coerced::Converted(expected));
+        };
+        let late = -1;
+        converted(Cell::DateTime(late), FieldType::Date, Cell::Date(-1));
+        converted(Cell::LocalDateTime(MICROS_PER_DAY), FieldType::Date, Cell::Date(1));
+        converted(Cell::Date(-1), FieldType::DateTime, Cell::DateTime(-MICROS_PER_DAY));
+        converted(Cell::Date(2), FieldType::LocalDateTime, Cell::LocalDateTime(2 * MICROS_PER_DAY));
+        converted(Cell::DateTime(late), FieldType::LocalDateTime, Cell::LocalDateTime(late));
+        converted(Cell::LocalDateTime(late), FieldType::DateTime, Cell::DateTime(late));
+        converted(Cell::Int(i64::MIN), FieldType::Decimal, Cell::Decimal("-9223372036854775808".into()));
+        converted(Cell::Float(1e-7), FieldType::Decimal, Cell::Decimal("0.0000001".into()));
+        converted(Cell::Date(-1), FieldType::String, Cell::String("1969-12-31".into()));
+        let local = Cell::String("1969-12-31T23:59:59.999999".into());
+        converted(Cell::LocalDateTime(late), FieldType::String, local);
+        converted(Cell::Decimal("1.50".into()), FieldType::Json, Cell::Json("1.50".into()));
+        converted(Cell::Time("12:00:00".into()), FieldType::Json, Cell::Json("\"12:00:00\"".into()));
+        let beyond = coerce(Cell::Date(i32::MAX), FieldType::DateTime);
+        assert!(matches!(beyond, Coerced::Discarded { .. }), "{beyond:?}");
+    }
+
+    #[test]
     fn what_does_not_fit_is_discarded_with_its_value_and_reason() {
         let discarded = |cell, column, expected_value: &str, expected_reason: &str| {
             let expected =

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::batch::field_type_of;
 use crate::format_moment;
+use crate::moment::format_local;
 
 /// The rows of one batch as JSON objects. What can be settled for a column at once is settled in
 /// [`JsonRows::new`].
@@ -169,8 +170,8 @@ impl JsonColumn {
                 decimal(array.as_primitive::<Decimal128Type>().value(row), *scale)
             }
             Self::Moment { array, utc } => {
-                let text = format_moment(array.as_primitive::<TimestampMicrosecondType>().value(row));
-                Value::String(if *utc { text } else { text.trim_end_matches('Z').to_owned() })
+                let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+                Value::String(if *utc { format_moment(micros) } else { format_local(micros) })
             }
             Self::Text(array) => Value::from(array.as_string_view().value(row)),
             Self::Json(array) => {

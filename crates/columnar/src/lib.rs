@@ -1,8 +1,9 @@
 //! Rows to Arrow to Parquet: the cells of a row, the schema of a table, and how types widen.
 //!
-//! [`Rows`] takes what a stage makes of events or records, column by column; a [`Row`] is one of them by itself.
-//! [`coerce`](coerce()) fits cells into the columns that the table has, [`batch_of`] makes an Arrow batch of
-//! many rows, and [`JsonRows`] is the way back to JSON. [`widen`] says how the types of a batch and of a table come together: only ever wider.
+//! A [`Row`] is what a stage makes of an event or a record. [`coerce`](coerce()) fits its cells into the
+//! columns that the table has, [`batch_of`] makes an Arrow batch of many rows, and [`JsonRows`] is the way
+//! back to JSON. [`Rows`] gathers rows column by column instead; no stage does so yet. [`widen`] says how the
+//! types of a batch and of a table come together: only ever wider.
 //! Nothing here does I/O but [`ParquetWriter`] and [`ParquetReader`].
 
 pub use arrow;

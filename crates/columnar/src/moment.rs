@@ -14,8 +14,11 @@ pub fn format_moment(micros: i64) -> String {
 
 /// As [`format_moment`], without a zone.
 pub(crate) fn format_local(micros: i64) -> String {
-    let text = format_moment(micros);
-    text.strip_suffix('Z').map_or(text.clone(), str::to_owned)
+    let mut text = format_moment(micros);
+    if text.ends_with('Z') {
+        text.pop();
+    }
+    text
 }
 
 /// `yyyy-mm-dd`; a day that no calendar has is written as the number.

@@ -66,16 +66,26 @@ pub trait Warehouse: Send + Sync {
     async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError>;
 
     /// The books of a connection for the hours from `from` up to `until`, each line summed.
+    ///
+    /// # Errors
+    /// `Pause`, of a warehouse that does not say otherwise: it cannot tell.
     async fn counts(
         &self,
-        connection: &ConnectionId,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<Count>, ConnectorError>;
+        _connection: &ConnectionId,
+        _from: DateTime<Utc>,
+        _until: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError> {
+        Err(ConnectorError::pause("unsupported", "this kind of warehouse cannot tell its counts"))
+    }
 
     /// Removes all that is kept of a job that is over: its positions, fence, seen ids and books, and the
     /// schema it worked in, where it had one of its own. What is not there is no error.
-    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError>;
+    ///
+    /// # Errors
+    /// `Pause`, of a warehouse that does not say otherwise: it has no jobs.
+    async fn forget(&self, _job: &ConnectionId, _schema: Option<&str>) -> Result<(), ConnectorError> {
+        Err(ConnectorError::pause("unsupported", "this kind of warehouse cannot forget a job"))
+    }
 
     /// Runs a query and streams its rows. Read only.
     async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError>;

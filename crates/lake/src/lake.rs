@@ -9,8 +9,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use millrace_connector::{
-    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume,
-    SchemaChange, TableName, TableSchemas, Warehouse, dialect,
+    ConnectorError, Context, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    TableName, TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::crash_point;
@@ -275,19 +275,6 @@ impl Warehouse for Lake {
         self.upkeep(&connection, intent.number, at, touched).await;
         self.put_cursor(&connection, cursor);
         Ok(LoadReport::default())
-    }
-
-    async fn counts(
-        &self,
-        _connection: &ConnectionId,
-        _from: DateTime<Utc>,
-        _until: DateTime<Utc>,
-    ) -> Result<Vec<Count>> {
-        Err(ConnectorError::pause("unsupported", "the lake cannot tell its counts yet"))
-    }
-
-    async fn forget(&self, _job: &ConnectionId, _schema: Option<&str>) -> Result<()> {
-        Err(ConnectorError::pause("unsupported", "the lake cannot forget a job yet"))
     }
 
     async fn query(&self, sql: &str) -> Result<QueryStream> {

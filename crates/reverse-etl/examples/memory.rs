@@ -20,7 +20,7 @@ use millrace_bus::{Bus, KafkaSettings, ReplicationPolicy};
 use millrace_columnar::arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use millrace_columnar::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millrace_connector::{
-    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    ConnectorError, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
     TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::ConnectionId;
@@ -87,19 +87,6 @@ impl Warehouse for Generated {
     }
 
     async fn load(&self, _: Load) -> Result<LoadReport, ConnectorError> {
-        Err(not_here())
-    }
-
-    async fn counts(
-        &self,
-        _: &ConnectionId,
-        _: DateTime<Utc>,
-        _: DateTime<Utc>,
-    ) -> Result<Vec<Count>, ConnectorError> {
-        Err(not_here())
-    }
-
-    async fn forget(&self, _: &ConnectionId, _: Option<&str>) -> Result<(), ConnectorError> {
         Err(not_here())
     }
 

@@ -202,6 +202,10 @@ mod tests {
         let first = half_past_two("2026-10-24T12:00:00Z");
         assert_eq!(first.as_deref(), Some("2026-10-25T00:30:00+00:00"));
         assert_eq!(half_past_two("2026-10-25T00:30:00Z").as_deref(), Some("2026-10-26T01:30:00+00:00"));
+        // What comes every half hour goes on through both.
+        let every_half_hour = |after| next("*/30 * * * * Europe/Berlin", after);
+        assert_eq!(every_half_hour("2026-10-25T00:30:00Z").as_deref(), Some("2026-10-25T01:00:00+00:00"));
+        assert_eq!(every_half_hour("2026-10-25T01:00:00Z").as_deref(), Some("2026-10-25T01:30:00+00:00"));
     }
 
     #[test]

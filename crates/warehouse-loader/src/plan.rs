@@ -185,8 +185,7 @@ impl Plan {
 
 /// Text is text, however long: what tells the two apart is for the dialect.
 fn holds(is: FieldType, planned: FieldType) -> bool {
-    let text = |own| matches!(own, FieldType::String | FieldType::Text);
-    is == planned || (text(is) && text(planned))
+    is == planned || (widen::is_text(is) && widen::is_text(planned))
 }
 
 /// Brings rows to the types that their columns have, or will have.

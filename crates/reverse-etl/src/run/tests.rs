@@ -13,7 +13,7 @@ use millrace_broker::EmbeddedBroker;
 use millrace_bus::{KafkaSettings, PublisherOptions, ReplicationPolicy};
 use millrace_columnar::{Cell, Row, TableSchema, batch_of, schema_of};
 use millrace_connector::{
-    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    ConnectorError, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
     TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::{
@@ -76,19 +76,6 @@ impl Warehouse for Model {
     }
 
     async fn load(&self, _: Load) -> Result<LoadReport, ConnectorError> {
-        Err(not_here())
-    }
-
-    async fn counts(
-        &self,
-        _: &ConnectionId,
-        _: DateTime<Utc>,
-        _: DateTime<Utc>,
-    ) -> Result<Vec<Count>, ConnectorError> {
-        Err(not_here())
-    }
-
-    async fn forget(&self, _: &ConnectionId, _: Option<&str>) -> Result<(), ConnectorError> {
         Err(not_here())
     }
 

@@ -39,8 +39,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use millrace_connector::{
-    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume,
-    SchemaChange, TableSchemas, Warehouse, WarehouseEntry, dialect,
+    ConnectorError, Context, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    TableSchemas, Warehouse, WarehouseEntry, dialect,
 };
 use millrace_event_model::ConnectionId;
 use serde_json::Value;
@@ -202,19 +202,6 @@ impl Warehouse for Postgres {
         }
         session.release();
         Ok(LoadReport::default())
-    }
-
-    async fn counts(
-        &self,
-        _connection: &ConnectionId,
-        _from: DateTime<Utc>,
-        _until: DateTime<Utc>,
-    ) -> Result<Vec<Count>, ConnectorError> {
-        Err(ConnectorError::pause("unsupported", "postgres cannot tell its counts yet"))
-    }
-
-    async fn forget(&self, _job: &ConnectionId, _schema: Option<&str>) -> Result<(), ConnectorError> {
-        Err(ConnectorError::pause("unsupported", "postgres cannot forget a job yet"))
     }
 
     async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
