@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::dice::Dice;
 use crate::river::{River, Side};
 use crate::sample::SETTLED;
-use crate::stack::{Process, until};
+use crate::stack::{PATIENCE, Process, until};
 
 /// Times that a loader is stopped, taken over from, and woken, in one test.
 const ROUNDS: usize = 5;
@@ -134,7 +134,8 @@ fn settle(river: &mut River) {
 }
 
 fn wait_for(loader: &Process, word: &str) {
-    until(word, || loader.log().contains(word).then_some(()));
+    let logged = within(PATIENCE, || loader.log().contains(word));
+    assert!(logged, "the loader has not said {word:?} but:\n{}", loader.log());
 }
 
 /// Whether it becomes true in this time.
@@ -144,6 +145,7 @@ fn within(time: Duration, mut look: impl FnMut() -> bool) -> bool {
         if look() {
             return true;
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
     false
 }
