@@ -31,6 +31,17 @@ kill-ingest ROUNDS="100":
     cargo build {{flags}} -p millrace
     MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it kill_ingest -- --nocapture
 
+# Kills a loader so often at any moment, and once and again at each crash point, before a lake and before a PostgreSQL of
+# MILLRACE_TEST_POSTGRES (./test does it 20 times).
+kill-loader ROUNDS="200":
+    cargo build {{flags}} -p millrace
+    MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it kill_loader -- --nocapture
+
+# Kills a PostgreSQL of its own so often under a loader, in the middle of COPY and of COMMIT (./test does it five times).
+kill-postgres ROUNDS="50":
+    cargo build {{flags}} -p millrace
+    MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it kill_postgres -- --nocapture
+
 # Stops, kills and wakes a Kafka under load so often, for up to 30 s each time (./test does it three times, for less).
 outages ROUNDS="20":
     cargo build {{flags}} -p millrace

@@ -1,97 +1,81 @@
-//! The kill test: a loader dies again and again, at named points and at any moment, while events, records and
-//! full refreshes keep coming. In the end the warehouse holds what an undisturbed one holds, row by row.
+//! The kill test: a loader dies again and again, at each crash point and at any moment, while events, records
+//! and full refreshes keep coming. In the end the warehouse holds what an undisturbed one holds, row by row.
 
 use std::os::unix::process::ExitStatusExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::crash_points::{self, CrashPoint};
 use crate::dice::Dice;
 use crate::river::{River, Side};
 use crate::sample::SETTLED;
-use crate::stack::{Process, until};
+use crate::stack::{Process, rounds, until};
 
 const SIGABRT: i32 = 6;
 
-/// Where a loader into a lake dies. A load that was announced and not sealed is done again by the next
-/// loader, which dies in the middle of that, too.
-const IN_A_LAKE: [&str; 16] = [
-    "before-poll:1",
-    "before-poll:4",
-    "after-poll:2",
-    "before-stage:1",
-    "after-stage:2",
-    "before-commit:2",
-    "before-intent:1",
-    "after-intent:1",
-    "between-tables:1",
-    "between-tables:6",
-    "before-seal:1",
-    "before-seal:1",
-    "after-seal:1",
-    "after-commit:1",
-    "between-tables:14",
-    "after-seal:4",
-];
+/// Deaths at any moment, for each warehouse; `just kill-loader` wants more.
+const AT_RANDOM: usize = 20;
 
-/// Where a loader into PostgreSQL dies.
-const IN_POSTGRES: [&str; 14] = [
-    "before-poll:1",
-    "before-poll:4",
-    "after-poll:2",
-    "before-stage:1",
-    "after-stage:1",
-    "after-stage:3",
-    "before-commit:2",
-    "between-tables:1",
-    "between-tables:9",
-    "before-sql-commit:1",
-    "before-sql-commit:3",
-    "after-sql-commit:1",
-    "after-sql-commit:2",
-    "after-commit:1",
-];
-
-/// Deaths at any moment, for each test.
-const AT_RANDOM: usize = 9;
+/// The same where values conflict.
+const AT_RANDOM_WITH_CONFLICTS: usize = 6;
 
 /// A loader lives at most so long where it dies at random: some loads, and mostly in the middle of one.
 const LONGEST_LIFE: Duration = Duration::from_millis(1_500);
 
+/// It dies at the first pass of each point, and at one of so many after it.
+const LATER_PASSES: u64 = 3;
+
 #[test]
 fn a_lake_is_as_if_the_loader_had_never_been_killed() {
-    check(River::of_lakes(), &IN_A_LAKE, Dice::new("kill_loader, lake"));
+    check(River::of_lakes(), &crash_points::of_lakes(), Dice::new("kill_loader, lake"));
 }
 
 #[test]
 fn postgresql_is_as_if_the_loader_had_never_been_killed() {
     let Some(river) = River::of_databases("kill") else { return };
-    check(river, &IN_POSTGRES, Dice::new("kill_loader, PostgreSQL"));
+    check(river, &crash_points::of_postgresql(), Dice::new("kill_loader, PostgreSQL"));
 }
 
-fn check(mut river: River, points: &[&str], mut dice: Dice) {
-    let began = Instant::now();
+#[test]
+fn where_values_conflict_a_lake_keeps_each_however_often_the_loader_is_killed() {
+    check_conflicts(River::of_lakes(), Dice::new("kill_loader, lake, conflicts"));
+}
+
+#[test]
+fn where_values_conflict_postgresql_keeps_each_however_often_the_loader_is_killed() {
+    let Some(river) = River::of_databases("conflicts") else { return };
+    check_conflicts(river, Dice::new("kill_loader, PostgreSQL, conflicts"));
+}
+
+fn check(mut river: River, points: &[CrashPoint], mut dice: Dice) {
+    let (began, at_random) = (Instant::now(), rounds(AT_RANDOM));
     // The first value that a column sees makes its type, so both warehouses see the same ones first.
     river.send(SETTLED as usize);
     river.extract();
     river.load_once(Side::Disturbed);
     river.load_once(Side::Undisturbed);
 
-    let rounds = points.len().max(AT_RANDOM);
-    for round in 0..rounds {
+    let mut deaths = Vec::new();
+    for point in points {
+        deaths.push((point, 1));
+        deaths.push((point, 2 + dice.below(LATER_PASSES)));
+    }
+    for round in 0..deaths.len().max(at_random) {
         if round % 2 == 0 {
             river.extract();
         }
         river.send(2);
-        if let Some(point) = points.get(round) {
-            die_at(&mut river, round, point);
+        if let Some((point, pass)) = deaths.get(round) {
+            die_at(&mut river, round, point, *pass);
         }
-        if round < AT_RANDOM {
+        if round < at_random {
             die_at_random(&mut river, round, &mut dice);
         }
     }
     println!(
-        "{} deaths, {} events, {} records: {:.0} s",
-        points.len() + AT_RANDOM,
+        "{} deaths at {} points, {at_random} at random, {} events, {} records: {:.0} s",
+        deaths.len(),
+        points.len(),
         river.sample.made(),
         river.elt_rows,
         began.elapsed().as_secs_f64()
@@ -106,16 +90,29 @@ fn check(mut river: River, points: &[&str], mut dice: Dice) {
     assert!(found.iter().any(|line| line.starts_with("web.tracks: 0 times, not 1")), "{found:?}");
 }
 
+fn check_conflicts(river: River, mut dice: Dice) {
+    let mut river = river.with_conflicts();
+    river.extract();
+    for round in 0..rounds(AT_RANDOM_WITH_CONFLICTS) {
+        river.send(2);
+        die_at_random(&mut river, round, &mut dice);
+    }
+    river.assert_kept();
+}
+
 /// The loader gets the next events until it has come to the point.
-fn die_at(river: &mut River, round: usize, point: &str) {
-    let mut loader = river.loader(&format!("load-{round}"), &[("MILLRACE_CRASH_AT", point)]);
-    let ended = until(&format!("the loader dies {point}"), || {
+fn die_at(river: &mut River, round: usize, point: &CrashPoint, pass: u64) {
+    let name = &point.name;
+    let at = format!("{name}:{pass}");
+    let mut loader = river.loader(&format!("load-{round}"), &[("MILLRACE_CRASH_AT", &at)]);
+    let ended = until(&format!("the loader dies {at}"), || {
+        // Some points are passed only on the way to a new column.
+        river.sample.add_column();
         river.send(1);
         loader.ended()
     });
     let log = loader.log();
-    assert_eq!(ended.signal(), Some(SIGABRT), "{point}: {ended}\n{log}");
-    let (name, _) = point.split_once(':').unwrap();
+    assert_eq!(ended.signal(), Some(SIGABRT), "{at}: {ended}\n{log}");
     assert!(
         log.contains(&format!("dying at the crash point that the environment asked for point=\"{name}\"")),
         "{log}"

@@ -1,4 +1,5 @@
-//! A database of one's own on the PostgreSQL server that `./test` lends.
+//! A database of one's own on the PostgreSQL server that `./test` lends, and a role that owns it and is
+//! nothing more: a loader needs no superuser.
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -16,19 +17,42 @@ pub(crate) struct Database {
 impl Database {
     /// Makes the database `name`, or says that the test is skipped.
     pub(crate) fn new(name: &str) -> Option<Self> {
-        let server = lent("MILLRACE_TEST_POSTGRES")?;
+        Some(Self::on(&lent("MILLRACE_TEST_POSTGRES")?, name))
+    }
+
+    /// Makes the database `name` on a server whose superuser's URL this is.
+    pub(crate) fn on(server: &str, name: &str) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let name = format!("it_{name}_{}", std::process::id());
-        let (base, _) = server.rsplit_once('/').expect("postgres://…/database");
-        let url = format!("{base}/{name}");
+        let (_, address) = server.rsplit_once('@').expect("postgres://user@host:port/database");
+        let (address, _) = address.split_once('/').expect("postgres://user@host:port/database");
+        let url = format!("postgres://{name}@{address}/{name}");
         let client = runtime.block_on(async {
-            let maintenance = connect(&server).await;
-            maintenance.batch_execute(&format!("DROP DATABASE IF EXISTS {name}")).await.unwrap();
-            maintenance.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+            let maintenance = connect(server).await;
+            for statement in [
+                format!("DROP DATABASE IF EXISTS {name}"),
+                format!("DROP ROLE IF EXISTS {name}"),
+                format!("CREATE ROLE {name} LOGIN"),
+                format!("CREATE DATABASE {name} OWNER {name}"),
+            ] {
+                maintenance.batch_execute(&statement).await.unwrap();
+            }
             connect(&url).await
         });
-        Some(Self { url, runtime, client })
+        Self { url, runtime, client }
+    }
+
+    /// The same database by way of another address.
+    pub(crate) fn url_through(&self, address: &str) -> String {
+        let (before, rest) = self.url.split_once('@').expect("postgres://user@host:port/database");
+        let (_, database) = rest.split_once('/').expect("postgres://user@host:port/database");
+        format!("{before}@{address}/{database}")
+    }
+
+    /// The same database in a new session: the server was away.
+    pub(crate) fn reconnect(&mut self) {
+        self.client = self.runtime.block_on(connect(&self.url));
     }
 
     /// The rows of a query as texts; an error (no such table yet) is no rows.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::contents::Contents;
 use crate::http::Http;
+use crate::kept::Kept;
 use crate::postgres::Database;
 use crate::sample::Sample;
 use crate::stack::{Process, Site, WRITE_KEY, binary, output, until};
@@ -64,6 +65,12 @@ pub(crate) struct River {
 }
 
 impl River {
+    /// The same with a sample of values that conflict; before anything is sent.
+    pub(crate) fn with_conflicts(mut self) -> Self {
+        self.sample = Sample::with_conflicts();
+        self
+    }
+
     /// Loads into lakes.
     pub(crate) fn of_lakes() -> Self {
         let site = Site::new("");
@@ -78,8 +85,16 @@ impl River {
             Database::new(&format!("{name}_disturbed"))?,
             Database::new(&format!("{name}_undisturbed"))?,
         ];
-        let urls = [databases[0].url.clone(), databases[1].url.clone()];
-        Some(Self::start(Site::new(""), "postgres", urls, databases))
+        Some(Self::of_these(databases, None))
+    }
+
+    /// Loads into these two databases; into the disturbed one by way of `line`, an address, where there is one.
+    pub(crate) fn of_these(databases: Vec<Database>, line: Option<&str>) -> Self {
+        let mut urls = [databases[0].url.clone(), databases[1].url.clone()];
+        if let Some(line) = line {
+            urls[Side::Disturbed as usize] = databases[0].url_through(line);
+        }
+        Self::start(Site::new(""), "postgres", urls, databases)
     }
 
     fn start(site: Site, kind: &'static str, urls: [String; 2], databases: Vec<Database>) -> Self {
@@ -176,6 +191,11 @@ impl River {
         self.run(side, &["query", "-o", "json", "--limit", QUERY_LIMIT, sql])
     }
 
+    /// The same for sessions that broke.
+    pub(crate) fn reconnect(&mut self) {
+        self.databases.iter_mut().for_each(Database::reconnect);
+    }
+
     /// Where the warehouse is a database: a session of the test's own.
     pub(crate) fn database(&self, side: Side) -> &Database {
         &self.databases[side as usize]
@@ -195,6 +215,25 @@ impl River {
     /// Lets a last loader finish. Stops the test unless the disturbed warehouse holds what was sent, each item
     /// once and counted as it ended, and is equal to the other, row by row.
     pub(crate) fn assert_whole(&self) {
+        self.finish();
+        let disturbed = self.contents(Side::Disturbed);
+        disturbed.assert_equals(&self.contents(Side::Undisturbed));
+        self.assert_counted(Side::Disturbed, &disturbed);
+    }
+
+    /// The same for values whose types nobody has settled: in both warehouses each item is there once, and each
+    /// value is in its table or in the discards, and not in both.
+    pub(crate) fn assert_kept(&self) {
+        self.finish();
+        for side in [Side::Disturbed, Side::Undisturbed] {
+            self.assert_counted(side, &self.contents(side));
+            let kept = Kept::read(|sql| self.query(side, sql));
+            kept.assert_holds(self.sample.conflicting());
+        }
+    }
+
+    /// Loads all that was sent into both.
+    fn finish(&self) {
         let mut last = self.loader("load-last", &[]);
         until("the last loader has begun", || last.log().contains("resumed").then_some(()));
         until("all events are loaded", || (self.loaded(Side::Disturbed) >= self.sample.made()).then_some(()));
@@ -202,17 +241,19 @@ impl River {
         // Full refreshes swap in after their rows have been counted.
         self.load_once(Side::Disturbed);
         self.load_once(Side::Undisturbed);
-        let disturbed = self.contents(Side::Disturbed);
-        disturbed.assert_equals(&self.contents(Side::Undisturbed));
+    }
+
+    /// The books say of each item how it ended, and the tables have a row for each that was loaded.
+    fn assert_counted(&self, side: Side, contents: &Contents) {
         for (table, rows) in self.sample.rows() {
-            assert_eq!(disturbed.rows(&format!("web.{table}")) as u64, *rows, "{table}");
+            assert_eq!(contents.rows(&format!("web.{table}")) as u64, *rows, "{table}");
         }
-        assert_eq!(disturbed.rows("crm.customers") as u64, self.customers);
+        assert_eq!(contents.rows("crm.customers") as u64, self.customers);
 
         let sql = "SELECT source, disposition, CAST(sum(items) AS BIGINT) AS items, \
             CAST(sum(conflicts) AS BIGINT) AS conflicts FROM _millrace.counts GROUP BY 1, 2";
         let (mut received, mut conflicts) = ([0, 0], 0);
-        for line in self.query(Side::Disturbed, sql) {
+        for line in self.query(side, sql) {
             let items = line["items"].as_u64().unwrap();
             let disposition = line["disposition"].as_str().unwrap();
             conflicts += line["conflicts"].as_u64().unwrap();
@@ -225,6 +266,6 @@ impl River {
             received[0] += items;
         }
         assert_eq!(received, [self.sample.made(), self.elt_rows], "received = loaded + duplicate + …");
-        assert_eq!(Some(&conflicts), self.sample.ends().get("conflicts"));
+        assert_eq!(conflicts, self.sample.ends().get("conflicts").copied().unwrap_or_default());
     }
 }

@@ -16,12 +16,31 @@ const RETRIED_AFTER: u64 = 3;
 /// How the items of a source must end, by the books' words, and the rows of some tables.
 pub(crate) type Ends = BTreeMap<&'static str, u64>;
 
+/// Promotions whose events have a table each; then they come round.
+const PROMOTIONS: u64 = 800;
+
 /// Makes one visit after the other.
 #[derive(Default)]
 pub(crate) struct Sample {
-    visits: u64,
+    /// The campaign of each visit so far: each campaign is a column of its own.
+    visits: Vec<u64>,
+    campaign: u64,
+    /// Whether values have types that nobody has settled; see [`Self::with_conflicts`].
+    unsettled: bool,
+    conflicting: Vec<Conflicting>,
     ends: Ends,
     rows: BTreeMap<&'static str, u64>,
+}
+
+/// A value of a column whose type is that of whichever came first.
+#[derive(Debug, Clone)]
+pub(crate) struct Conflicting {
+    /// The message id of its event.
+    pub(crate) id: String,
+    /// In the table of `Size Measured`.
+    pub(crate) column: String,
+    /// As it was sent.
+    pub(crate) value: Value,
 }
 
 /// One visit's events on the way to a batch.
@@ -32,10 +51,27 @@ struct Visit<'s> {
 }
 
 impl Sample {
+    /// A sample that has columns besides whose first values differ in type within a few visits, so that the
+    /// type depends on how events fall into loads: two warehouses then differ, and neither may lose a value.
+    pub(crate) fn with_conflicts() -> Self {
+        Self { unsettled: true, ..Self::default() }
+    }
+
+    /// All values of unsettled types.
+    pub(crate) fn conflicting(&self) -> &[Conflicting] {
+        &self.conflicting
+    }
+
+    /// From the next visit on there is a column that was not there before.
+    pub(crate) fn add_column(&mut self) {
+        self.campaign += 1;
+    }
+
     /// The next visit: a body for `/v1/batch`.
     pub(crate) fn next(&mut self) -> Value {
-        let number = self.visits;
-        self.visits += 1;
+        let number = self.visits.len() as u64;
+        self.campaign += u64::from(number % 25 == 24);
+        self.visits.push(self.campaign);
         let mut visit = Visit { number, events: Vec::new(), sample: self };
         visit.events();
         json!({"batch": visit.events})
@@ -75,8 +111,12 @@ impl Visit<'_> {
             "screens",
             event("screen", number, json!({"name": "Home", "properties": {"depth": number % 4}})),
         );
-        self.loaded("tracks", viewed(number));
+        let viewed = self.viewed(number);
+        self.loaded("tracks", viewed);
         self.loaded("tracks", ordered(number));
+        if self.sample.unsettled {
+            self.measured();
+        }
         if number.is_multiple_of(4) {
             self.loaded(
                 "groups",
@@ -86,7 +126,10 @@ impl Visit<'_> {
         }
         if number % 40 == 39 {
             // A table of its own.
-            self.loaded("tracks", event("track", number, json!({"event": format!("Promotion {number}")})));
+            self.loaded(
+                "tracks",
+                event("track", number, json!({"event": format!("Promotion {}", number % PROMOTIONS)})),
+            );
         }
         self.left_out();
         self.repeated();
@@ -106,14 +149,46 @@ impl Visit<'_> {
     fn repeated(&mut self) {
         let Some(earlier) = self.number.checked_sub(RETRIED_AFTER) else { return };
         if self.number.is_multiple_of(2) {
-            self.ends("duplicate", viewed(earlier));
+            let again = self.viewed(earlier);
+            self.ends("duplicate", again);
             self.ends("duplicate", ordered(earlier));
         }
         if self.number % 7 == 6 {
-            let mut other = viewed(earlier);
+            let mut other = self.viewed(earlier);
             other["properties"]["price"] = json!(-1);
             *self.sample.ends.entry("conflicts").or_default() += 1;
             self.ends("duplicate", other);
+        }
+    }
+
+    /// What the visit of this number has looked at; the same again for a client that sends it again.
+    fn viewed(&self, number: u64) -> Value {
+        let mut properties = json!({"sku": format!("s{}", number % 12), "price": number, "in stock": true});
+        if number >= SETTLED {
+            // A column that comes later, and another with every campaign.
+            properties["colour"] = json!("green");
+            properties[format!("campaign {}", self.sample.visits[number as usize])] = json!(number);
+        }
+        event("track", number, json!({"event": "Product Viewed", "properties": properties}))
+    }
+
+    /// Two values in a column that is new every few visits.
+    fn measured(&mut self) {
+        let number = self.number;
+        for turn in 0..2 {
+            let value = match (number * 2 + turn) * 5 % 8 / 2 {
+                0 => json!(number),
+                1 => json!(format!("about {number}")),
+                2 => json!(number.is_multiple_of(2)),
+                _ => json!([number, "cm"]),
+            };
+            let column = format!("size_{}", number / 3);
+            let own = json!({"event": "Size Measured", "properties": {&column: &value}});
+            let mut measured = event("track", number, own);
+            let id = format!("measured-{number}-{turn}");
+            measured["messageId"] = json!(id);
+            self.loaded("tracks", measured);
+            self.sample.conflicting.push(Conflicting { id, column, value });
         }
     }
 
@@ -141,16 +216,6 @@ fn event(event_type: &str, number: u64, own: Value) -> Value {
     });
     event.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
     event
-}
-
-fn viewed(number: u64) -> Value {
-    let mut properties = json!({"sku": format!("s{}", number % 12), "price": number, "in stock": true});
-    if number >= SETTLED {
-        // A column that comes later, and another every few visits.
-        properties["colour"] = json!("green");
-        properties[format!("campaign {}", number / 25)] = json!(number);
-    }
-    event("track", number, json!({"event": "Product Viewed", "properties": properties}))
 }
 
 /// `total` was a number with cents before it was a whole one, a text, or a list: schema drift.
