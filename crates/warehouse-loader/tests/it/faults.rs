@@ -23,14 +23,14 @@ use crate::messages::{mixed, track};
 use crate::stack::{Stack, books, connection, contents, eventually, query, run_once};
 
 /// A real warehouse behind a bad line: loads may be cut off in the middle, and answers lost.
-struct BadLine {
+pub(crate) struct BadLine {
     inner: Arc<dyn Warehouse>,
     fault: Fault,
     calls: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]
-enum Fault {
+pub(crate) enum Fault {
     /// Every other load is dropped after so many polls more than the one before.
     CutOff,
     /// Every other load is done and its answer lost.
@@ -40,7 +40,7 @@ enum Fault {
 }
 
 impl BadLine {
-    fn new(inner: Arc<dyn Warehouse>, fault: Fault) -> Arc<Self> {
+    pub(crate) fn new(inner: Arc<dyn Warehouse>, fault: Fault) -> Arc<Self> {
         Arc::new(Self { inner, fault, calls: AtomicUsize::new(0) })
     }
 

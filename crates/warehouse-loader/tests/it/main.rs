@@ -6,5 +6,6 @@
 mod events;
 mod faults;
 mod messages;
+mod planted;
 mod records;
 mod stack;
