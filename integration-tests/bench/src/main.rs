@@ -1,12 +1,13 @@
-//! The benchmark of ingest: `just bench-ingest`.
+//! The benchmarks of ingest, `just bench-ingest`, and of loading warehouses, `just bench-warehouse`.
 //!
-//! It measures what the process that takes events costs, per million events that Kafka has acked, and
+//! The first measures what the process that takes events costs, per million events that Kafka has acked, and
 //! proves for each run that the topic holds exactly what was acked. Beside each figure stands its floor:
 //! the client library without HTTP, and HTTP without the rest. `docs/performance.md` has the method and the results.
 //!
 //! Reading order: `run.rs` (what is measured, in which order), `workload.rs` (W1 to W7), `corpus/` (the
 //! events), `load.rs` (the generator), `gateway.rs` (what is measured), `floor/`, `readback.rs` (the proof),
-//! `report.rs`; and apart from these `instructions.rs`, which counts instead of timing. Each part is a subcommand and a process of its own, and can be used by hand.
+//! `report.rs`; apart from these `instructions.rs`, which counts instead of timing, and `warehouse/`, the
+//! second benchmark. Each part is a subcommand and a process of its own, and can be used by hand.
 
 mod calibrate;
 mod child;
@@ -25,6 +26,7 @@ mod pure;
 mod readback;
 mod report;
 mod run;
+mod warehouse;
 mod workload;
 
 use std::process::ExitCode;
@@ -59,6 +61,10 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Measure loads of a topic into PostgreSQL and into the lake, beside their floors and peers.
+    Warehouse(warehouse::WarehouseArgs),
+    /// Read a topic with librdkafka alone, and print what that cost.
+    ConsumerFloor(floor::consumer::ConsumerArgs),
     /// Run the ingest stage by itself until standard input ends.
     Gateway(gateway::GatewayArgs),
     /// Send a workload and print what was acked.
@@ -90,6 +96,8 @@ fn execute(command: Command) -> Result<(), BenchError> {
             print_corpus(size, print);
             Ok(())
         }
+        Command::Warehouse(args) => warehouse::run(&args),
+        Command::ConsumerFloor(args) => floor::consumer::run(&args),
         Command::Gateway(args) => gateway::run(args),
         Command::Load(args) => load::run(&args),
         Command::HttpFloor(args) => floor::http::run(&args),

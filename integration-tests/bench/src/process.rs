@@ -22,14 +22,16 @@ pub(crate) struct Cpu {
 impl Cpu {
     /// Since the process began.
     pub(crate) fn of(pid: u32) -> Result<Self, BenchError> {
-        let text = read(pid, "stat")?;
-        // The second field is the name in parentheses, which may hold anything.
-        let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
-        match (ticks(11), ticks(12)) {
-            (Some(user), Some(system)) => Ok(Self { user, system }),
-            _ => Err(BenchError::Failed(format!("/proc/{pid}/stat has no CPU times"))),
-        }
+        let stat = stat(pid)?;
+        Ok(Self { user: ticks(pid, &stat, 11)?, system: ticks(pid, &stat, 12)? })
+    }
+
+    /// The same with the children that have ended and that it has waited for.
+    pub(crate) fn with_children(pid: u32) -> Result<Self, BenchError> {
+        let stat = stat(pid)?;
+        let both =
+            |own, children| Ok::<_, BenchError>(ticks(pid, &stat, own)? + ticks(pid, &stat, children)?);
+        Ok(Self { user: both(11, 13)?, system: both(12, 14)? })
     }
 
     pub(crate) fn since(self, earlier: Self) -> Self {
@@ -50,6 +52,32 @@ pub(crate) fn peak_memory_mib(pid: u32) -> Result<f64, BenchError> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
     kib.map(|kib| kib / 1024.0).ok_or_else(|| BenchError::Failed(format!("/proc/{pid}/status has no VmHWM")))
+}
+
+/// Whether it runs no more; until somebody waits for it, its figures can still be read.
+pub(crate) fn has_ended(pid: u32) -> Result<bool, BenchError> {
+    Ok(stat(pid)?.first().is_some_and(|state| state == "Z"))
+}
+
+/// The processes that it has started and that have not ended.
+pub(crate) fn children(of: u32) -> Result<Vec<u32>, BenchError> {
+    let entries = std::fs::read_dir("/proc").map_err(BenchError::io("list the processes"))?;
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // One that has ended meanwhile is no child any more.
+    let parent = |pid: u32| stat(pid).ok()?.get(1)?.parse().ok();
+    Ok(pids.filter(|pid| parent(*pid) == Some(of)).collect())
+}
+
+/// The fields behind the name: the state, the parent, …
+fn stat(pid: u32) -> Result<Vec<String>, BenchError> {
+    let text = read(pid, "stat")?;
+    // The second field is the name in parentheses, which may hold anything.
+    Ok(text.rsplit(") ").next().unwrap_or_default().split(' ').map(str::to_owned).collect())
+}
+
+fn ticks(pid: u32, stat: &[String], index: usize) -> Result<u64, BenchError> {
+    let ticks = stat.get(index).and_then(|field| field.parse().ok());
+    ticks.ok_or_else(|| BenchError::Failed(format!("/proc/{pid}/stat has no CPU times")))
 }
 
 fn read(pid: u32, file: &str) -> Result<String, BenchError> {

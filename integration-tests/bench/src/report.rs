@@ -55,14 +55,14 @@ pub(crate) struct Results {
 
 /// The middle of several measurements, and how far they lie apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Median {
-    middle: f64,
-    least: f64,
-    most: f64,
+pub(crate) struct Median {
+    pub(crate) middle: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
 }
 
 impl Median {
-    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (least, most) = (*sorted.first()?, *sorted.last()?);
@@ -70,7 +70,7 @@ impl Median {
         Some(Self { middle: (low + high) / 2.0, least, most })
     }
 
-    fn show(self, digits: usize) -> String {
+    pub(crate) fn show(self, digits: usize) -> String {
         format!("{:.digits$} ({:.digits$}–{:.digits$})", self.middle, self.least, self.most)
     }
 }

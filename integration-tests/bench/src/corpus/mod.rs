@@ -17,7 +17,9 @@ mod words;
 use fastrand::Rng;
 use sha2::{Digest, Sha256};
 
-use people::{People, Person};
+pub(crate) use people::People;
+use people::Person;
+pub(crate) use words::{product_name, token};
 
 /// Changing it changes every event, and with them the figures.
 const SEED: u64 = 20_261_124;
@@ -139,7 +141,7 @@ fn pick<'t, T>(rng: &mut Rng, among: &'t [T]) -> &'t T {
 }
 
 /// The form of a random UUID.
-fn uuid(rng: &mut Rng) -> String {
+pub(crate) fn uuid(rng: &mut Rng) -> String {
     let number = rng.u128(..);
     let hex = format!("{number:032x}");
     format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])

@@ -10,19 +10,19 @@ const PEOPLE: usize = 100_000;
 const ZIPF_EXPONENT: f64 = 1.05;
 
 /// Draws people by Zipf's law.
-pub(super) struct People {
+pub(crate) struct People {
     /// For each rank, the weight of it and of all before it.
     cumulated: Vec<f64>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Person {
-    pub(super) user_id: String,
-    pub(super) anonymous_id: String,
+pub(crate) struct Person {
+    pub(crate) user_id: String,
+    pub(crate) anonymous_id: String,
 }
 
 impl People {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut total = 0.0;
         let weight = |rank: usize| (rank as f64).powf(-ZIPF_EXPONENT);
         let cumulated = (1..=PEOPLE)
@@ -34,7 +34,7 @@ impl People {
         Self { cumulated }
     }
 
-    pub(super) fn pick(&self, rng: &mut Rng) -> Person {
+    pub(crate) fn pick(&self, rng: &mut Rng) -> Person {
         let total = self.cumulated.last().copied().unwrap_or_default();
         let drawn = rng.f64() * total;
         let rank = self.cumulated.partition_point(|sum| *sum < drawn);

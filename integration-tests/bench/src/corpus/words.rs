@@ -26,7 +26,7 @@ const NAMES_BEYOND_ASCII: [&str; 4] =
 const NAMES_WITH_ESCAPES: [&str; 3] = [r#"Table 48\" oak"#, r"Caf\u00e9 au lait", r"Notes\nSecond line"];
 
 /// One per event: the shares are the corpus's.
-pub(super) fn product_name(rng: &mut Rng) -> &'static str {
+pub(crate) fn product_name(rng: &mut Rng) -> &'static str {
     if one_in_hundred(rng, 8) {
         return word(rng, &NAMES_BEYOND_ASCII);
     }
@@ -45,6 +45,6 @@ fn word(rng: &mut Rng, among: &[&'static str]) -> &'static str {
 }
 
 /// Letters and digits as in the click ids that advertisers append to addresses.
-pub(super) fn token(rng: &mut Rng, length: usize) -> String {
+pub(crate) fn token(rng: &mut Rng, length: usize) -> String {
     (0..length).map(|_| rng.alphanumeric()).collect()
 }
