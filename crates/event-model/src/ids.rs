@@ -24,9 +24,21 @@ fn check_id(name: &str) -> Result<(), InvalidId> {
     Err(InvalidId(name.to_owned()))
 }
 
+fn check_connection(name: &str) -> Result<(), InvalidId> {
+    let parts = name.split_once('@');
+    let (of, job) = parts.map_or((name, None), |(of, job)| (of, Some(job)));
+    if check_id(of).is_ok() && job.is_none_or(|job| check_id(job).is_ok()) {
+        return Ok(());
+    }
+    Err(InvalidId(name.to_owned()))
+}
+
 /// One newtype per noun, so that a source's name cannot be handed to what wants a destination's.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
+        name_type! { $(#[$doc])* $name, check_id }
+    };
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -44,7 +56,7 @@ macro_rules! name_type {
             type Err = InvalidId;
 
             fn from_str(name: &str) -> Result<Self, InvalidId> {
-                check_id(name)?;
+                $check(name)?;
                 Ok(Self(name.to_owned()))
             }
         }
@@ -53,7 +65,7 @@ macro_rules! name_type {
             type Error = InvalidId;
 
             fn try_from(name: String) -> Result<Self, InvalidId> {
-                check_id(&name)?;
+                $check(&name)?;
                 Ok(Self(name))
             }
         }
@@ -91,8 +103,9 @@ name_type! {
 }
 name_type! {
     /// From a source to a warehouse or a destination. The config gives it as `from` and `to`;
-    /// its id is [`ConnectionId::between`] the two.
-    ConnectionId
+    /// its id is [`ConnectionId::between`] the two. A job on a connection has an id of its own, `<id>@<job>`,
+    /// which no config can give.
+    ConnectionId, check_connection
 }
 name_type! {
     /// A reverse ETL model with mapping and schedule.
@@ -110,6 +123,28 @@ impl ConnectionId {
     /// The joined name is longer than 63 characters.
     pub fn between(from: &str, to: &str) -> Result<Self, InvalidId> {
         format!("{from}--{to}").parse()
+    }
+
+    /// The id under which a job on this connection loads: `<id>@<job>`. Positions, fence, seen ids and books of
+    /// the two are apart.
+    ///
+    /// # Errors
+    /// The job's name is not like other names.
+    pub fn job(&self, job: &str) -> Result<ConnectionId, InvalidId> {
+        check_id(job)?;
+        format!("{}@{job}", self.connection()).parse()
+    }
+
+    /// The connection's own id: without the job, where it is a job's.
+    #[must_use]
+    pub fn connection(&self) -> &str {
+        self.0.split_once('@').map_or(self.as_str(), |(connection, _)| connection)
+    }
+
+    /// The job's name, where it is a job's id.
+    #[must_use]
+    pub fn job_name(&self) -> Option<&str> {
+        self.0.split_once('@').map(|(_, job)| job)
     }
 }
 
@@ -273,6 +308,7 @@ pub fn rudder_id(user_id: &str, anonymous_id: &str) -> Uuid {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -284,6 +320,24 @@ mod tests {
         for bad in ["", "-a", "_a", "A", "a.b", "a/b", "é", "a b", &"x".repeat(64)] {
             assert!(bad.parse::<SourceId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_job_has_an_id_of_its_own_that_no_connection_of_a_config_can_have() {
+        let connection = ConnectionId::between("web", "lake").unwrap();
+        let job = connection.job("r-1").unwrap();
+        assert_eq!(
+            (job.as_str(), job.connection(), job.job_name()),
+            ("web--lake@r-1", "web--lake", Some("r-1"))
+        );
+        assert_eq!((connection.connection(), connection.job_name()), ("web--lake", None));
+        assert_eq!(job.job("r-2").unwrap().as_str(), "web--lake@r-2", "a job has no jobs");
+        assert_eq!("web--lake@r-1".parse::<ConnectionId>().unwrap(), job);
+        for bad in ["@r", "a@", "a@b@c", "a@B"] {
+            assert!(bad.parse::<ConnectionId>().is_err(), "{bad}");
+        }
+        assert!("a@b".parse::<SourceId>().is_err());
+        assert!(connection.job("").is_err());
     }
 
     #[test]

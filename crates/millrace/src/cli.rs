@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_event_model::{Lane, SourceId};
+use millrace_service::Schedule;
 use millrace_service::config::Start;
 
 use crate::demo::source::SourceCommand;
@@ -150,6 +152,12 @@ pub(crate) enum Command {
     DeadLetters {
         #[command(subcommand)]
         what: DeadLettersCommand,
+    },
+    /// Look at what was loaded into warehouses, when, and what went wrong.
+    #[cfg(feature = "warehouse-loader")]
+    Runs {
+        #[command(subcommand)]
+        what: RunsCommand,
     },
     /// Validate the config; with --connect, reach everything it names.
     Check {
@@ -307,6 +315,53 @@ pub(crate) enum DeadLettersCommand {
     },
 }
 
+#[cfg(feature = "warehouse-loader")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List them, newest last.
+    List(RunsArgs),
+    /// Show all that is known of one.
+    Show {
+        #[command(flatten)]
+        place: Place,
+        /// Its name, as `runs list` prints it, or the beginning of it.
+        run: String,
+    },
+}
+
+/// Which runs are listed.
+#[cfg(feature = "warehouse-loader")]
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Only those of this connection, such as web--main; its jobs included.
+    #[arg(long, value_name = "ID")]
+    pub(crate) connection: Option<String>,
+    /// Only those that failed or were interrupted.
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only those that began since: 2h, 7d, or a time such as 2026-11-24T10:00:00Z.
+    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = moment)]
+    pub(crate) since: DateTime<Utc>,
+    /// The newest so many.
+    #[arg(short = 'n', long, default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+/// A time, or so long ago.
+pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    let refused = || format!("{text:?} is no time: use 2h or 7d for so long ago, or 2026-11-24T10:00:00Z");
+    if let Ok(Schedule::Every(ago)) = Schedule::parse(text) {
+        let ago = TimeDelta::from_std(ago).map_err(|_| refused())?;
+        return Utc::now().checked_sub_signed(ago).ok_or_else(refused);
+    }
+    match text.parse() {
+        Ok(Start::At(at)) => Ok(at),
+        _ => Err(refused()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PreviewCommand {
     /// The rows that events make in a warehouse.
@@ -335,10 +390,22 @@ pub(crate) enum PreviewCommand {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_time_is_told_as_such_or_as_so_long_ago() {
+        assert_eq!(moment("2026-11-24T10:00:00+01:00").unwrap().to_rfc3339(), "2026-11-24T09:00:00+00:00");
+        assert_eq!(moment("2026-11-24").unwrap().to_rfc3339(), "2026-11-24T00:00:00+00:00");
+        let hour = Utc::now() - moment("1h").unwrap();
+        assert!(hour >= TimeDelta::hours(1) && hour < TimeDelta::minutes(61));
+        for no_time in ["", "latest", "manual", "yesterday", "0 * * * *", "99999999999d"] {
+            assert!(moment(no_time).is_err(), "{no_time}");
+        }
+    }
 
     /// What clap would otherwise find out when a user types the command.
     #[test]

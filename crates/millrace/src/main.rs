@@ -130,6 +130,14 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             start_logs(&cli.global, quiet)?;
             commands::operate::dead_letters(&place, of.as_deref(), output).await
         }
+        #[cfg(feature = "warehouse-loader")]
+        Command::Runs { what } => {
+            start_logs(&cli.global, quiet)?;
+            match what {
+                cli::RunsCommand::List(args) => commands::runs::list(&args, output).await,
+                cli::RunsCommand::Show { place, run } => commands::runs::show(&place, &run, output).await,
+            }
+        }
         Command::Check { place, connect, dev } => {
             start_logs(&cli.global, quiet)?;
             commands::check::run(&place, connect, dev, output).await

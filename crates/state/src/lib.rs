@@ -5,7 +5,8 @@
 //! [`StateError::Lost`]. Everything else is said in those terms. A [`Lease`] is a generation with a
 //! holder and an expiry, and the number of its first generation is the epoch by which warehouses fence
 //! off whoever held it before. An intent, a snapshot's manifest, a source's state: each is a generation.
-//! There is no compare-and-swap, no lock and no database.
+//! There is no compare-and-swap, no lock and no database. (A [`RunLog`] is for people to read; nothing is
+//! decided by it.)
 //!
 //! A [`Store`] is a folder or memory. What a local store promises: a write that returned survives
 //! SIGKILL of the process at any moment, and a write that was cut off leaves nothing that a reader or a
@@ -16,6 +17,7 @@
 mod error;
 mod generations;
 mod lease;
+mod runs;
 mod store;
 mod workspace_key;
 
@@ -23,5 +25,6 @@ pub use error::StateError;
 pub use generations::{Generation, Generations};
 pub use lease::{Lease, LeaseAttempt};
 pub use object_store;
+pub use runs::{MOST_RUNS, RunLog};
 pub use store::{Creation, Store};
 pub use workspace_key::{existing_workspace_key, workspace_key};

@@ -11,13 +11,14 @@ use millrace_connector::Positions;
 use millrace_event_model::topics::{EVENTS, RECORDS};
 use millrace_event_model::{ConnectionId, Disposition};
 use millrace_service::{HealthHandle, Schedule, Stop};
-use millrace_state::{Lease, LeaseAttempt, Store};
+use millrace_state::{Lease, LeaseAttempt, RunLog, Store};
 
 use crate::error::NextStep;
 use crate::events::EventLoader;
 use crate::keeper::Keeper;
 use crate::options::{Kind, LoadLimits};
 use crate::records::RecordLoader;
+use crate::runs::{About, NextAttempt, RunError, RunId, RunRecord, Runs, run_log};
 use crate::session::{Session, Surroundings, Totals};
 use crate::{ConnectionOptions, Error, metrics};
 
@@ -57,12 +58,18 @@ pub struct Report {
     pub expired: u64,
     /// Loads that were committed.
     pub batches: u64,
+    /// Statements that were sent, or commits that were made; 0 where the warehouse does not count them.
+    pub statements: u64,
+    /// Bytes of rows, in the warehouse's form; 0 where the warehouse does not count them.
+    pub bytes: u64,
+    /// The run in the log; none where there was nothing to load.
+    pub run: Option<RunId>,
     /// Rows by table.
     pub tables: BTreeMap<String, u64>,
 }
 
 impl Report {
-    fn of(connection: &ConnectionId, totals: &Totals) -> Self {
+    fn of(connection: &ConnectionId, totals: &Totals, run: Option<RunId>) -> Self {
         let total = |disposition| totals.books.total(disposition);
         Self {
             connection: connection.clone(),
@@ -73,6 +80,9 @@ impl Report {
             superseded: total(Disposition::Superseded),
             expired: total(Disposition::Expired),
             batches: totals.batches,
+            statements: totals.report.statements,
+            bytes: totals.report.bytes,
+            run,
             tables: totals.rows.clone(),
         }
     }
@@ -84,6 +94,7 @@ pub(crate) struct Connection {
     surroundings: Surroundings,
     /// Rooted at the connection's own folder.
     state: Store,
+    log: RunLog<RunRecord>,
     holder: String,
     lease_ttl: Duration,
     limits: LoadLimits,
@@ -111,6 +122,7 @@ impl Connection {
         limits: LoadLimits,
         health: HealthHandle,
     ) -> Self {
+        let log = run_log(state, options.id.connection());
         let state = state.child("connections").child(options.id.as_str());
         let workspace = surroundings.bus.workspace();
         let topic = match options.kind {
@@ -118,7 +130,7 @@ impl Connection {
             Kind::Records => RECORDS.lane(workspace, &options.lane).as_str().to_owned(),
         };
         let session = Session::new(Arc::clone(&options), topic, &surroundings, state.clone(), health.clone());
-        Self { options, surroundings, state, holder, lease_ttl, limits, health, session, logged: None }
+        Self { options, surroundings, state, log, holder, lease_ttl, limits, health, session, logged: None }
     }
 
     /// Loads on schedule until `stop`. Never gives up: what a person has to mend shows in the health.
@@ -128,16 +140,18 @@ impl Connection {
                 Ok(LeaseAttempt::Acquired(lease)) => self.hold(lease, &stop).await,
                 Ok(LeaseAttempt::Held { holder, until }) => {
                     tracing::debug!(connection = %self.options.id, holder, "standing by");
+                    self.finish_runs().await;
                     self.health.ready();
                     self.time_until(until).min(self.lease_ttl / LOOKS_PER_TTL)
                 }
                 Err(error) => {
-                    self.note(&error);
+                    self.note(&error, NextAttempt::StandBack);
                     STAND_BACK
                 }
             };
             pause(wait, &stop).await;
         }
+        self.finish_runs().await;
     }
 
     /// Loads what is there now.
@@ -148,11 +162,16 @@ impl Connection {
                 return Err(Error::Held { connection: self.options.id.clone(), holder });
             }
         };
-        self.session.begin(lease.epoch());
+        self.begin(lease.epoch(), false);
         let keeper = Keeper::start(lease, self.lease_ttl, &self.session, &stop);
         let loaded = self.load_with_retries(&keeper.stop()).await;
+        if let Err(error) = &loaded {
+            self.note(error, NextAttempt::GaveUp);
+        }
         keeper.finish().await;
-        loaded.map(|()| Report::of(&self.options.id, self.session.totals()))
+        let run = self.session.runs.as_ref().and_then(Runs::id);
+        self.finish_runs().await;
+        loaded.map(|()| Report::of(&self.options.id, self.session.totals(), run))
     }
 
     async fn load_with_retries(&mut self, stop: &Stop) -> Result<(), Error> {
@@ -160,7 +179,7 @@ impl Connection {
         for _ in 1..ONCE_ATTEMPTS {
             let Err(error) = self.load(&Until::Now, stop).await else { return Ok(()) };
             let NextStep::Retry { after } = error.next_step() else { return Err(error) };
-            self.note(&error);
+            self.note(&error, NextAttempt::Retry);
             pause(after.or_else(|| backoff.next()).unwrap_or(RETRY_MAX), stop).await;
         }
         self.load(&Until::Now, stop).await
@@ -171,9 +190,34 @@ impl Connection {
         Ok(Lease::try_acquire(&self.state, "lease", &self.holder, self.lease_ttl, now).await?)
     }
 
+    /// Acts under this epoch from here on, and tells the log of runs. That goes on over epochs, so that a failure
+    /// after which the connection stands back again and again is one run.
+    fn begin(&mut self, epoch: u64, sliced: bool) {
+        self.session.begin(epoch);
+        if let Some(runs) = &mut self.session.runs {
+            runs.act_under(epoch);
+            return;
+        }
+        let id = &self.options.id;
+        let about = About {
+            connection: id.clone(),
+            job: id.job_name().map(str::to_owned),
+            holder: self.holder.clone(),
+            epoch,
+        };
+        let clock = Arc::clone(&self.surroundings.clock);
+        self.session.runs = Some(Runs::start(self.log.clone(), about, sliced, clock));
+    }
+
+    async fn finish_runs(&mut self) {
+        if let Some(runs) = self.session.runs.take() {
+            runs.finish().await;
+        }
+    }
+
     /// Loads under one epoch until it ends; returns how long to wait before the next attempt.
     async fn hold(&mut self, lease: Lease, stop: &Stop) -> Duration {
-        self.session.begin(lease.epoch());
+        self.begin(lease.epoch(), matches!(self.options.schedule, Schedule::Every(_)));
         let keeper = Keeper::start(lease, self.lease_ttl, &self.session, stop);
         let held = keeper.stop();
         let mut backoff = backoff();
@@ -185,12 +229,15 @@ impl Connection {
                 backoff = self::backoff();
                 self.logged = None;
             }
-            self.note(&error);
             match error.next_step() {
                 NextStep::Retry { after } => {
+                    self.note(&error, NextAttempt::Retry);
                     pause(after.or_else(|| backoff.next()).unwrap_or(RETRY_MAX), &held).await;
                 }
-                NextStep::StandBack => break STAND_BACK,
+                NextStep::StandBack => {
+                    self.note(&error, NextAttempt::StandBack);
+                    break STAND_BACK;
+                }
             }
             if held.is_requested() {
                 break Duration::ZERO;
@@ -222,6 +269,9 @@ impl Connection {
                 return Ok(());
             }
             self.load_to_now(stop).await?;
+            if let Some(runs) = &mut self.session.runs {
+                runs.end();
+            }
         }
     }
 
@@ -252,9 +302,13 @@ impl Connection {
         }
     }
 
-    /// Says what went wrong: in the health each time, in the log when it is something else than before.
-    fn note(&mut self, error: &Error) {
+    /// Says what went wrong: in the health and the runs each time, in the log when it is something else than
+    /// before.
+    fn note(&mut self, error: &Error, next: NextAttempt) {
         let text = error.full();
+        if let Some(runs) = &mut self.session.runs {
+            runs.failed(RunError::of(error, next));
+        }
         metrics::failed(&self.options.id, error);
         self.health.not_ready(format!("connection {}: {text}", self.options.id));
         if self.logged.as_ref() != Some(&text) {

@@ -11,7 +11,7 @@
 //! The decisions are pure and stand in files of their own: [`rows`] (an event to rows), `records` (which
 //! rows of an ELT source are real, and what they are), [`plan()`] (what a batch asks of the warehouse, the
 //! heart), `dedup` (which messages were seen), `books` (how each item ended). `session` has the steps in
-//! their order, `connection` the life around them.
+//! their order, `connection` the life around them, `runs` what is told of it afterwards.
 //!
 //! Invariants: no item is skipped without a count. The same ranges give the same rows. Nothing here knows
 //! a warehouse by its kind.
@@ -32,6 +32,7 @@ mod preview;
 mod records;
 mod reduce;
 pub mod rows;
+mod runs;
 mod service;
 mod session;
 mod start;
@@ -44,4 +45,5 @@ pub use options::{ConnectionOptions, Kind, LoadLimits, Options};
 pub use plan::{Plan, PlanError, RowsByTable, Stamp, TableRows, plan};
 pub use position::Gap;
 pub use preview::preview_rows;
+pub use runs::{JobKind, NextAttempt, RunError, RunId, RunRecord, RunState, run_log};
 pub use service::{Run, Service};

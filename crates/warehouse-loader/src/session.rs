@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use millrace_bus::{Bus, Publisher, Start};
 use millrace_columnar::batch_of;
 use millrace_connector::{
-    KafkaIdentity, Load, OffsetRange, Positions, SeenId, Swap, TableLoad, TableName, TableSchemas,
+    KafkaIdentity, Load, LoadReport, OffsetRange, Positions, SeenId, Swap, TableLoad, TableName, TableSchemas,
 };
 use millrace_event_model::topics::DEAD_LETTERS;
 use millrace_event_model::{DeadLetter, Disposition};
@@ -29,6 +29,7 @@ use crate::books::Books;
 use crate::dedup::distinct_ids;
 use crate::metrics::{self, LoadSize};
 use crate::position::{self, Gap};
+use crate::runs::{Loaded, Runs};
 use crate::start::first_positions;
 use crate::{ConnectionOptions, Error, Plan, RowsByTable, Stamp, plan};
 
@@ -53,6 +54,8 @@ pub(crate) struct Session {
     tables: Option<Arc<TableSchemas>>,
     progress: watch::Sender<Positions>,
     totals: Totals,
+    /// While the connection holds its lease.
+    pub(crate) runs: Option<Runs>,
     health: HealthHandle,
     /// A load has failed and not succeeded since: being able to resume does not make it ready.
     unfinished: bool,
@@ -64,11 +67,14 @@ pub(crate) struct Totals {
     pub(crate) books: Books,
     pub(crate) batches: u64,
     pub(crate) rows: BTreeMap<String, u64>,
+    pub(crate) report: LoadReport,
 }
 
 impl Totals {
-    fn add(&mut self, size: LoadSize, books: Books) {
+    fn add(&mut self, size: LoadSize, books: Books, report: LoadReport) {
         self.batches += 1;
+        self.report.statements += report.statements;
+        self.report.bytes += report.bytes;
         self.books.add(books);
         for (table, rows) in size.rows {
             *self.rows.entry(table).or_default() += rows;
@@ -135,6 +141,7 @@ impl Session {
             tables: None,
             progress: watch::Sender::new(Positions::new()),
             totals: Totals::default(),
+            runs: None,
             health,
             unfinished: false,
         }
@@ -221,6 +228,9 @@ impl Session {
     pub(crate) async fn stage(&mut self, prepared: Prepared) -> Result<Staged, Error> {
         crash_point("before-stage");
         self.unfinished = true;
+        if let Some(runs) = &mut self.runs {
+            runs.begin();
+        }
         self.publish(&prepared.dead_letters).await?;
         let at = self.clock.now();
         let stamp = Stamp::new(at, self.connection.warehouse.dialect());
@@ -253,13 +263,17 @@ impl Session {
         let Staged { load, books } = staged;
         let next = position::after(&self.positions(), &load.ranges);
         let size = LoadSize::of(&load);
+        let ranges = load.ranges.clone();
         crash_point("before-commit");
-        self.connection.warehouse.load(load).await?;
+        let report = self.connection.warehouse.load(load).await?;
         crash_point("after-commit");
         self.progress.send_replace(next);
         metrics::loaded(&size, &books, self.clock.now());
         self.note_oldest(None);
-        self.totals.add(size, books);
+        if let Some(runs) = &mut self.runs {
+            runs.loaded(Loaded::new(ranges, &size.rows, &books, report));
+        }
+        self.totals.add(size, books, report);
         self.unfinished = false;
         self.health.ready();
         Ok(())

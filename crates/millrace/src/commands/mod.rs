@@ -5,6 +5,8 @@ pub(crate) mod once;
 pub(crate) mod operate;
 pub(crate) mod preview;
 pub(crate) mod query;
+#[cfg(feature = "warehouse-loader")]
+pub(crate) mod runs;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod suppress;

@@ -44,14 +44,16 @@ pub(crate) async fn load(place: &Place, only: Option<&str>, output: Output) -> R
     for run in runs {
         match run.outcome {
             Ok(report) => reports.push(report),
-            Err(error) => failed.push(format!("{}: {error}", run.connection)),
+            Err(error) => failed.push(format!("{}: {}", run.connection, error.full())),
         }
     }
     let rows = reports.iter().map(|report| {
         let counts = [report.loaded, report.duplicates, report.rejected, report.filtered, report.superseded];
-        std::iter::once(report.connection.to_string()).chain(counts.iter().map(u64::to_string)).collect()
+        let run = report.run.as_ref().map(ToString::to_string).unwrap_or_default();
+        let counts = counts.iter().map(u64::to_string);
+        std::iter::once(report.connection.to_string()).chain(counts).chain([run]).collect()
     });
-    let header = ["connection", "loaded", "duplicate", "rejected", "filtered", "superseded"];
+    let header = ["connection", "loaded", "duplicate", "rejected", "filtered", "superseded", "run"];
     output::result(output, &json!(reports), output::table(&header, rows));
     installation.close().await;
     finish(&failed, reports.is_empty())

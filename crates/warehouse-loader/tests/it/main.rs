@@ -8,4 +8,5 @@ mod faults;
 mod messages;
 mod planted;
 mod records;
+mod runs;
 mod stack;
