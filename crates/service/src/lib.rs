@@ -19,6 +19,7 @@ mod stop;
 mod tasks;
 pub mod telemetry;
 mod tls;
+mod window;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
@@ -29,3 +30,4 @@ pub use secret::Secret;
 pub use stop::{Stop, stop_on_signals};
 pub use tasks::{TaskError, Tasks};
 pub use tls::install_tls;
+pub use window::{InvalidWindow, Window, excluded_from, excluded_until, leave_time};
