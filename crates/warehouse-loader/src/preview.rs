@@ -3,9 +3,12 @@
 use chrono::{DateTime, Utc};
 use millrace_connector::Dialect;
 use serde_json::{Value, json};
+use sonic_rs::JsonValueTrait;
 use uuid::Uuid;
 
-use crate::rows::{MappedRow, Mapping, MessageMetadata, rows_of_message, rows_of_transformer_input};
+use crate::rows::{
+    MappedRow, Mapping, MessageMetadata, parse_object, rows_of_message, rows_of_transformer_input,
+};
 
 /// One line of JSON to one line's answer: `{"rows": [{"table", "columns": {name: type}, "data": {}}]}` or
 /// `{"error"}`. The rows are those that the service would load: the same functions make them.
@@ -15,17 +18,18 @@ use crate::rows::{MappedRow, Mapping, MessageMetadata, rows_of_message, rows_of_
 /// nobody gave.
 #[must_use]
 pub fn preview_rows(line: &str, dialect: &Dialect, now: DateTime<Utc>) -> Value {
-    let input: Value = match serde_json::from_str(line) {
-        Ok(input @ Value::Object(_)) => input,
-        Ok(_) => return json!({"error": "the line is not a JSON object"}),
-        Err(error) => return json!({"error": format!("the line is not JSON: {error}")}),
+    let Some(input) = parse_object(line.as_bytes()) else {
+        return match serde_json::from_str::<Value>(line) {
+            Ok(_) => json!({"error": "the line is not a JSON object"}),
+            Err(error) => json!({"error": format!("the line is not JSON: {error}")}),
+        };
     };
     let new_id = id_of(line);
     let rows = if is_transformer_input(&input) {
         rows_of_transformer_input(&input, dialect, now, new_id)
     } else {
         let metadata = MessageMetadata { received_at: None, record_id: None, now, new_id };
-        rows_of_message(&input, &metadata, &Mapping::new(dialect))
+        rows_of_message(&input, &metadata, Mapping::new(dialect))
     };
     match rows {
         Ok(rows) => json!({"rows": rows.iter().map(MappedRow::preview).collect::<Vec<_>>()}),
@@ -34,9 +38,9 @@ pub fn preview_rows(line: &str, dialect: &Dialect, now: DateTime<Utc>) -> Value 
 }
 
 /// An event has no `message` that is an object beside a `destination` or `metadata`.
-fn is_transformer_input(input: &Value) -> bool {
+fn is_transformer_input(input: &sonic_rs::Value) -> bool {
     let has_context = input.get("metadata").is_some() || input.get("destination").is_some();
-    has_context && input.get("message").is_some_and(Value::is_object)
+    has_context && input.get("message").is_some_and(JsonValueTrait::is_object)
 }
 
 /// The same line has the same id each time.

@@ -11,6 +11,7 @@ use millrace_event_model::parse_moment;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::message::last;
 use super::names::Names;
 use super::words::{Digits, snake_case, words};
 use super::*;
@@ -65,7 +66,8 @@ fn difference(case: &Value, kind: &str) -> Option<String> {
     let name = case["case"].as_str().unwrap();
     let input = &case["input"];
     let expected = case["expected"].as_array().cloned().unwrap_or_default();
-    let mut mapping = Mapping::of_transformer_input(input, dialect(kind).unwrap());
+    let input = parse_object(input.to_string().as_bytes()).unwrap();
+    let mut mapping = Mapping::of_transformer_input(&input, dialect(kind).unwrap());
     let limit = case["env"]["WH_MAX_COLUMNS_IN_EVENT"].as_u64().unwrap_or(MAX_COLUMNS_OF_JS);
     mapping.options.max_columns = usize::try_from(limit).unwrap();
     // Ids and times that were made up are taken from the answer, which leaves nothing to a wildcard.
@@ -77,7 +79,7 @@ fn difference(case: &Value, kind: &str) -> Option<String> {
         now: DateTime::UNIX_EPOCH,
         new_id: made_up.map_or(Uuid::nil(), |id| id.parse().unwrap()),
     };
-    let rows = match rows_of_message(&input["message"], &metadata, &mapping) {
+    let rows = match rows_of_message(last(&input, "message").unwrap(), &metadata, mapping) {
         Ok(rows) => rows,
         Err(reason) => {
             let same = case["expected_error"].as_str() == Some(&reason.message);
@@ -138,7 +140,7 @@ fn name_difference(case: &Value) -> Option<String> {
         ("transformColumnName", Some(text)) => names_of(&arguments[0]).column(text).into(),
         ("transformTableName", Some(text)) => names_of(&arguments[0]).table(text).into(),
         ("validTimestamp", text) => text.is_some_and(|text| parse_moment(text).is_some()).into(),
-        ("isBlank", _) => datatype::is_blank(arguments.first().unwrap_or(&Value::Null)).into(),
+        ("isBlank", _) => is_blank(arguments.first()).into(),
         // By then a name has no other signs: words of other alphabets, and apostrophes, do not come up.
         ("words", Some(text)) if plain(text) => words(text, Digits::Apart).into(),
         ("wordsWithNumbers", Some(text)) if plain(text) => words(text, Digits::WithLetters).into(),
@@ -147,6 +149,11 @@ fn name_difference(case: &Value) -> Option<String> {
         _ => return None,
     };
     (found != case["expected"]).then(|| format!("{}: {found}, not {}", case["case"], case["expected"]))
+}
+
+fn is_blank(value: Option<&Value>) -> bool {
+    let list = serde_json::json!({"value": value}).to_string();
+    datatype::is_blank(last(&parse_object(list.as_bytes()).unwrap(), "value").unwrap())
 }
 
 fn plain(text: &str) -> bool {

@@ -1,51 +1,74 @@
 //! The type of a value, and its cell (warehouse schema rules §5).
 
-use millrace_columnar::Cell;
+use std::borrow::Cow;
+
 use millrace_connector::Dialect;
 use millrace_event_model::{FieldType, parse_moment};
-use serde_json::{Number, Value};
+use sonic_rs::{Array, JsonNumberTrait, JsonValueTrait, Number, Value, ValueRef};
+
+use super::cells::{NewCell, Typed};
+use super::json::json_text;
 
 /// Whether a value makes no column: null, the empty text, the empty list, and a list of one such.
 pub(super) fn is_blank(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(values) => values.is_empty() || matches!(values.as_slice(), [only] if is_blank(only)),
-        Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+    match value.as_ref() {
+        ValueRef::Null => true,
+        ValueRef::String(text) => text.is_empty(),
+        ValueRef::Array(values) => is_blank_list(values),
+        ValueRef::Bool(_) | ValueRef::Number(_) | ValueRef::Object(_) => false,
     }
 }
 
-/// A value's type in this dialect, and its cell. A list or object is a JSON cell in a column of text: a
-/// preview still shows its structure, and the load writes its text.
-pub(super) fn typed(value: &Value, dialect: &Dialect) -> (FieldType, Cell) {
-    match value {
-        Value::Null => (FieldType::String, Cell::Null),
-        Value::Bool(value) => (FieldType::Boolean, Cell::Boolean(*value)),
-        Value::Number(number) => typed_number(number),
-        Value::String(text) => match parse_moment(text) {
-            Some(micros) => (FieldType::DateTime, Cell::DateTime(micros)),
-            None => (string_type(text, dialect), Cell::String(text.clone())),
-        },
-        Value::Array(_) | Value::Object(_) => {
-            let text = value.to_string();
-            (string_type(&text, dialect), Cell::Json(text))
+/// The empty list, and a list of one blank.
+pub(super) fn is_blank_list(values: &Array) -> bool {
+    match values.as_slice() {
+        [] => true,
+        [only] => is_blank(only),
+        _ => false,
+    }
+}
+
+/// Neither blank nor a list nor an object.
+pub(super) fn is_plain(value: &Value) -> bool {
+    !is_blank(value) && !value.is_array() && !value.is_object()
+}
+
+/// A value's type in this dialect, and its cell; none for null. A list or object is a JSON cell in a column
+/// of text: a preview still shows its structure, and the load writes its text.
+pub(super) fn typed<'e>(value: &'e Value, dialect: &Dialect) -> Option<Typed<'e>> {
+    Some(match value.as_ref() {
+        ValueRef::Null => return None,
+        ValueRef::Bool(value) => (FieldType::Boolean, NewCell::Boolean(value)),
+        ValueRef::Number(number) => typed_number(&number),
+        ValueRef::String(text) => typed_text(Cow::Borrowed(text), dialect),
+        ValueRef::Array(_) | ValueRef::Object(_) => {
+            let text = json_text(value);
+            (string_type(&text, dialect), NewCell::Json(Cow::Owned(text)))
         }
+    })
+}
+
+/// A text's type and cell: a moment, or text.
+pub(super) fn typed_text<'e>(text: Cow<'e, str>, dialect: &Dialect) -> Typed<'e> {
+    match parse_moment(&text) {
+        Some(micros) => (FieldType::DateTime, NewCell::DateTime(micros)),
+        None => (string_type(&text, dialect), NewCell::String(text)),
     }
 }
 
 /// A whole number is an integer however it is written (`3.0`), as long as 64 bits hold it.
-fn typed_number(number: &Number) -> (FieldType, Cell) {
+fn typed_number(number: &Number) -> Typed<'static> {
     if let Some(value) = number.as_i64() {
-        return (FieldType::Int, Cell::Int(value));
+        return (FieldType::Int, NewCell::Int(value));
     }
-    // serde_json without arbitrary precision: every number that is no i64 is a float, or near one.
+    // Every number that is no i64 is a float, or near one.
     let value = number.as_f64().unwrap_or(f64::NAN);
     // Up to 2^53 a float tells whole numbers apart, so that the integer is the one that was meant.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= EXACT {
-        return (FieldType::Int, Cell::Int(value as i64));
+        return (FieldType::Int, NewCell::Int(value as i64));
     }
-    (FieldType::Float, Cell::Float(value))
+    (FieldType::Float, NewCell::Float(value))
 }
 
 /// `string`, or `text` where the dialect tells it by length.
@@ -58,18 +81,17 @@ fn string_type(text: &str, dialect: &Dialect) -> FieldType {
 }
 
 /// A value as JSON text, for a column of JSON, or of text where the dialect has no JSON.
-pub(super) fn as_json(value: &Value, dialect: &Dialect) -> (FieldType, Cell) {
-    let text = value.to_string();
+pub(super) fn as_json(value: &Value, dialect: &Dialect) -> Typed<'static> {
     if dialect.json_columns {
-        return (FieldType::Json, Cell::Json(text));
+        return (FieldType::Json, NewCell::Json(Cow::Owned(json_text(value))));
     }
-    (string_type(&text, dialect), Cell::String(text))
+    as_text(value, dialect)
 }
 
 /// A value as JSON text in a column of text.
-pub(super) fn as_text(value: &Value, dialect: &Dialect) -> (FieldType, Cell) {
-    let text = value.to_string();
-    (string_type(&text, dialect), Cell::String(text))
+pub(super) fn as_text(value: &Value, dialect: &Dialect) -> Typed<'static> {
+    let text = json_text(value);
+    (string_type(&text, dialect), NewCell::String(Cow::Owned(text)))
 }
 
 #[cfg(test)]
@@ -80,14 +102,19 @@ mod tests {
 
     use super::*;
 
-    fn type_of(value: &Value, kind: &str) -> FieldType {
-        typed(value, dialect(kind).unwrap()).0
+    fn value(json: &serde_json::Value) -> Value {
+        sonic_rs::from_str(&json.to_string()).unwrap()
+    }
+
+    fn type_of(json: &serde_json::Value, kind: &str) -> FieldType {
+        typed(&value(json), dialect(kind).unwrap()).unwrap().0
     }
 
     #[test]
     fn values_have_the_type_that_they_look_like() {
         assert_eq!(type_of(&json!(3), "postgres"), FieldType::Int);
         assert_eq!(type_of(&json!(3.0), "postgres"), FieldType::Int);
+        assert_eq!(type_of(&json!(-0.0), "postgres"), FieldType::Int);
         assert_eq!(type_of(&json!(3.5), "postgres"), FieldType::Float);
         assert_eq!(type_of(&json!(1e300), "postgres"), FieldType::Float);
         assert_eq!(type_of(&json!(u64::MAX), "postgres"), FieldType::Float);
@@ -109,17 +136,10 @@ mod tests {
     #[test]
     fn blank_is_null_nothing_and_a_list_of_one_nothing() {
         for blank in [json!(null), json!(""), json!([]), json!([null]), json!([[""]])] {
-            assert!(is_blank(&blank), "{blank}");
+            assert!(is_blank(&value(&blank)), "{blank}");
         }
-        for value in [json!(0), json!(false), json!(" "), json!({}), json!(["", ""])] {
-            assert!(!is_blank(&value), "{value}");
+        for there in [json!(0), json!(false), json!(" "), json!({}), json!(["", ""])] {
+            assert!(!is_blank(&value(&there)), "{there}");
         }
-    }
-
-    #[test]
-    fn json_text_has_its_keys_sorted() {
-        let value: Value = serde_json::from_str(r#"{"b":{"z":1,"a":2},"a":"<&>"}"#).unwrap();
-        let (_, cell) = as_json(&value, dialect("postgres").unwrap());
-        assert_eq!(cell, Cell::Json(r#"{"a":"<&>","b":{"a":2,"z":1}}"#.to_owned()));
     }
 }

@@ -1,210 +1,210 @@
 //! Nested objects to columns (warehouse schema rules §3).
 
-use millrace_columnar::{Cell, Row, TableSchema};
-use millrace_event_model::FieldType;
-use serde_json::{Map, Value};
+use sonic_rs::{JsonValueTrait, Object, Value, ValueRef};
 
-use super::datatype::{as_json, as_text, is_blank, typed};
-use super::options::EventOptions;
-use super::rules::is_reserved;
-
-/// The columns of a row as they come together: a later value of the same name wins, with its type.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Columns {
-    pub(super) cells: Row,
-    pub(super) types: TableSchema,
-}
-
-impl Columns {
-    pub(super) fn set(&mut self, column: String, (field_type, cell): (FieldType, Cell)) {
-        self.types.insert(column.clone(), field_type);
-        self.cells.insert(column, cell);
-    }
-
-    pub(super) fn remove(&mut self, column: &str) {
-        self.types.remove(column);
-        self.cells.remove(column);
-    }
-
-    /// Takes all of another's; they win.
-    pub(super) fn extend(&mut self, later: Columns) {
-        self.types.extend(later.types);
-        self.cells.extend(later.cells);
-    }
-}
+use super::cells::{Columns, NameTable, Pass, Typed};
+use super::datatype::{as_json, as_text, is_blank_list, typed, typed_text};
+use super::json::sorted;
+use super::shape::{NodeId, Root, Shape};
 
 /// From this depth on (the object's own properties are 0), objects of cloud sources are JSON text: their
 /// records nest without end.
 const CLOUD_DEPTH: usize = 3;
 
-/// Flattens the objects of one event.
-pub(super) struct Flattener<'a> {
-    pub(super) options: &'a EventOptions<'a>,
-    /// The event's type, by which JSON paths and reserved columns go.
-    pub(super) event_type: &'a str,
+/// In which order the keys of an object are taken. Of keys that become one column the last in sorted order
+/// wins; since that is rare, they are taken as they stand until it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyOrder {
+    AsWritten,
+    Sorted,
+}
+
+/// Two keys became one column, or a key came twice: only [`KeyOrder::Sorted`] tells which wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Collision;
+
+/// Takes one object of an event apart.
+pub(super) struct Flattener<'w, 'd> {
+    pub(super) shape: &'w mut Shape<'d>,
+    pub(super) names: &'w mut NameTable,
     /// The event is of a cloud source.
     pub(super) cloud: bool,
+    pub(super) order: KeyOrder,
+    /// Of this walk alone.
+    pub(super) pass: Pass,
 }
 
-/// Where in the event the walk is.
-struct Place<'v> {
-    /// From the event type down.
-    path: Vec<&'v str>,
-    /// What the columns' names begin with.
-    prefix: String,
-    depth: usize,
-}
-
-impl Flattener<'_> {
-    /// The columns of the object at `source` (keys from the event down), with `prefix` before their
-    /// names. What is no object makes no columns.
-    pub(super) fn flatten(&self, message: &Value, source: &[&str], prefix: &str) -> Columns {
-        let mut columns = Columns::default();
-        let found = source.iter().try_fold(message, |value, key| value.get(key));
-        if let Some(Value::Object(object)) = found {
-            let path = std::iter::once(self.event_type).chain(source.iter().copied()).collect();
-            let mut place = Place { path, prefix: prefix.to_owned(), depth: 0 };
-            self.walk(object, &mut place, &mut columns);
+impl Flattener<'_, '_> {
+    /// Sets the columns of an object. What is no object makes no columns. `more` is an entry that stands in
+    /// the object beside its own.
+    pub(super) fn flatten<'e>(
+        &mut self,
+        value: Option<&'e Value>,
+        root: Root,
+        more: Option<(&'e str, &'e Value)>,
+        columns: &mut Columns<'e, '_>,
+    ) -> Result<(), Collision> {
+        match (value.map(Value::as_ref), more) {
+            (Some(ValueRef::Object(object)), more) => self.object(root.node(), object, more, columns),
+            (_, Some((key, value))) => self.property(root.node(), key, value, columns),
+            (_, None) => Ok(()),
         }
-        columns
     }
 
-    fn walk<'v>(&self, object: &'v Map<String, Value>, place: &mut Place<'v>, columns: &mut Columns) {
-        if self.takes_texts_apart(&place.path)
+    fn object<'e>(
+        &mut self,
+        place: NodeId,
+        object: &'e Object,
+        more: Option<(&'e str, &'e Value)>,
+        columns: &mut Columns<'e, '_>,
+    ) -> Result<(), Collision> {
+        if self.shape.node(place).may_be_text
             && let Some(text) = letters_of(object)
         {
             // As a client sends a text that it has spread over an object, letter by letter.
-            if place.prefix == "context_traits_" {
-                self.set("context_traits", &Value::String(text), columns);
+            let node = self.shape.node(place);
+            if !node.is_context_traits {
+                return Ok(());
             }
-            return;
+            let dialect = self.shape.names.dialect;
+            return self.put(place, || Some(typed_text(text.into(), dialect)), columns);
         }
-        for (key, value) in object {
-            place.path.push(key);
-            self.property(key, value, place, columns);
-            place.path.pop();
+        if self.order == KeyOrder::Sorted {
+            return sorted(object, more)
+                .try_for_each(|(key, value)| self.property(place, key, value, columns));
+        }
+        object.iter().chain(more).try_for_each(|(key, value)| self.property(place, key, value, columns))
+    }
+
+    fn property<'e>(
+        &mut self,
+        parent: NodeId,
+        key: &str,
+        value: &'e Value,
+        columns: &mut Columns<'e, '_>,
+    ) -> Result<(), Collision> {
+        let place = self.shape.child(parent, key, self.names);
+        let pass = self.pass;
+        let dialect = self.shape.names.dialect;
+        let node = self.shape.node(place);
+        let again = node.visited.replace(pass) == Some(pass);
+        if again && self.order == KeyOrder::AsWritten {
+            return Err(Collision);
+        }
+        let is_json = node.is_json;
+        let as_document = is_json || (self.cloud && node.depth >= CLOUD_DEPTH);
+        match value.as_ref() {
+            ValueRef::Null | ValueRef::String("") => Ok(()),
+            ValueRef::Array(values) if is_blank_list(values) => Ok(()),
+            _ if is_json => self.put(place, || Some(as_json(value, dialect)), columns),
+            ValueRef::Object(_) if as_document => self.put(place, || Some(as_text(value, dialect)), columns),
+            ValueRef::Object(inner) => self.object(place, inner, None, columns),
+            _ => self.put(place, || typed(value, dialect), columns),
         }
     }
 
-    fn property<'v>(&self, key: &'v str, value: &'v Value, place: &mut Place<'v>, columns: &mut Columns) {
-        let dialect = self.options.names.dialect;
-        if is_blank(value) {
-            return;
-        }
-        let json_path = self.options.json_paths.contains(&place.path);
-        let name = format!("{}{key}", place.prefix);
-        match value {
-            _ if json_path => self.put(&name, || as_json(value, dialect), columns),
-            _ if key == "violationErrors" && dialect.violation_errors_as_json => {
-                self.put(&name, || as_json(value, dialect), columns);
-            }
-            Value::Object(_) if self.cloud && place.depth >= CLOUD_DEPTH => {
-                self.put(&name, || as_text(value, dialect), columns);
-            }
-            Value::Object(inner) => {
-                let outer = std::mem::replace(&mut place.prefix, format!("{name}_"));
-                place.depth += 1;
-                self.walk(inner, place, columns);
-                place.depth -= 1;
-                place.prefix = outer;
-            }
-            _ => self.set(&name, value, columns),
-        }
-    }
-
-    fn set(&self, name: &str, value: &Value, columns: &mut Columns) {
-        self.put(name, || typed(value, self.options.names.dialect), columns);
-    }
-
-    fn put(&self, name: &str, make: impl FnOnce() -> (FieldType, Cell), columns: &mut Columns) {
-        let column = self.options.names.column(name);
-        if column.is_empty() {
-            return;
-        }
-        let column = self.options.names.safe_column(&column);
-        if !is_reserved(self.event_type, &column) {
-            columns.set(column, make());
-        }
-    }
-
-    fn takes_texts_apart(&self, path: &[&str]) -> bool {
-        path.ends_with(&["context", "traits"]) || path == ["group", "traits"]
+    fn put<'e>(
+        &mut self,
+        place: NodeId,
+        make: impl FnOnce() -> Option<Typed<'e>>,
+        columns: &mut Columns<'e, '_>,
+    ) -> Result<(), Collision> {
+        let Some(column) = self.shape.node(place).column else { return Ok(()) };
+        let Some(typed) = make() else { return Ok(()) };
+        let again = columns.set(column, typed, self.pass);
+        if again && self.order == KeyOrder::AsWritten { Err(Collision) } else { Ok(()) }
     }
 }
 
 /// The text of which `{"0": "a", "1": "b"}` is made: keys without a gap from 0 or 1, one letter each.
-fn letters_of(object: &Map<String, Value>) -> Option<String> {
-    let first = [0, 1].into_iter().find(|first| object.contains_key(&first.to_string()))?;
-    let mut text = String::with_capacity(object.len());
-    for place in first..first + object.len() {
-        let letter = object.get(&place.to_string())?.as_str()?;
+fn letters_of(object: &Object) -> Option<String> {
+    let mut letters = Vec::new();
+    for (key, value) in object.iter() {
+        let place = place_of(key).filter(|place| *place <= object.len())?;
+        let letter = value.as_str()?;
         // JavaScript's letters are UTF-16 units.
         if letter.encode_utf16().count() != 1 {
             return None;
         }
-        text.push_str(letter);
+        letters.resize(letters.len().max(place + 1), "");
+        // It has just been made long enough.
+        letters[place] = letter;
     }
-    Some(text)
+    let first = letters.iter().position(|letter| !letter.is_empty()).filter(|first| *first <= 1)?;
+    let letters = letters.split_off(first);
+    letters.iter().all(|letter| !letter.is_empty()).then(|| letters.concat())
+}
+
+/// A number as JavaScript writes it.
+fn place_of(key: &str) -> Option<usize> {
+    let plain = key == "0" || key.starts_with(|first: char| ('1'..='9').contains(&first));
+    plain.then(|| key.parse().ok()).flatten()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use millrace_connector::dialect;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::*;
-    use crate::rows::MappingOptions;
+    use crate::rows::tests::{page, values, values_of_text};
 
-    fn flatten(message: &Value, source: &[&str], prefix: &str, cloud: bool) -> Columns {
-        let options = EventOptions::new(message, &MappingOptions::default(), dialect("postgres").unwrap());
-        Flattener { options: &options, event_type: "track", cloud }.flatten(message, source, prefix)
-    }
-
-    fn names(columns: &Columns) -> Vec<&str> {
-        columns.cells.keys().map(String::as_str).collect()
+    /// The columns of an event with these properties, without those of the rules.
+    fn columns(event: &Value) -> Vec<String> {
+        let values = values("postgres", event);
+        let own = |name: &&String| !["id", "received_at", "context_passed_ip"].contains(&name.as_str());
+        values.keys().filter(own).cloned().collect()
     }
 
     #[test]
     fn nested_names_are_joined_and_blanks_left_out() {
-        let message = json!({"properties": {
+        let event = page(&json!({
             "Cart": {"total": 3.5, "currency": "", "lines": [{"sku": 1}], "empty": {}},
             "paid": false, "tags": [], "note": null,
-        }});
-        let columns = flatten(&message, &["properties"], "", false);
-        assert_eq!(names(&columns), ["cart_lines", "cart_total", "paid"]);
-        assert_eq!(columns.cells.get("cart_lines"), Some(&Cell::Json("[{\"sku\":1}]".to_owned())));
-        assert_eq!(columns.types.get("cart_lines"), Some(&FieldType::String));
+        }));
+        assert_eq!(columns(&event), ["cart_lines", "cart_total", "paid"]);
+        assert_eq!(values("postgres", &event)["cart_lines"], json!([{"sku": 1}]));
     }
 
     #[test]
     fn of_names_that_become_one_the_last_in_sorted_order_wins() {
-        let message = json!({"properties": {"a_b": 3, "aB": 2, "A b": 1}});
-        let columns = flatten(&message, &["properties"], "", false);
-        assert_eq!(columns.cells, Row::from([("a_b".to_owned(), Cell::Int(3))]));
+        for properties in [
+            r#"{"a_b": 3, "aB": 2, "A b": 1}"#,
+            r#"{"aB": 2, "a_b": 3}"#,
+            r#"{"a_b": 3, "a": {"b": 2}}"#,
+            r#"{"a": {"b": 7, "c": 8}, "a": {"b": 3}}"#,
+            r#"{"a_b": null, "a": {"b": 3}}"#,
+        ] {
+            let event = format!(r#"{{"type":"page","properties":{properties}}}"#);
+            assert_eq!(values_of_text("postgres", &event)["a_b"], 3, "{event}");
+        }
+    }
+
+    #[test]
+    fn of_a_key_that_comes_twice_only_the_last_value_counts() {
+        let raw = r#"{"type":"page","properties":{"a":{"x":1},"b":1,"a":{"y":2}}}"#;
+        let values = values_of_text("postgres", raw);
+        assert_eq!((values.get("a_x"), values["a_y"].as_i64()), (None, Some(2)));
+        let raw = r#"{"type":"page","properties":{"a":1,"a":null}}"#;
+        assert_eq!(values_of_text("postgres", raw).get("a"), None);
     }
 
     #[test]
     fn reserved_names_are_left_out_wherever_they_come_from() {
-        let message = json!({"properties": {"User ID": "u", "context": {"ip": "1"}, "_user_id": 1}});
-        assert_eq!(names(&flatten(&message, &["properties"], "", false)), ["_user_id"]);
-    }
-
-    #[test]
-    fn deep_objects_of_cloud_sources_are_json_text() {
-        let message = json!({"properties": {"a": {"b": {"c": {"d": {"e": 1}}}}}});
-        let cloud = flatten(&message, &["properties"], "", true);
-        assert_eq!(cloud.cells.get("a_b_c_d"), Some(&Cell::String("{\"e\":1}".to_owned())));
-        assert_eq!(names(&flatten(&message, &["properties"], "", false)), ["a_b_c_d_e"]);
+        let event = page(&json!({"User ID": "u", "context": {"ip": "1"}, "_user_id": 1}));
+        assert_eq!(columns(&event), ["_user_id"]);
     }
 
     #[test]
     fn traits_spread_over_an_object_are_put_together_again() {
-        let message = json!({"context": {"traits": {"0": "a", "1": "b", "2": "c"}}});
-        let columns = flatten(&message, &["context"], "context_", false);
-        assert_eq!(columns.cells, Row::from([("context_traits".to_owned(), Cell::String("abc".to_owned()))]));
-        let message = json!({"context": {"traits": {"0": "a", "2": "c"}}});
-        let columns = flatten(&message, &["context"], "context_", false);
-        assert_eq!(names(&columns), ["context_traits_0", "context_traits_2"]);
+        let with = |traits: Value| columns(&json!({"type": "page", "context": {"traits": traits}}));
+        let values = values(
+            "postgres",
+            &json!({"type": "page", "context": {"traits": {"1": "b", "0": "a", "2": "c"}}}),
+        );
+        assert_eq!(values["context_traits"], "abc");
+        assert_eq!(with(json!({"1": "a", "2": "b"})), ["context_traits"]);
+        assert_eq!(with(json!({"0": "a", "2": "c"})), ["context_traits_0", "context_traits_2"]);
+        assert_eq!(with(json!({"0": "ab"})), ["context_traits_0"]);
+        assert_eq!(with(json!({"0": "a", "01": "b"})), ["context_traits_0", "context_traits_01"]);
     }
 }

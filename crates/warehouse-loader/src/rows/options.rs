@@ -1,8 +1,9 @@
 //! Options of the mapping, in RudderStack's names: of the destination, and of a single event.
 
 use millrace_connector::Dialect;
-use serde_json::Value;
+use sonic_rs::{JsonValueTrait, Value, ValueRef};
 
+use super::message::last;
 use super::names::Names;
 use super::words::Digits;
 
@@ -48,61 +49,78 @@ impl MappingOptions {
     /// Reads a RudderStack destination's `Config`. What is missing, or of another type, is the default;
     /// whatever else is there is for others.
     #[must_use]
-    pub fn from_rudder_config(config: &Value) -> Self {
+    pub(super) fn from_rudder_config(config: &Value) -> Self {
+        let flag = |name: &str| last(config, name).and_then(JsonValueTrait::as_bool) == Some(true);
         Self {
-            skip_tracks_table: flag(config, "skipTracksTable"),
-            skip_users_table: flag(config, "skipUsersTable"),
-            store_full_event: flag(config, "storeFullEvent"),
-            underscore_divide_numbers: flag(config, "underscoreDivideNumbers"),
-            allow_users_context_traits: flag(config, "allowUsersContextTraits"),
-            json_paths: list(config.get("jsonPaths")),
+            skip_tracks_table: flag("skipTracksTable"),
+            skip_users_table: flag("skipUsersTable"),
+            store_full_event: flag("storeFullEvent"),
+            underscore_divide_numbers: flag("underscoreDivideNumbers"),
+            allow_users_context_traits: flag("allowUsersContextTraits"),
+            json_paths: list(last(config, "jsonPaths")),
             max_columns: MAX_COLUMNS,
         }
     }
 }
 
-/// What holds for one event: the destination's options and the event's own
-/// (`integrations.<DESTINATION>.options`, else `integrations.DATA_WAREHOUSE.options`).
-#[derive(Debug)]
-pub(super) struct EventOptions<'a> {
-    pub(super) names: Names<'a>,
+/// Options that an event brings along: `integrations.<DESTINATION>.options`, else
+/// `integrations.DATA_WAREHOUSE.options`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct OwnOptions {
     pub(super) skip_tracks_table: bool,
     pub(super) skip_users_table: bool,
-    /// Without the `_`, as the table `tracks` may be a track event's own.
-    pub(super) own_table_names: bool,
-    pub(super) json_paths: JsonPaths,
+    pub(super) naming: Naming,
 }
 
-impl<'a> EventOptions<'a> {
-    pub(super) fn new(message: &Value, options: &MappingOptions, dialect: &'a Dialect) -> Self {
-        let integrations = message.get("integrations");
-        let of = |name: &str| integrations.and_then(|all| all.get(name)).and_then(|one| one.get("options"));
-        let own = of(dialect.rudder_name).or_else(|| of("DATA_WAREHOUSE")).unwrap_or(&Value::Null);
-        let digits = if options.underscore_divide_numbers { Digits::Apart } else { Digits::WithLetters };
-        let skip_escape = flag(own, "skipReservedKeywordsEscaping");
-        let blendo = flag(own, "useBlendoCasing");
-        let configured = if dialect.json_paths_in_config { options.json_paths.clone() } else { Vec::new() };
-        let mut json_paths = list(own.get("jsonPaths"));
-        json_paths.extend(configured);
+/// What the names and types of an event's columns depend on besides the destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Naming {
+    /// Only lower case and underscores, as Blendo did.
+    pub(super) blendo: bool,
+    /// Words that the warehouse reserves stay as they are, and `tracks` may be a track event's own table.
+    pub(super) skip_escape: bool,
+    /// As [`MappingOptions::json_paths`].
+    pub(super) json_paths: Vec<String>,
+}
+
+impl OwnOptions {
+    pub(super) fn of(integrations: Option<&Value>, dialect: &Dialect) -> Self {
+        let of = |name: &str| last(last(integrations?, name)?, "options");
+        let Some(own) = of(dialect.rudder_name).or_else(|| of("DATA_WAREHOUSE")) else {
+            return Self::default();
+        };
+        let flag = |name: &str| last(own, name).and_then(JsonValueTrait::as_bool) == Some(true);
         Self {
-            names: Names { dialect, digits, blendo, escape_reserved: !skip_escape },
-            skip_tracks_table: options.skip_tracks_table || flag(own, "skipTracksTable"),
-            skip_users_table: options.skip_users_table || flag(own, "skipUsersTable"),
-            own_table_names: skip_escape,
-            json_paths: JsonPaths::new(&json_paths),
+            skip_tracks_table: flag("skipTracksTable"),
+            skip_users_table: flag("skipUsersTable"),
+            naming: Naming {
+                blendo: flag("useBlendoCasing"),
+                skip_escape: flag("skipReservedKeywordsEscaping"),
+                json_paths: list(last(own, "jsonPaths")),
+            },
         }
     }
 }
 
-fn flag(options: &Value, name: &str) -> bool {
-    options.get(name) == Some(&Value::Bool(true))
+impl Naming {
+    /// How names are made.
+    pub(super) fn names<'d>(&self, options: &MappingOptions, dialect: &'d Dialect) -> Names<'d> {
+        let digits = if options.underscore_divide_numbers { Digits::Apart } else { Digits::WithLetters };
+        Names { dialect, digits, blendo: self.blendo, escape_reserved: !self.skip_escape }
+    }
+
+    /// The event's own JSON paths and the destination's.
+    pub(super) fn json_paths(&self, options: &MappingOptions, dialect: &Dialect) -> JsonPaths {
+        let configured = if dialect.json_paths_in_config { options.json_paths.as_slice() } else { &[] };
+        JsonPaths::new(self.json_paths.iter().chain(configured))
+    }
 }
 
 /// A list of texts, or one text with commas.
 fn list(value: Option<&Value>) -> Vec<String> {
-    let entries: Vec<&str> = match value {
-        Some(Value::Array(entries)) => entries.iter().filter_map(Value::as_str).collect(),
-        Some(Value::String(text)) => text.split(',').collect(),
+    let entries: Vec<&str> = match value.map(Value::as_ref) {
+        Some(ValueRef::Array(entries)) => entries.iter().filter_map(JsonValueTrait::as_str).collect(),
+        Some(ValueRef::String(text)) => text.split(',').collect(),
         _ => Vec::new(),
     };
     entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
@@ -116,7 +134,7 @@ const EVENT_TYPES: [&str; 7] = ["track", "identify", "page", "screen", "alias", 
 pub(super) struct JsonPaths(Vec<Vec<String>>);
 
 impl JsonPaths {
-    fn new(paths: &[String]) -> Self {
+    fn new<'p>(paths: impl Iterator<Item = &'p String>) -> Self {
         let mut all = Vec::new();
         for path in paths {
             let (first, rest) = path.split_once('.').unwrap_or((path, ""));
@@ -132,8 +150,8 @@ impl JsonPaths {
     }
 
     /// Whether a path, from the event type down, is one of them.
-    pub(super) fn contains(&self, path: &[&str]) -> bool {
-        self.0.iter().any(|known| known.iter().map(String::as_str).eq(path.iter().copied()))
+    pub(super) fn contains(&self, path: &[impl AsRef<str>]) -> bool {
+        self.0.iter().any(|known| known.iter().map(String::as_str).eq(path.iter().map(AsRef::as_ref)))
     }
 }
 
@@ -141,7 +159,7 @@ impl JsonPaths {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use millrace_connector::dialect;
-    use serde_json::json;
+    use sonic_rs::json;
 
     use super::*;
 
@@ -149,9 +167,11 @@ mod tests {
     fn json_paths_come_from_the_config_and_from_the_event() {
         let config = json!({"jsonPaths": " track.properties.cart , tags", "other": 1});
         let options = MappingOptions::from_rudder_config(&config);
-        let message =
-            json!({"integrations": {"DATA_WAREHOUSE": {"options": {"jsonPaths": ["Page.context.a.b"]}}}});
-        let paths = |kind| EventOptions::new(&message, &options, dialect(kind).unwrap()).json_paths;
+        let integrations = json!({"DATA_WAREHOUSE": {"options": {"jsonPaths": ["Page.context.a.b"]}}});
+        let paths = |kind| {
+            let dialect = dialect(kind).unwrap();
+            OwnOptions::of(Some(&integrations), dialect).naming.json_paths(&options, dialect)
+        };
         assert!(paths("postgres").contains(&["track", "properties", "cart"]));
         assert!(paths("postgres").contains(&["track", "properties", "tags"]));
         assert!(paths("postgres").contains(&["page", "context", "a", "b"]));
@@ -160,16 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn an_events_own_options_add_to_the_destinations() {
-        let options = MappingOptions { skip_tracks_table: true, ..MappingOptions::default() };
-        let message = json!({"integrations": {
+    fn an_events_own_options_are_those_of_the_destination_or_else_of_all_warehouses() {
+        let integrations = json!({
             "RS": {"options": {"skipUsersTable": true, "useBlendoCasing": true}},
             "DATA_WAREHOUSE": {"options": {"skipReservedKeywordsEscaping": true}},
-        }});
-        let redshift = EventOptions::new(&message, &options, dialect("redshift").unwrap());
-        assert!(redshift.skip_tracks_table && redshift.skip_users_table && redshift.names.blendo);
-        assert!(redshift.names.escape_reserved);
-        let postgres = EventOptions::new(&message, &options, dialect("postgres").unwrap());
-        assert!(!postgres.names.escape_reserved && !postgres.skip_users_table);
+        });
+        let own = |kind| OwnOptions::of(Some(&integrations), dialect(kind).unwrap());
+        let redshift = own("redshift");
+        assert!(redshift.skip_users_table && redshift.naming.blendo);
+        assert!(!redshift.naming.skip_escape && !redshift.skip_tracks_table);
+        assert!(own("postgres").naming.skip_escape && !own("postgres").skip_users_table);
     }
 }

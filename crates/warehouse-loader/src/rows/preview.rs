@@ -1,13 +1,53 @@
 //! Rows for people and for comparison: RudderStack's transformer input in, JSON out.
 
 use chrono::{DateTime, Utc};
-use millrace_columnar::{Cell, format_moment, text_of};
-use millrace_connector::Dialect;
-use millrace_event_model::{FieldType, Reason};
-use serde_json::{Map, Value, json};
+use millrace_columnar::{Cell, Row, TableSchema, format_moment, text_of};
+use millrace_connector::{Dialect, WriteMode};
+use millrace_event_model::{Event, FieldType, Reason};
+use serde_json::{Map, json};
+use sonic_rs::{JsonValueTrait, Value};
 use uuid::Uuid;
 
-use super::{MappedRow, Mapping, MappingOptions, MessageMetadata, SourceContext, rows_of_message};
+use super::cells::NameTable;
+use super::json::parse_object;
+use super::mapper::NewRow;
+use super::message::{Message, MessageMetadata, last};
+use super::{Mapping, MappingOptions, RowMapper, SourceContext};
+
+/// A row for one table, as it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MappedRow {
+    /// The table's name.
+    pub table: String,
+    /// The row's columns, and those that are set at load (`uuid_ts`) and have no cell here.
+    pub columns: TableSchema,
+    /// The values. A list in a column of text is a JSON cell.
+    pub cells: Row,
+    /// `Append`, but `MergeLatest` for `users`.
+    pub write: WriteMode,
+}
+
+/// The rows of an event as RudderStack's transformer is given it.
+///
+/// # Errors
+/// The event is rejected with this reason.
+pub(crate) fn rows_of_message(
+    message: &Value,
+    metadata: &MessageMetadata<'_>,
+    mapping: Mapping<'_>,
+) -> Result<Vec<MappedRow>, Reason> {
+    RowMapper::new(mapping).mapped(&Message::of_document(message, metadata))
+}
+
+/// The rows of an event from Kafka, one by one.
+///
+/// # Errors
+/// As [`RowMapper::event`].
+pub fn rows_of_event(event: &Event, mapping: &Mapping<'_>) -> Result<Vec<MappedRow>, Reason> {
+    let invalid = || Reason::new("invalid_json", "the event is not a JSON object");
+    let body = parse_object(&event.body).ok_or_else(invalid)?;
+    RowMapper::new(mapping.clone()).mapped(&Message::of_event(event, &body))
+}
 
 /// The rows of a line of RudderStack's transformer input, `{message, metadata, destination: {Config}}`.
 /// The destination's options apply, in RudderStack's names. `now` and `new_id` stand in for the time and
@@ -15,34 +55,34 @@ use super::{MappedRow, Mapping, MappingOptions, MessageMetadata, SourceContext, 
 ///
 /// # Errors
 /// The event is rejected with this reason.
-pub fn rows_of_transformer_input(
+pub(crate) fn rows_of_transformer_input(
     input: &Value,
     dialect: &Dialect,
     now: DateTime<Utc>,
     new_id: Uuid,
 ) -> Result<Vec<MappedRow>, Reason> {
+    let metadata = last(input, "metadata");
     let metadata = MessageMetadata {
-        received_at: input.pointer("/metadata/receivedAt").and_then(Value::as_str),
-        record_id: input.pointer("/metadata/recordId"),
+        received_at: metadata.and_then(|metadata| last(metadata, "receivedAt")?.as_str()),
+        record_id: metadata.and_then(|metadata| last(metadata, "recordId")),
         now,
         new_id,
     };
-    let message = input.get("message").unwrap_or(&Value::Null);
-    rows_of_message(message, &metadata, &Mapping::of_transformer_input(input, dialect))
+    let Some(message) = last(input, "message") else { return Err(Reason::new("no_message", "no message")) };
+    rows_of_message(message, &metadata, Mapping::of_transformer_input(input, dialect))
 }
 
 impl<'a> Mapping<'a> {
     /// The mapping that a line of transformer input asks for.
-    #[must_use]
-    pub fn of_transformer_input(input: &Value, dialect: &'a Dialect) -> Self {
+    pub(super) fn of_transformer_input(input: &Value, dialect: &'a Dialect) -> Self {
         let metadata = |field: &str| {
-            let value = input.get("metadata").and_then(|metadata| metadata.get(field));
-            value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+            let text = last(last(input, "metadata")?, field)?.as_str()?;
+            (!text.is_empty()).then(|| text.to_owned())
         };
-        let config = input.pointer("/destination/Config").unwrap_or(&Value::Null);
+        let config = last(input, "destination").and_then(|destination| last(destination, "Config"));
         Self {
             dialect,
-            options: MappingOptions::from_rudder_config(config),
+            options: config.map(MappingOptions::from_rudder_config).unwrap_or_default(),
             source: SourceContext {
                 id: metadata("sourceId"),
                 source_type: metadata("sourceType"),
@@ -54,11 +94,33 @@ impl<'a> Mapping<'a> {
     }
 }
 
+impl RowMapper<'_> {
+    fn mapped(&mut self, message: &Message<'_>) -> Result<Vec<MappedRow>, Reason> {
+        let rows = self.rows(message)?;
+        Ok(rows.into_iter().map(|row| MappedRow::of(row, self.names())).collect())
+    }
+}
+
 impl MappedRow {
+    fn of(row: NewRow<'_>, names: &NameTable) -> Self {
+        let (mut columns, mut cells) = (TableSchema::new(), Row::new());
+        for column in &row.columns {
+            let Some(cell) = &column.cell else { continue };
+            let name = names.name(column.name).as_ref();
+            columns.insert(name.to_owned(), column.field_type);
+            cells.insert(name.to_owned(), cell.to_cell());
+        }
+        for column in row.at_load.iter() {
+            columns.insert(names.name(*column).as_ref().to_owned(), FieldType::DateTime);
+        }
+        let write = WriteMode::clone(&row.write);
+        Self { table: row.table.as_ref().to_owned(), columns, cells, write }
+    }
+
     /// `{table, columns: {name: type}, data: {}}`, as `preview rows` prints it.
     #[must_use]
-    pub fn preview(&self) -> Value {
-        let columns: Map<String, Value> =
+    pub fn preview(&self) -> serde_json::Value {
+        let columns: Map<String, serde_json::Value> =
             self.columns.iter().map(|(name, column)| (name.clone(), column.as_str().into())).collect();
         json!({ "table": self.table, "columns": columns, "data": self.values() })
     }
@@ -66,23 +128,23 @@ impl MappedRow {
     /// The values as RudderStack's transformer answers them: times to the millisecond, a list as a list, a
     /// JSON column as its text.
     #[must_use]
-    pub fn values(&self) -> Map<String, Value> {
+    pub fn values(&self) -> Map<String, serde_json::Value> {
         self.cells.iter().map(|(name, cell)| (name.clone(), self.value(name, cell))).collect()
     }
 
-    fn value(&self, name: &str, cell: &Cell) -> Value {
+    fn value(&self, name: &str, cell: &Cell) -> serde_json::Value {
         match cell {
-            Cell::Null => Value::Null,
-            Cell::Int(value) => Value::from(*value),
-            Cell::Float(value) => Value::from(*value),
-            Cell::Boolean(value) => Value::from(*value),
-            Cell::DateTime(micros) => Value::from(format_moment(*micros)),
+            Cell::Null => serde_json::Value::Null,
+            Cell::Int(value) => serde_json::Value::from(*value),
+            Cell::Float(value) => serde_json::Value::from(*value),
+            Cell::Boolean(value) => serde_json::Value::from(*value),
+            Cell::DateTime(micros) => serde_json::Value::from(format_moment(*micros)),
             Cell::Json(text) if self.columns.get(name) != Some(&FieldType::Json) => {
-                serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()))
+                serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::from(text.as_str()))
             }
-            Cell::String(text) | Cell::Json(text) => Value::from(text.as_str()),
+            Cell::String(text) | Cell::Json(text) => serde_json::Value::from(text.as_str()),
             // Of ELT streams only.
-            other => Value::from(text_of(other.clone())),
+            other => serde_json::Value::from(text_of(other.clone())),
         }
     }
 }
@@ -105,8 +167,9 @@ mod tests {
             }},
         });
         let postgres = dialect("postgres").unwrap();
+        let input = parse_object(input.to_string().as_bytes()).unwrap();
         let rows = rows_of_transformer_input(&input, postgres, DateTime::UNIX_EPOCH, Uuid::nil()).unwrap();
-        let previews: Vec<Value> = rows.iter().map(MappedRow::preview).collect();
+        let previews: Vec<serde_json::Value> = rows.iter().map(MappedRow::preview).collect();
         let expected = json!([{
             "table": "sale_v_2",
             "columns": {
@@ -118,6 +181,6 @@ mod tests {
                 "event_text": "Sale v2", "id": "m", "lines": [1], "received_at": "2024-05-01T10:00:10.000Z",
             },
         }]);
-        assert_eq!(Value::Array(previews), expected);
+        assert_eq!(serde_json::Value::Array(previews), expected);
     }
 }

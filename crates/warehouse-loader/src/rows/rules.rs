@@ -1,147 +1,167 @@
 //! The columns that a row has by rule, whatever the event's properties say (warehouse schema rules §2).
 
-use millrace_event_model::parse_moment;
-use serde_json::Value;
-
-use super::MessageMetadata;
-use super::datatype::{is_blank, typed};
-use super::flatten::Columns;
-use super::names::Names;
+use super::message::{Given, Message};
 
 /// Where a column's value comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum From {
-    /// A field of the event.
-    Field(&'static str),
-    /// A field of its context.
-    Context(&'static str),
     /// The message id, or one made up.
     MessageId,
+    /// `anonymousId`.
+    AnonymousId,
+    /// `userId`.
+    UserId,
+    /// `sentAt`.
+    SentAt,
+    /// `timestamp`.
+    Timestamp,
     /// When the server had it.
     ReceivedAt,
+    /// `originalTimestamp`.
+    OriginalTimestamp,
+    /// `channel`.
+    Channel,
     /// `context.ip`, else the request's.
     Ip,
+    /// The request's address.
+    RequestIp,
+    /// `context.ip`.
+    PassedIp,
+    /// `event`.
+    Event,
     /// The event's name, else that in its properties.
     Name,
+    /// `groupId`.
+    GroupId,
+    /// `previousId`.
+    PreviousId,
 }
 
-type Rules = &'static [(&'static str, From)];
+pub(super) type Rules = &'static [(&'static str, From)];
 
 /// Of every event but `extract`.
 pub(super) const DEFAULT: Rules = &[
     ("id", From::MessageId),
-    ("anonymous_id", From::Field("anonymousId")),
-    ("user_id", From::Field("userId")),
-    ("sent_at", From::Field("sentAt")),
-    ("timestamp", From::Field("timestamp")),
+    ("anonymous_id", From::AnonymousId),
+    ("user_id", From::UserId),
+    ("sent_at", From::SentAt),
+    ("timestamp", From::Timestamp),
     ("received_at", From::ReceivedAt),
-    ("original_timestamp", From::Field("originalTimestamp")),
-    ("channel", From::Field("channel")),
+    ("original_timestamp", From::OriginalTimestamp),
+    ("channel", From::Channel),
     ("context_ip", From::Ip),
-    ("context_request_ip", From::Field("request_ip")),
-    ("context_passed_ip", From::Context("ip")),
+    ("context_request_ip", From::RequestIp),
+    ("context_passed_ip", From::PassedIp),
 ];
 /// Of track events.
-pub(super) const TRACK: Rules = &[("event_text", From::Field("event"))];
+pub(super) const TRACK: Rules = &[("event_text", From::Event)];
 /// Of page and screen events.
 pub(super) const PAGE: Rules = &[("name", From::Name)];
 /// Of group events.
-pub(super) const GROUP: Rules = &[("group_id", From::Field("groupId"))];
+pub(super) const GROUP: Rules = &[("group_id", From::GroupId)];
 /// Of alias events.
-pub(super) const ALIAS: Rules = &[("previous_id", From::Field("previousId"))];
+pub(super) const ALIAS: Rules = &[("previous_id", From::PreviousId)];
 /// Of extract events.
 pub(super) const EXTRACT: Rules = &[("received_at", From::ReceivedAt)];
 /// Of users.
 pub(super) const USERS: Rules = &[
-    ("id", From::Field("userId")),
+    ("id", From::UserId),
     ("received_at", From::ReceivedAt),
     ("context_ip", From::Ip),
-    ("context_request_ip", From::Field("request_ip")),
-    ("context_passed_ip", From::Context("ip")),
+    ("context_request_ip", From::RequestIp),
+    ("context_passed_ip", From::PassedIp),
 ];
 /// Of users, but not in lakes of files.
 pub(super) const USERS_IN_DATABASES: Rules = &[
-    ("sent_at", From::Field("sentAt")),
-    ("timestamp", From::Field("timestamp")),
-    ("original_timestamp", From::Field("originalTimestamp")),
+    ("sent_at", From::SentAt),
+    ("timestamp", From::Timestamp),
+    ("original_timestamp", From::OriginalTimestamp),
 ];
 
-/// Whether a column is set by rule for events of this type, so that a property of its name is dropped.
-pub(super) fn is_reserved(event_type: &str, column: &str) -> bool {
-    let (rules, others): (&[Rules], &[&str]) = match event_type {
-        "track" => (&[DEFAULT, TRACK], &["record_id"]),
-        "identify" => (&[DEFAULT], &[]),
-        "page" | "screen" => (&[DEFAULT, PAGE], &[]),
-        "group" => (&[DEFAULT, GROUP], &[]),
-        "alias" => (&[DEFAULT, ALIAS], &[]),
-        "extract" => (&[EXTRACT], &["id", "event"]),
-        _ => (&[], &[]),
-    };
-    let column = column.to_ascii_lowercase();
-    rules.iter().copied().flatten().any(|(name, _)| *name == column) || others.contains(&column.as_str())
+/// Which rows an event makes: by its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Track,
+    Identify,
+    Page,
+    Screen,
+    Group,
+    Alias,
+    /// A record of a cloud source.
+    Extract,
 }
 
-/// Sets the columns of these rules. A value that is blank, a list or an object is none: then there is no
-/// such column, whoever set it before.
-pub(super) fn apply(
-    rules: &[(&str, From)],
-    message: &Value,
-    metadata: &MessageMetadata<'_>,
-    names: &Names<'_>,
-    columns: &mut Columns,
-) {
-    for (name, from) in rules {
-        set(name, &from.value(message, metadata), names, columns);
+impl Kind {
+    /// `event_type` is in lower case.
+    pub(super) fn of(event_type: &str) -> Option<Self> {
+        Some(match event_type {
+            "track" => Self::Track,
+            "identify" => Self::Identify,
+            "page" => Self::Page,
+            "screen" => Self::Screen,
+            "group" => Self::Group,
+            "alias" => Self::Alias,
+            "extract" => Self::Extract,
+            _ => return None,
+        })
     }
-}
 
-/// Sets a column to a value that a rule gave.
-pub(super) fn set(name: &str, value: &Value, names: &Names<'_>, columns: &mut Columns) {
-    let column = names.safe_column(name);
-    if is_plain(value) {
-        columns.set(column, typed(value, names.dialect));
-    } else {
-        columns.remove(&column);
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Track => "track",
+            Self::Identify => "identify",
+            Self::Page => "page",
+            Self::Screen => "screen",
+            Self::Group => "group",
+            Self::Alias => "alias",
+            Self::Extract => "extract",
+        }
     }
-}
 
-/// Neither blank nor a list nor an object.
-pub(super) fn is_plain(value: &Value) -> bool {
-    !is_blank(value) && !value.is_array() && !value.is_object()
+    /// The rules of its rows, in order.
+    pub(super) fn rules(self) -> [Rules; 2] {
+        match self {
+            Self::Track => [TRACK, DEFAULT],
+            Self::Identify => [DEFAULT, &[]],
+            Self::Page | Self::Screen => [DEFAULT, PAGE],
+            Self::Group => [DEFAULT, GROUP],
+            Self::Alias => [DEFAULT, ALIAS],
+            Self::Extract => [EXTRACT, &[]],
+        }
+    }
+
+    /// Whether a column is set by rule for events of this type, so that a property of its name is dropped.
+    pub(super) fn reserves(self, column: &str) -> bool {
+        let others: &[&str] = match self {
+            Self::Track => &["record_id"],
+            Self::Extract => &["id", "event"],
+            _ => &[],
+        };
+        let column = column.to_ascii_lowercase();
+        let by_rule = self.rules().into_iter().flatten().any(|(name, _)| *name == column);
+        by_rule || others.contains(&column.as_str())
+    }
 }
 
 impl From {
-    fn value(self, message: &Value, metadata: &MessageMetadata<'_>) -> Value {
-        let field = |name: &str| message.get(name).cloned().unwrap_or_default();
-        let inner = |object: &str, name: &str| {
-            message.get(object).and_then(|inner| inner.get(name)).cloned().unwrap_or_default()
-        };
+    pub(super) fn value<'e>(self, message: &Message<'e>) -> Given<'e> {
         match self {
-            Self::Field(name) => field(name),
-            Self::Context(name) => inner("context", name),
-            Self::MessageId => {
-                let id = field("messageId");
-                if is_blank(&id) { Value::String(format!("auto-{}", metadata.new_id)) } else { id }
-            }
-            Self::ReceivedAt => received_at(message, metadata),
-            Self::Ip => {
-                let ip = inner("context", "ip");
-                if is_blank(&ip) { field("request_ip") } else { ip }
-            }
-            Self::Name => {
-                let name = field("name");
-                if is_blank(&name) { inner("properties", "name") } else { name }
-            }
+            Self::MessageId => message.id.clone(),
+            Self::AnonymousId => message.anonymous_id.clone(),
+            Self::UserId => message.user_id.clone(),
+            Self::SentAt => message.sent_at.clone(),
+            Self::Timestamp => message.timestamp.clone(),
+            Self::ReceivedAt => message.received_at.clone(),
+            Self::OriginalTimestamp => message.original_timestamp.clone(),
+            Self::Channel => message.channel.clone(),
+            Self::RequestIp => message.request_ip.clone(),
+            Self::PassedIp => message.passed_ip.clone(),
+            Self::Ip if message.passed_ip.is_blank() => message.request_ip.clone(),
+            Self::Ip => message.passed_ip.clone(),
+            Self::Event => message.event.clone(),
+            Self::Name => message.name_or_property(),
+            Self::GroupId => message.group_id.clone(),
+            Self::PreviousId => message.previous_id.clone(),
         }
     }
-}
-
-fn received_at(message: &Value, metadata: &MessageMetadata<'_>) -> Value {
-    let given = message.get("receivedAt").and_then(Value::as_str);
-    let known = [given, metadata.received_at].into_iter().flatten().find(|text| parse_moment(text).is_some());
-    let text = known.map_or_else(
-        || millrace_columnar::format_moment(metadata.now.timestamp_millis() * 1_000),
-        str::to_owned,
-    );
-    Value::String(text)
 }

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use millrace_columnar::Cell;
+use millrace_connector::WriteMode;
 use millrace_connector::dialect;
-use millrace_event_model::{FieldType, MessageId, PartitionKey};
-use serde_json::json;
+use millrace_event_model::{Event, FieldType, MessageId, PartitionKey};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::*;
 
@@ -32,6 +34,26 @@ fn event(event_type: &str, body: &Value) -> Event {
 
 fn rows(kind: &str, event_type: &str, body: &Value) -> Vec<MappedRow> {
     rows_of_event(&event(event_type, body), &Mapping::new(dialect(kind).unwrap())).unwrap()
+}
+
+/// A page event with these properties.
+pub(super) fn page(properties: &Value) -> Value {
+    json!({"type": "page", "properties": properties})
+}
+
+/// The values of the one row that an event makes.
+pub(super) fn values(kind: &str, event: &Value) -> Map<String, Value> {
+    values_of_text(kind, &event.to_string())
+}
+
+/// As [`values`], for JSON that no [`Value`] can be.
+pub(super) fn values_of_text(kind: &str, event: &str) -> Map<String, Value> {
+    let event = parse_object(event.as_bytes()).unwrap();
+    let metadata =
+        MessageMetadata { received_at: None, record_id: None, now: received_at(), new_id: Uuid::nil() };
+    let rows = rows_of_message(&event, &metadata, Mapping::new(dialect(kind).unwrap())).unwrap();
+    assert_eq!(rows.len(), 1);
+    rows[0].values()
 }
 
 fn tables(rows: &[MappedRow]) -> Vec<&str> {

@@ -1,0 +1,107 @@
+//! The rows of many events, by table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use millrace_columnar::{Block, CellRef, ColumnId, Rows};
+use millrace_connector::WriteMode;
+use millrace_event_model::FieldType;
+
+use super::cells::{NameId, NameTable};
+use super::mapper::NewRow;
+
+/// Rows of all tables that a stretch of events fills, as a [`RowMapper`](super::RowMapper) makes them.
+#[derive(Debug, Default)]
+pub struct RowsOfTables {
+    tables: HashMap<Arc<str>, Table, RandomState>,
+}
+
+/// The rows of one table, in the order of the events.
+#[derive(Debug)]
+pub struct TableBlock {
+    /// The table's name.
+    pub table: String,
+    /// How they change it: `Append`, but `MergeLatest` for `users`.
+    pub write: WriteMode,
+    /// The rows. Columns that are set at load (`uuid_ts`) are there and empty.
+    pub block: Block,
+}
+
+#[derive(Debug)]
+struct Table {
+    write: Arc<WriteMode>,
+    rows: Rows,
+    known: HashMap<NameId, Known, RandomState>,
+}
+
+/// A column that was found before. The name itself is kept, since another mapper, or the same after it has
+/// forgotten its names, gives the number to another.
+#[derive(Debug)]
+struct Known {
+    name: Arc<str>,
+    column: ColumnId,
+    field_type: FieldType,
+}
+
+impl RowsOfTables {
+    /// Whether there are no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// The rows, sorted by table.
+    #[must_use]
+    pub fn finish(self) -> Vec<TableBlock> {
+        let block = |(table, rows): (Arc<str>, Table)| TableBlock {
+            table: table.as_ref().to_owned(),
+            write: WriteMode::clone(&rows.write),
+            block: rows.rows.finish(),
+        };
+        let mut blocks: Vec<TableBlock> = self.tables.into_iter().map(block).collect();
+        blocks.sort_by(|one, other| one.table.cmp(&other.table));
+        blocks
+    }
+
+    pub(super) fn push(&mut self, row: &NewRow<'_>, names: &NameTable) {
+        if let Some(table) = self.tables.get_mut(row.table.as_ref()) {
+            return table.push(row, names);
+        }
+        let mut table =
+            Table { write: Arc::clone(&row.write), rows: Rows::default(), known: HashMap::default() };
+        for column in row.at_load.iter() {
+            table.rows.declare(names.name(*column), FieldType::DateTime);
+        }
+        table.push(row, names);
+        self.tables.insert(Arc::clone(&row.table), table);
+    }
+}
+
+impl Table {
+    fn push(&mut self, row: &NewRow<'_>, names: &NameTable) {
+        let mut cells: Vec<(ColumnId, CellRef<'_>)> = Vec::with_capacity(row.columns.len());
+        for column in &row.columns {
+            let Some(cell) = &column.cell else { continue };
+            if row.at_load.contains(&column.name) {
+                continue;
+            }
+            let id = self.column(column.name, names.name(column.name), column.field_type);
+            cells.push((id, cell.borrowed()));
+        }
+        self.rows.push(&cells);
+    }
+
+    fn column(&mut self, id: NameId, name: &Arc<str>, field_type: FieldType) -> ColumnId {
+        if let Some(known) = self.known.get(&id)
+            && Arc::ptr_eq(&known.name, name)
+            && (known.field_type == field_type || field_type != FieldType::Text)
+        {
+            return known.column;
+        }
+        // A column of text stays one whatever comes later; else the first type stands.
+        let column = self.rows.column(name, field_type);
+        self.known.insert(id, Known { name: Arc::clone(name), column, field_type });
+        column
+    }
+}
