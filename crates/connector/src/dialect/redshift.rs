@@ -1,6 +1,6 @@
 //! Amazon Redshift. Source: Reserved words, Amazon Redshift Database Developer Guide. TIMESTAMP, ENCRYPT
-//! and SNAPSHOT are left out and UUID is in, as in the tables that RudderStack made: `timestamp` is a
-//! column of every event.
+//! and SNAPSHOT are left out, UUID is in and MOSTLY13 stands for MOSTLY16, as in the tables that RudderStack made:
+//! `timestamp` is a column of every event.
 
 /// Upper case, sorted.
 #[rustfmt::skip] // one word a line would hide the list
@@ -14,7 +14,7 @@ pub(super) const RESERVED: &[&str] = &[
     "FREEZE", "FROM", "FULL", "GLOBALDICT256", "GLOBALDICT64K", "GRANT", "GROUP", "GZIP", "HAVING",
     "IDENTITY", "IGNORE", "ILIKE", "IN", "INITIALLY", "INNER", "INTERSECT", "INTO", "IS", "ISNULL", "JOIN",
     "LANGUAGE", "LEADING", "LEFT", "LIKE", "LIMIT", "LOCALTIME", "LOCALTIMESTAMP", "LUN", "LUNS", "LZO",
-    "LZOP", "MINUS", "MOSTLY16", "MOSTLY32", "MOSTLY8", "NATURAL", "NEW", "NOT", "NOTNULL", "NULL", "NULLS",
+    "LZOP", "MINUS", "MOSTLY13", "MOSTLY32", "MOSTLY8", "NATURAL", "NEW", "NOT", "NOTNULL", "NULL", "NULLS",
     "OFF", "OFFLINE", "OFFSET", "OID", "OLD", "ON", "ONLY", "OPEN", "OR", "ORDER", "OUTER", "OVERLAPS",
     "PARALLEL", "PARTITION", "PERCENT", "PERMISSIONS", "PLACING", "PRIMARY", "RAW", "READRATIO", "RECOVER",
     "REFERENCES", "REJECTLOG", "RESORT", "RESPECT", "RESTORE", "RIGHT", "SELECT", "SESSION_USER", "SIMILAR",

@@ -30,22 +30,28 @@ pub(super) fn is_blank_list(values: &Array) -> bool {
 
 /// Neither blank nor a list nor an object.
 pub(super) fn is_plain(value: &Value) -> bool {
-    !is_blank(value) && !value.is_array() && !value.is_object()
+    match value.as_ref() {
+        ValueRef::Bool(_) | ValueRef::Number(_) => true,
+        ValueRef::String(text) => !text.is_empty(),
+        ValueRef::Null | ValueRef::Array(_) | ValueRef::Object(_) => false,
+    }
 }
 
-/// A value's type in this dialect, and its cell; none for null. A list or object is a JSON cell in a column
-/// of text: a preview still shows its structure, and the load writes its text.
-pub(super) fn typed<'e>(value: &'e Value, dialect: &Dialect) -> Option<Typed<'e>> {
-    Some(match value.as_ref() {
-        ValueRef::Null => return None,
-        ValueRef::Bool(value) => (FieldType::Boolean, NewCell::Boolean(value)),
-        ValueRef::Number(number) => typed_number(&number),
-        ValueRef::String(text) => typed_text(Cow::Borrowed(text), dialect),
-        ValueRef::Array(_) | ValueRef::Object(_) => {
-            let text = json_text(value);
-            (string_type(&text, dialect), NewCell::Json(Cow::Owned(text)))
-        }
-    })
+/// The type and cell of a value that is neither blank nor a list nor an object.
+pub(super) fn typed_plain<'e>(value: &'e Value, dialect: &Dialect) -> Option<Typed<'e>> {
+    match value.as_ref() {
+        ValueRef::Bool(value) => Some((FieldType::Boolean, NewCell::Boolean(value))),
+        ValueRef::Number(number) => Some(typed_number(&number)),
+        ValueRef::String(text) if !text.is_empty() => Some(typed_text(Cow::Borrowed(text), dialect)),
+        _ => None,
+    }
+}
+
+/// A list is a JSON cell in a column of text: a preview still shows its structure, and the load writes its
+/// text.
+pub(super) fn as_list(value: &Value, dialect: &Dialect) -> Typed<'static> {
+    let text = json_text(value);
+    (string_type(&text, dialect), NewCell::Json(Cow::Owned(text)))
 }
 
 /// A text's type and cell: a moment, or text.
@@ -107,7 +113,8 @@ mod tests {
     }
 
     fn type_of(json: &serde_json::Value, kind: &str) -> FieldType {
-        typed(&value(json), dialect(kind).unwrap()).unwrap().0
+        let (value, dialect) = (value(json), dialect(kind).unwrap());
+        typed_plain(&value, dialect).unwrap_or_else(|| as_list(&value, dialect)).0
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use sonic_rs::{JsonValueTrait, Object, Value, ValueRef};
 
 use super::cells::{Columns, NameTable, Pass, Typed};
-use super::datatype::{as_json, as_text, is_blank_list, typed, typed_text};
+use super::datatype::{as_json, as_list, as_text, is_blank_list, typed_plain, typed_text};
 use super::json::sorted;
 use super::shape::{NodeId, Root, Shape};
 
@@ -99,7 +99,10 @@ impl Flattener<'_, '_> {
             _ if is_json => self.put(place, || Some(as_json(value, dialect)), columns),
             ValueRef::Object(_) if as_document => self.put(place, || Some(as_text(value, dialect)), columns),
             ValueRef::Object(inner) => self.object(place, inner, None, columns),
-            _ => self.put(place, || typed(value, dialect), columns),
+            ValueRef::Array(_) => self.put(place, || Some(as_list(value, dialect)), columns),
+            ValueRef::Bool(_) | ValueRef::Number(_) | ValueRef::String(_) => {
+                self.put(place, || typed_plain(value, dialect), columns)
+            }
         }
     }
 

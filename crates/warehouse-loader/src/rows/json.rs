@@ -17,8 +17,15 @@ pub(crate) fn parse_object(json: &[u8]) -> Option<Value> {
 
 /// Every level takes a bracket: most events do not have so many, wherever they stand.
 fn nests_too_deep(json: &[u8]) -> bool {
-    let brackets = json.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    // Sums of one byte each, so that the compiler counts sixteen at a time.
+    let brackets: usize =
+        json.chunks(usize::from(u8::MAX)).map(|chunk| usize::from(brackets_in(chunk))).sum();
     brackets > MAX_DEPTH && depth(json) > MAX_DEPTH
+}
+
+/// `{` and `[` differ in one bit.
+fn brackets_in(chunk: &[u8]) -> u8 {
+    chunk.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum()
 }
 
 fn depth(json: &[u8]) -> usize {

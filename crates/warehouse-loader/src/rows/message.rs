@@ -9,7 +9,7 @@ use sonic_rs::{JsonContainerTrait, JsonValueTrait, Value};
 use uuid::Uuid;
 
 use super::cells::{NewCell, Typed};
-use super::datatype::{is_blank, is_plain, typed, typed_text};
+use super::datatype::{is_blank, is_plain, typed_plain, typed_text};
 use super::json::{json_text, parse_object};
 
 /// What stands in for fields that an event lacks.
@@ -53,10 +53,10 @@ impl<'e> Given<'e> {
     /// The cell of a column that a rule sets: none where the value is blank, a list or an object.
     pub(super) fn typed(self, dialect: &Dialect) -> Option<Typed<'e>> {
         match self {
-            Self::Json(value) if is_plain(value) => typed(value, dialect),
+            Self::Json(value) => typed_plain(value, dialect),
             Self::Text(text) if !text.is_empty() => Some(typed_text(text, dialect)),
             Self::Moment(micros) => Some(typed_moment(micros)),
-            Self::Nothing | Self::Json(_) | Self::Text(_) => None,
+            Self::Nothing | Self::Text(_) => None,
         }
     }
 

@@ -83,13 +83,9 @@ pub(crate) fn stream_column(dialect: &Dialect, field: &str) -> Option<String> {
 fn plain(name: &str, digits: Digits) -> String {
     let letters = name.trim_start_matches('_');
     let front = name.get(..name.len() - letters.len()).unwrap_or_default();
-    let snake = if letters.is_ascii() {
-        snake_case(letters, digits)
-    } else {
-        // Letters beyond ASCII divide words like any other sign.
-        let ascii: String = letters.chars().map(|sign| if sign.is_ascii() { sign } else { ' ' }).collect();
-        snake_case(&ascii, digits)
-    };
+    // Letters beyond ASCII divide words like any other sign, and so do apostrophes.
+    let kept = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { ' ' };
+    let snake = snake_case(&letters.chars().map(kept).collect::<String>(), digits);
     let digit_first = front.is_empty() && snake.starts_with(|first: char| first.is_ascii_digit());
     format!("{front}{}{snake}", if digit_first { "_" } else { "" })
 }
