@@ -88,7 +88,13 @@ pub(crate) enum Command {
     },
     /// Load events and records from Kafka into warehouses.
     #[cfg(feature = "warehouse-loader")]
-    Load(StageArgs),
+    Load {
+        #[command(flatten)]
+        args: StageArgs,
+        /// With --once: load in an excluded window, too.
+        #[arg(long, requires = "once")]
+        anyway: bool,
+    },
     /// Send events and changes from Kafka to destinations.
     #[cfg(feature = "deliver")]
     Deliver {
@@ -400,7 +406,8 @@ mod tests {
     fn a_time_is_told_as_such_or_as_so_long_ago() {
         assert_eq!(moment("2026-11-24T10:00:00+01:00").unwrap().to_rfc3339(), "2026-11-24T09:00:00+00:00");
         assert_eq!(moment("2026-11-24").unwrap().to_rfc3339(), "2026-11-24T00:00:00+00:00");
-        let hour = Utc::now() - moment("1h").unwrap();
+        let then = moment("1h").unwrap();
+        let hour = Utc::now() - then;
         assert!(hour >= TimeDelta::hours(1) && hour < TimeDelta::minutes(61));
         for no_time in ["", "latest", "manual", "yesterday", "0 * * * *", "99999999999d"] {
             assert!(moment(no_time).is_err(), "{no_time}");

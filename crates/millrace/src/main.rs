@@ -73,11 +73,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             commands::serve::stage(&place, stages::Pick::Ingest).await
         }
         #[cfg(feature = "warehouse-loader")]
-        Command::Load(args) => {
+        Command::Load { args, anyway } => {
             start_logs(&cli.global, "info")?;
             match args.once {
                 None => commands::serve::stage(&args.place, stages::Pick::Load).await,
-                Some(only) => commands::once::load(&args.place, only.as_deref(), output).await,
+                Some(only) => commands::once::load(&args.place, only.as_deref(), anyway, output).await,
             }
         }
         #[cfg(feature = "deliver")]

@@ -66,7 +66,7 @@ pub(crate) async fn spawn(
             tasks.spawn(pick.name(), service.run(stop.clone()));
         }
         #[cfg(feature = "warehouse-loader")]
-        Pick::Load => tasks.spawn(pick.name(), loader(installation)?.run(stop.clone())),
+        Pick::Load => tasks.spawn(pick.name(), loader(installation, false)?.run(stop.clone())),
         #[cfg(feature = "deliver")]
         Pick::Deliver => tasks.spawn(pick.name(), deliver(installation)?.run(stop.clone())),
         #[cfg(feature = "extract")]
@@ -170,16 +170,19 @@ fn destinations_of(
     connected.map(|destination| (destination.id.clone(), destination.enabled)).collect()
 }
 
-/// The warehouse-loader stage.
+/// The warehouse-loader stage; `anyway`: in excluded windows, too.
 #[cfg(feature = "warehouse-loader")]
-pub(crate) fn loader(installation: &Installation) -> Result<millrace_warehouse_loader::Service, Failure> {
+pub(crate) fn loader(
+    installation: &Installation,
+    anyway: bool,
+) -> Result<millrace_warehouse_loader::Service, Failure> {
     use millrace_warehouse_loader::rows::{Mapping, SourceContext};
-    use millrace_warehouse_loader::{ConnectionOptions, Kind, LoadLimits, Options, Service};
+    use millrace_warehouse_loader::{ConnectionOptions, Kind, LoadLimits, Options, Service, Timing};
 
     let warehouses = warehouses(installation)?;
     let mut connections = Vec::new();
     for connection in &installation.config.connections {
-        let Target::Warehouse { id, schema, schedule } = &connection.to else { continue };
+        let Target::Warehouse { id, schema, schedule, exclude, flush } = &connection.to else { continue };
         let Some(source) = installation.source_of(connection) else { continue };
         let Some((_, warehouse)) = warehouses.iter().find(|(other, _)| other == id) else { continue };
         let dialect = warehouse.dialect();
@@ -191,6 +194,12 @@ pub(crate) fn loader(installation: &Installation) -> Result<millrace_warehouse_l
             kind,
             schema: schema.clone(),
             schedule: schedule.clone(),
+            timing: Timing {
+                exclude: if anyway { Vec::new() } else { exclude.clone() },
+                max_records: flush.rows.and_then(|rows| usize::try_from(rows.0).ok()),
+                max_bytes: flush.bytes.map(|bytes| bytes.0),
+                max_age: flush.age.map(|age| age.0),
+            },
             start: start(connection.start),
             when: filter(connection)?,
             warehouse: Arc::clone(warehouse),

@@ -33,15 +33,15 @@ use serde_json::Value;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
-    AdminConfig, BlockEvents, DestinationConfig, GeoipConfig, IngestConfig, Settings, SourceConfig, SyncMode,
-    WarehouseConfig,
+    AdminConfig, BlockEvents, DestinationConfig, FlushConfig, GeoipConfig, IngestConfig, Settings,
+    SourceConfig, SyncMode, WarehouseConfig,
 };
 pub use ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
 pub use interpolate::Environment;
 pub use tree::Step;
 pub use units::{Count, Network, Period, Rate, Size, WriteKeys};
 
-use crate::Schedule;
+use crate::{Schedule, Window};
 use tree::Node;
 
 /// How strictly the file is judged.
@@ -114,6 +114,10 @@ pub enum Target {
         schema: String,
         /// When to load.
         schedule: Schedule,
+        /// When not to.
+        exclude: Vec<Window>,
+        /// When to load before the schedule says so.
+        flush: FlushConfig,
     },
     /// Out to a tool.
     Destination {

@@ -10,7 +10,7 @@ use millrace_bus::BatchLimits;
 use millrace_connector::Positions;
 use millrace_event_model::topics::{EVENTS, RECORDS};
 use millrace_event_model::{ConnectionId, Disposition};
-use millrace_service::{HealthHandle, Schedule, Stop};
+use millrace_service::{HealthHandle, Schedule, Stop, excluded_from, excluded_until};
 use millrace_state::{Lease, LeaseAttempt, RunLog, Store};
 
 use crate::error::NextStep;
@@ -32,6 +32,9 @@ const STAND_BACK: Duration = Duration::from_secs(15);
 /// How often in its time to live a connection that stands by looks at the lease: its holder may give it
 /// back at any time.
 const LOOKS_PER_TTL: u32 = 4;
+
+/// How often a connection that stands still looks at the clock, which may have been set.
+const WINDOW_LOOK: Duration = Duration::from_secs(30);
 
 /// How long a load that has a target waits for more before it takes what there is.
 const TARGETED_WAIT: Duration = Duration::from_millis(500);
@@ -62,6 +65,8 @@ pub struct Report {
     pub statements: u64,
     /// Bytes of rows, in the warehouse's form; 0 where the warehouse does not count them.
     pub bytes: u64,
+    /// Nothing was loaded because a window excludes it, until then.
+    pub excluded_until: Option<DateTime<Utc>>,
     /// The run in the log; none where there was nothing to load.
     pub run: Option<RunId>,
     /// Rows by table.
@@ -82,6 +87,7 @@ impl Report {
             batches: totals.batches,
             statements: totals.report.statements,
             bytes: totals.report.bytes,
+            excluded_until: None,
             run,
             tables: totals.rows.clone(),
         }
@@ -156,6 +162,10 @@ impl Connection {
 
     /// Loads what is there now.
     pub(crate) async fn load_once(mut self, stop: Stop) -> Result<Report, Error> {
+        if let Some(end) = self.excluded_until() {
+            let report = Report::of(&self.options.id, self.session.totals(), None);
+            return Ok(Report { excluded_until: Some(end), ..report });
+        }
         let lease = match self.acquire().await? {
             LeaseAttempt::Acquired(lease) => lease,
             LeaseAttempt::Held { holder, .. } => {
@@ -251,8 +261,8 @@ impl Connection {
         match (until, &self.options.schedule) {
             (Until::Now, _) => self.load_to_now(stop).await,
             (Until::Stopped, Schedule::Every(interval)) => {
-                let interval = *interval;
-                self.load_batches(interval, None, stop).await
+                let interval = self.options.timing.max_age.map_or(*interval, |age| age.min(*interval));
+                self.load_outside(interval, stop).await
             }
             (Until::Stopped, Schedule::Cron(_) | Schedule::Manual) => self.load_at_times(stop).await,
         }
@@ -261,7 +271,8 @@ impl Connection {
     async fn load_at_times(&mut self, stop: &Stop) -> Result<(), Error> {
         loop {
             self.health.ready();
-            match self.options.schedule.next_after(self.surroundings.clock.now()) {
+            let (schedule, windows) = (&self.options.schedule, &self.options.timing.exclude);
+            match schedule.next_outside(windows, self.surroundings.clock.now()) {
                 Some(next) => pause(self.time_until(next), stop).await,
                 None => stop.requested().await,
             }
@@ -281,13 +292,53 @@ impl Connection {
         self.load_batches(TARGETED_WAIT, Some(target), stop).await
     }
 
+    /// Loads whenever no window excludes it.
+    async fn load_outside(&mut self, interval: Duration, stop: &Stop) -> Result<(), Error> {
+        while !stop.is_requested() {
+            match self.excluded_until() {
+                Some(end) => {
+                    self.health.ready();
+                    tracing::debug!(connection = %self.options.id, until = %end, "standing still");
+                    pause(self.time_until(end).min(WINDOW_LOOK), stop).await;
+                }
+                None => self.load_batches(interval, None, stop).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn excluded_until(&self) -> Option<DateTime<Utc>> {
+        excluded_until(&self.options.timing.exclude, self.surroundings.clock.now())
+    }
+
+    /// Loads until `stop`, up to `until`, or until a window begins: the load in hand is finished then.
     async fn load_batches(
         &mut self,
         max_wait: Duration,
         until: Option<Positions>,
         stop: &Stop,
     ) -> Result<(), Error> {
-        let LoadLimits { max_records, max_bytes } = self.limits;
+        let begins = excluded_from(&self.options.timing.exclude, self.surroundings.clock.now());
+        let Some(begins) = begins else { return self.load_all(max_wait, until, stop).await };
+        let (stop, left) = (stop.child(), self.time_until(begins));
+        let stopping = stop.clone();
+        let loading = self.load_all(max_wait, until, &stop);
+        tokio::pin!(loading);
+        tokio::select! {
+            loaded = &mut loading => return loaded,
+            () = tokio::time::sleep(left) => stopping.trigger(),
+        }
+        loading.await
+    }
+
+    async fn load_all(
+        &mut self,
+        max_wait: Duration,
+        until: Option<Positions>,
+        stop: &Stop,
+    ) -> Result<(), Error> {
+        let max_records = self.options.timing.max_records.unwrap_or(self.limits.max_records);
+        let max_bytes = self.options.timing.max_bytes.unwrap_or(self.limits.max_bytes);
         let limits = BatchLimits { max_records, max_bytes, max_wait };
         let (workspace, lane) = (self.surroundings.bus.workspace().clone(), &self.options.lane);
         match self.options.kind {

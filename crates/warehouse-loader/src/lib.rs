@@ -41,7 +41,7 @@ pub use connection::Report;
 pub use error::{Error, NextStep};
 pub use millrace_bus::Start;
 pub use millrace_transform::Filter;
-pub use options::{ConnectionOptions, Kind, LoadLimits, Options};
+pub use options::{ConnectionOptions, Kind, LoadLimits, Options, Timing};
 pub use plan::{Plan, PlanError, RowsByTable, Stamp, TableRows, plan};
 pub use position::Gap;
 pub use preview::preview_rows;

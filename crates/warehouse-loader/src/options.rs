@@ -6,7 +6,7 @@ use std::time::Duration;
 use millrace_bus::Start;
 use millrace_connector::Warehouse;
 use millrace_event_model::{ConnectionId, Lane, SourceId};
-use millrace_service::Schedule;
+use millrace_service::{Schedule, Window};
 use millrace_transform::Filter;
 
 use crate::rows::Mapping;
@@ -39,6 +39,19 @@ impl Default for LoadLimits {
     }
 }
 
+/// What decides, beside the schedule, when a connection loads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// When it does not. What has not begun to be committed when a window begins waits for its end.
+    pub exclude: Vec<Window>,
+    /// Items of a load; those of [`Options::limits`] where there are none.
+    pub max_records: Option<usize>,
+    /// Bytes of a load; those of [`Options::limits`] where there are none.
+    pub max_bytes: Option<usize>,
+    /// How long the oldest item may wait, where the schedule is an interval that is longer.
+    pub max_age: Option<Duration>,
+}
+
 /// What a connection's source makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -62,6 +75,8 @@ pub struct ConnectionOptions {
     pub schema: String,
     /// When to load. An interval gathers for so long, or until a load is full.
     pub schedule: Schedule,
+    /// What else decides when, and how large a load becomes.
+    pub timing: Timing,
     /// Where to begin, the first time. It is resolved once and kept in the state: a later change of it
     /// changes nothing.
     pub start: Start,

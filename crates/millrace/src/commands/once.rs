@@ -28,9 +28,14 @@ fn stop() -> Stop {
     stop
 }
 
-/// `millrace load --once [ID]`.
+/// `millrace load --once [ID] [--anyway]`.
 #[cfg(feature = "warehouse-loader")]
-pub(crate) async fn load(place: &Place, only: Option<&str>, output: Output) -> Result<(), Failure> {
+pub(crate) async fn load(
+    place: &Place,
+    only: Option<&str>,
+    anyway: bool,
+    output: Output,
+) -> Result<(), Failure> {
     let installation = open(place).await?;
     let ids = match only {
         Some(id) => vec![
@@ -38,7 +43,7 @@ pub(crate) async fn load(place: &Place, only: Option<&str>, output: Output) -> R
         ],
         None => Vec::new(),
     };
-    let runs = stages::loader(&installation)?.run_once(&ids, stop()).await;
+    let runs = stages::loader(&installation, anyway)?.run_once(&ids, stop()).await;
     let runs = runs.map_err(|error| Failure::Usage(error.to_string()))?;
     let (mut reports, mut failed) = (Vec::new(), Vec::new());
     for run in runs {
@@ -54,7 +59,16 @@ pub(crate) async fn load(place: &Place, only: Option<&str>, output: Output) -> R
         std::iter::once(report.connection.to_string()).chain(counts).chain([run]).collect()
     });
     let header = ["connection", "loaded", "duplicate", "rejected", "filtered", "superseded", "run"];
-    output::result(output, &json!(reports), output::table(&header, rows));
+    let mut text = output::table(&header, rows);
+    for report in &reports {
+        let Some(until) = report.excluded_until else { continue };
+        let until = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        text.push_str(&format!(
+            "\n{} is excluded from loading until {until}; --anyway loads all the same",
+            report.connection
+        ));
+    }
+    output::result(output, &json!(reports), text);
     installation.close().await;
     finish(&failed, reports.is_empty())
 }

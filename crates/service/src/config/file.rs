@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
-use super::units::{Network, WriteKeys};
+use super::units::{Count, Network, Period, Size, WriteKeys};
 use super::{KafkaConfig, Start};
-use crate::Schedule;
+use crate::{Schedule, Window};
 use millrace_event_model::{DestinationId, Lane, SourceId, SyncId, WarehouseId, Workspace};
 
 /// A Millrace installation.
@@ -259,6 +259,13 @@ pub(super) struct ConnectionEntry {
     /// object store, else 1m.
     #[serde(default)]
     pub(super) schedule: Option<Schedule>,
+    /// For a warehouse: times of the day in which nothing is loaded, such as `"08:00-18:00 Europe/Berlin"` or, in
+    /// UTC, `"22:00-06:00"`. What comes meanwhile waits in Kafka.
+    #[serde(default)]
+    pub(super) exclude: Vec<Window>,
+    /// For a warehouse: how large a load becomes, and how long its oldest item may wait.
+    #[serde(default)]
+    pub(super) flush: FlushConfig,
     /// Where to begin when the connection is new: `earliest`, `latest`, or a time.
     #[serde(default)]
     pub(super) start: Start,
@@ -274,6 +281,19 @@ pub(super) struct ConnectionEntry {
     /// For a warehouse: go on behind a gap that retention has made, and count what is gone as expired.
     #[serde(default)]
     pub(super) accept_gap: bool,
+}
+
+/// When what was gathered is loaded before the schedule says so. Whatever comes first counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlushConfig {
+    /// After so many events or records, each of which makes one row or more.
+    pub rows: Option<Count>,
+    /// After so many bytes as Kafka holds them, at most 256 MiB. A load is held in memory.
+    pub bytes: Option<Size>,
+    /// When the first has waited so long. Only beside an interval: a cron schedule takes all that is there at its
+    /// times.
+    pub age: Option<Period>,
 }
 
 /// A reverse ETL model with its mapping and schedule.

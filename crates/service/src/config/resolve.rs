@@ -12,7 +12,10 @@ use super::file::{ConnectionEntry, File, Settings, SourceConfig, SyncEntry, Sync
 use super::tree::{Node, Value};
 use super::units::WriteKeys;
 use super::{Config, ConnectionConfig, Document, Mode, SyncConfig, Target, Trigger};
-use crate::{Schedule, Secret};
+use crate::{Schedule, Secret, leave_time};
+
+/// The largest load, in bytes as Kafka holds them: more, and the process needs gigabytes.
+const MAX_LOAD_BYTES: usize = 256 * 1024 * 1024;
 
 /// Judges a file and fills in what is left to defaults. `root` is the tree from which `file` was read:
 /// its lists have as many elements. The document still has what was taken out of it because of errors, so
@@ -353,13 +356,13 @@ impl Judge<'_> {
     ) -> Option<Target> {
         let to = entry.to.as_str();
         if self.names.destinations.iter().any(|name| name == to) {
-            for key in ["schema", "schedule", "accept_gap"] {
+            for key in ["schema", "schedule", "exclude", "flush", "accept_gap"] {
                 if node.get(key).is_some() {
                     let help = format!("{to:?} is a destination, to which events go as they come");
                     self.report(
                         node,
                         key,
-                        format!("only a connection to a warehouse has a {key}"),
+                        format!("only a connection to a warehouse takes `{key}`"),
                         Some(help),
                     );
                 }
@@ -376,7 +379,32 @@ impl Judge<'_> {
         let warehouse = warehouses.iter().find(|warehouse| warehouse.id.as_str() == to)?;
         let schema = entry.schema.clone().unwrap_or_else(|| entry.from.as_str().replace('-', "_"));
         let schedule = entry.schedule.clone().unwrap_or_else(|| default_schedule(warehouse, mode));
-        Some(Target::Warehouse { id: warehouse.id.clone(), schema, schedule })
+        self.timing(entry, &schedule, node);
+        let (exclude, flush) = (entry.exclude.clone(), entry.flush);
+        Some(Target::Warehouse { id: warehouse.id.clone(), schema, schedule, exclude, flush })
+    }
+
+    /// Whether it is ever loaded, and not in loads that no memory holds.
+    fn timing(&mut self, entry: &ConnectionEntry, schedule: &Schedule, node: &Node) {
+        if !leave_time(&entry.exclude) {
+            let help = "leave some time of the day; `schedule: manual` loads only when asked to".to_owned();
+            self.report(node, "exclude", "the windows leave no time to load", Some(help));
+        } else if matches!(schedule, Schedule::Cron(_))
+            && schedule.next_outside(&entry.exclude, chrono::DateTime::UNIX_EPOCH).is_none()
+        {
+            let message = format!("every time of the schedule \"{schedule}\" is in an excluded window");
+            self.report(node, "exclude", message, None);
+        }
+        let flush = node.get("flush").unwrap_or(node).clone();
+        if entry.flush.age.is_some() && !matches!(schedule, Schedule::Every(_)) {
+            let message = format!("flush.age goes with an interval, and the schedule is \"{schedule}\"");
+            let help = "a cron schedule takes all that is there at its times".to_owned();
+            self.report(&flush, "age", message, Some(help));
+        }
+        if entry.flush.bytes.is_some_and(|bytes| bytes.0 > MAX_LOAD_BYTES) {
+            let help = "a load is held in memory; larger ones are not faster".to_owned();
+            self.report(&flush, "bytes", "flush.bytes is more than 256 MiB", Some(help));
+        }
     }
 
     fn syncs(&mut self, entries: Vec<SyncEntry>) -> Vec<SyncConfig> {

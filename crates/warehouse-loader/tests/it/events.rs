@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_event_model::topics::DEAD_LETTERS;
-use millrace_service::Stop;
+use millrace_service::{Schedule, Stop, Window};
 use millrace_warehouse_loader::{Error, Filter, Kind, LoadLimits, Start};
 use serde_json::json;
 
@@ -150,6 +150,34 @@ async fn of_two_live_loaders_the_older_is_refused_and_nothing_is_doubled() {
     assert_eq!(books(&*lake).await, ["conflicts=0 disposition=loaded items=32"]);
     stop.trigger();
     older.await.unwrap().unwrap();
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_loaded_in_an_excluded_window_and_a_full_load_waits_for_no_schedule() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    stack.publish(&mixed(8)).await;
+    let (hour, now) = (chrono::TimeDelta::hours(1), chrono::Utc::now());
+    let window = format!("{}-{}", (now - hour).format("%H:%M"), (now + hour).format("%H:%M"));
+    let mut excluded = connection(lake.clone(), Kind::Events);
+    excluded.timing.exclude = vec![Window::parse(&window).unwrap()];
+    let report = stack.load(excluded).await.unwrap();
+    assert!(report.excluded_until.is_some_and(|until| until > now && until <= now + hour), "{report:?}");
+    assert_eq!((report.loaded, report.run), (0, None));
+
+    let mut slow = connection(lake.clone(), Kind::Events);
+    slow.schedule = Schedule::Every(std::time::Duration::from_secs(3600));
+    slow.timing.max_records = Some(8);
+    let stop = Stop::new();
+    let running = tokio::spawn(stack.service("test", slow).run(stop.clone()));
+    eventually("a load of eight", async || {
+        let tables = millrace_connector::Warehouse::describe(&*lake, "web").await.unwrap();
+        tables.contains_key("pages")
+    })
+    .await;
+    stop.trigger();
+    running.await.unwrap().unwrap();
     stack.stop().await;
 }
 

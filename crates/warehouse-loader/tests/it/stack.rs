@@ -18,7 +18,7 @@ use millrace_service::{Health, Schedule, Stop, SystemClock};
 use millrace_state::Store;
 use millrace_warehouse_loader::rows::Mapping;
 use millrace_warehouse_loader::{
-    ConnectionOptions, Error, Kind, LoadLimits, Options, Report, Service, Start,
+    ConnectionOptions, Error, Kind, LoadLimits, Options, Report, Service, Start, Timing,
 };
 use tempfile::TempDir;
 
@@ -113,6 +113,7 @@ pub(crate) fn connection(warehouse: Arc<dyn Warehouse>, kind: Kind) -> Connectio
         kind,
         schema: "web".to_owned(),
         schedule: Schedule::Every(Duration::from_millis(100)),
+        timing: Timing::default(),
         start: Start::Earliest,
         when: None,
         mapping: Mapping::new(warehouse.dialect()),

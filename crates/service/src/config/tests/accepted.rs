@@ -19,7 +19,7 @@ warehouses:
 destinations:
   - { id: hook, kind: webhook, settings: { url: "https://example.com/in", secret: "${KEY}" } }
 connections:
-  - { from: web, to: main, schema: web_events, schedule: 5m, start: latest }
+  - { from: web, to: main, schema: web_events, schedule: 5m, start: latest, exclude: ["08:00-18:00 Europe/Berlin"], flush: { rows: 5000, bytes: 16MiB, age: 30s } }
   - { from: web, to: hook, when: "type == 'track'", transform: transforms/enrich.js, unseal: [email] }
   - { from: shop-1, to: main, start: 2026-11-24 }
   - { from: crm, to: lake }

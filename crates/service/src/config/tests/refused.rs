@@ -61,6 +61,16 @@ connections:
     );
     a_bad_schedule: with_base("connections:\n  - { from: web, to: main, schedule: every minute }\n");
     a_bad_start: with_base("connections:\n  - { from: web, to: main, start: yesterday }\n");
+    times_and_sizes_of_loads_that_make_no_sense: with_base(r#"connections:
+  - { from: web, to: main, schedule: "0 9 * * *", exclude: ["08:00-18:00"], flush: { age: 5m, bytes: 300MiB } }
+"#);
+    windows_that_are_none: with_base(r#"connections:
+  - { from: web, to: main, exclude: ["8 to 6", "00:00-12:00"], flush: { rows: 0, bytes: 1GiB } }
+  - { from: web, to: hook, exclude: ["08:00-18:00"], flush: { rows: 5 } }
+"#);
+    windows_that_leave_no_time: with_base(
+        "connections:\n  - { from: web, to: main, exclude: [\"00:00-12:00\", \"12:00-24:00\"] }\n"
+    );
     sources_by_http_with_what_only_others_have: r#"workspace: acme
 sources:
   - { id: web, kind: http, write_key: "${KEY}", origins: ["https://ok.example", "https://Www.example.com", "*", "example.com/"] }
