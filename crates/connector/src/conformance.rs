@@ -6,6 +6,7 @@
 //! others read) is tested where that warehouse is.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a kit for tests")]
 
+mod jobs;
 mod protocol;
 mod rig;
 mod writes;
@@ -35,4 +36,16 @@ pub async fn warehouse(open: impl Fn() -> Arc<dyn Warehouse>) {
     protocol::positions_of_another_kafka_are_refused(rig("kafka").await).await;
     protocol::ids_are_known_for_28_days(rig("seen").await).await;
     protocol::a_load_that_fails_is_done_again_once(rig("redo").await).await;
+}
+
+/// The promises to jobs, which a warehouse that says "unsupported" does not make. Like [`warehouse()`].
+///
+/// # Panics
+/// A promise is not kept.
+pub async fn jobs(open: impl Fn() -> Arc<dyn Warehouse>) {
+    let rig = |name: &'static str| Rig::new(&open, name);
+    jobs::the_books_are_told_by_hour_each_line_summed(rig("books").await).await;
+    jobs::of_a_forgotten_job_nothing_is_left(rig("forgotten").await).await;
+    jobs::a_replacement_is_all_there_is_afterwards(rig("replaced").await).await;
+    jobs::columns_are_widened_with_their_values(rig("widened").await).await;
 }

@@ -43,6 +43,20 @@ impl Rig {
         format!("{}--conformance", self.name).parse().unwrap()
     }
 
+    /// A job of the connection.
+    pub(super) fn job(&self) -> ConnectionId {
+        format!("{}--conformance-job", self.name).parse().unwrap()
+    }
+
+    /// The schema of its own that the job works in.
+    pub(super) fn job_schema(&self) -> String {
+        format!("{SCHEMA}__{}", self.name)
+    }
+
+    pub(super) fn job_table(&self, table: &str) -> TableName {
+        TableName { schema: self.job_schema(), table: table.to_owned() }
+    }
+
     pub(super) async fn resume(&self, epoch: u64) -> Resume {
         let resume = self.warehouse.resume(&self.connection(), epoch, &kafka()).await;
         resume.unwrap_or_else(|error| panic!("{}: resume: {}", self.name, error.full()))
@@ -65,6 +79,11 @@ impl Rig {
     pub(super) async fn add_columns(&self, table: &str, columns: &TableSchema) {
         let columns = columns.clone();
         self.apply(&[SchemaChange::AddColumns { table: self.full_name(table), columns }]).await;
+    }
+
+    pub(super) async fn widen(&self, table: &str, columns: &TableSchema) {
+        let columns = columns.clone();
+        self.apply(&[SchemaChange::WidenColumns { table: self.full_name(table), columns }]).await;
     }
 
     async fn apply(&self, changes: &[SchemaChange]) {
