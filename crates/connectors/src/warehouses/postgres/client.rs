@@ -10,6 +10,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::config::Settings;
 use super::error::{During, classify};
 use super::tls;
+use super::work::Line;
 
 /// Sessions that load and describe at once. One more waits; a connection has one loader, so this is a
 /// bound on connections that load one warehouse at the same moment.
@@ -35,7 +36,7 @@ pub(super) struct Sessions {
     tls: MakeRustlsConnect,
     /// The warehouse's id, for error messages.
     id: String,
-    idle: Mutex<Vec<Client>>,
+    idle: Mutex<Vec<Line>>,
     loads: Arc<Semaphore>,
     queries: Arc<Semaphore>,
 }
@@ -56,11 +57,11 @@ impl Sessions {
     /// A session for loads and descriptions.
     pub(super) async fn get(&self) -> Result<Session<'_>, ConnectorError> {
         let permit = permit(&self.loads).await?;
-        let client = match self.take_idle() {
-            Some(client) => client,
-            None => self.connect().await?,
+        let line = match self.take_idle() {
+            Some(line) => line,
+            None => Line::new(self.connect().await?),
         };
-        Ok(Session { client, sessions: self, _permit: permit })
+        Ok(Session { line, sessions: self, _permit: permit })
     }
 
     /// A session of its own for a query, which keeps it to its end.
@@ -82,9 +83,9 @@ impl Sessions {
         format!("{what} warehouse {:?}", self.id)
     }
 
-    fn take_idle(&self) -> Option<Client> {
+    fn take_idle(&self) -> Option<Line> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|client| !client.is_closed());
+        idle.retain(|line| !line.client.is_closed());
         idle.pop()
     }
 
@@ -115,14 +116,19 @@ async fn permit(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Conn
 /// [`release`]: Self::release
 pub(super) struct Session<'a> {
     /// The connection.
-    pub(super) client: Client,
+    pub(super) line: Line,
     sessions: &'a Sessions,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Session<'_> {
+    /// The connection.
+    pub(super) fn client(&mut self) -> &mut Client {
+        &mut self.line.client
+    }
+
     /// Keeps the session for the next: only after all that was begun has ended well.
     pub(super) fn release(self) {
-        self.sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.client);
+        self.sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.line);
     }
 }

@@ -1,9 +1,14 @@
 //! Schemas, tables and columns: what is there, and making what is missing.
 
+use std::collections::BTreeMap;
+
 use millrace_columnar::TableSchema;
 use millrace_connector::{ConnectorError, SchemaChange, TableName, TableSchemas};
 use millrace_event_model::FieldType;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Row};
+
+use super::error::Failure;
+use super::work::Line;
 
 /// PostgreSQL cuts longer names in silence; then a column would be missing for ever after it was made.
 const MAX_IDENTIFIER_BYTES: usize = 63;
@@ -57,7 +62,11 @@ fn field_type(type_name: &str) -> FieldType {
         "int8" | "int4" | "int2" => FieldType::Int,
         "numeric" | "float8" | "float4" => FieldType::Float,
         "bool" => FieldType::Boolean,
-        "timestamptz" | "timestamp" | "date" => FieldType::DateTime,
+        "timestamptz" => FieldType::DateTime,
+        "timestamp" => FieldType::LocalDateTime,
+        "date" => FieldType::Date,
+        "time" => FieldType::Time,
+        "uuid" => FieldType::Uuid,
         "jsonb" | "json" => FieldType::Json,
         _ => FieldType::String,
     }
@@ -73,50 +82,123 @@ const DESCRIBE: &str = "SELECT c.relname, a.attname, t.typname
     LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')";
 
-/// All tables of a schema with their columns.
-pub(super) async fn describe(client: &Client, schema: &str) -> Result<TableSchemas, Error> {
-    let mut tables = TableSchemas::new();
-    for row in client.query(DESCRIBE, &[&schema]).await? {
-        let columns: &mut TableSchema = tables.entry(row.try_get(0)?).or_default();
-        let (name, type_name): (Option<String>, Option<&str>) = (row.try_get(1)?, row.try_get(2)?);
+/// The server's names of column types, by table and column.
+type TypeNames = BTreeMap<String, BTreeMap<String, String>>;
+
+fn type_names(rows: &[Row]) -> Result<TypeNames, Error> {
+    let mut tables = TypeNames::new();
+    for row in rows {
+        let columns = tables.entry(row.try_get(0)?).or_default();
+        let (name, type_name): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         if let (Some(name), Some(type_name)) = (name, type_name)
             && !name.contains(DEPRECATED)
         {
-            columns.insert(name, field_type(type_name));
+            columns.insert(name, type_name);
         }
     }
     Ok(tables)
+}
+
+/// All tables of a schema with their columns.
+pub(super) async fn describe(client: &Client, schema: &str) -> Result<TableSchemas, Error> {
+    let tables = type_names(&client.query(DESCRIBE, &[&schema]).await?)?;
+    let columns = |columns: BTreeMap<String, String>| {
+        columns.into_iter().map(|(name, own)| (name, field_type(&own))).collect::<TableSchema>()
+    };
+    Ok(tables.into_iter().map(|(table, own)| (table, columns(own))).collect())
+}
+
+/// Makes schema changes, in one transaction.
+pub(super) async fn apply(line: &mut Line, schema: &str, changes: &[SchemaChange]) -> Result<(), Failure> {
+    let mut work = line.begin().await?;
+    work.run(LOCK_TIMEOUT).await?;
+    work.query(ONE_AT_A_TIME, &[&schema]).await?;
+    let widens = changes.iter().any(|change| matches!(change, SchemaChange::WidenColumns { .. }));
+    let existing =
+        if widens { type_names(&work.query(DESCRIBE, &[&schema]).await?)? } else { TypeNames::new() };
+    for statement in statements(schema, changes, &existing)? {
+        work.run(&statement).await?;
+    }
+    work.commit().await?;
+    Ok(())
 }
 
 /// The statements of schema changes. Each may run twice: what exists is left alone.
 ///
 /// # Errors
 /// `Reject`: a name that PostgreSQL cannot hold.
-pub(super) fn statements(schema: &str, changes: &[SchemaChange]) -> Result<Vec<String>, ConnectorError> {
+fn statements(
+    schema: &str,
+    changes: &[SchemaChange],
+    existing: &TypeNames,
+) -> Result<Vec<String>, ConnectorError> {
     let quoted_schema = quote(schema)?;
-    changes.iter().map(|change| statement(&quoted_schema, change)).collect()
+    let made = changes.iter().map(|change| statement(&quoted_schema, change, existing).transpose());
+    made.flatten().collect()
 }
 
-fn statement(schema: &str, change: &SchemaChange) -> Result<String, ConnectorError> {
-    match change {
-        SchemaChange::CreateSchema => Ok(format!("CREATE SCHEMA IF NOT EXISTS {schema}")),
+/// `None`: there is nothing to do.
+fn statement(
+    schema: &str,
+    change: &SchemaChange,
+    existing: &TypeNames,
+) -> Result<Option<String>, ConnectorError> {
+    Ok(Some(match change {
+        SchemaChange::CreateSchema => format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
         SchemaChange::CreateTable { table, columns } => {
-            let definitions = definitions(columns, "")?;
-            Ok(format!("CREATE TABLE IF NOT EXISTS {schema}.{} ({definitions})", quote(table)?))
+            format!("CREATE TABLE IF NOT EXISTS {schema}.{} ({})", quote(table)?, definitions(columns, "")?)
         }
         SchemaChange::AddColumns { table, columns } => {
             let definitions = definitions(columns, "ADD COLUMN IF NOT EXISTS ")?;
-            Ok(format!("ALTER TABLE {schema}.{} {definitions}", quote(table)?))
+            format!("ALTER TABLE {schema}.{} {definitions}", quote(table)?)
         }
         SchemaChange::WidenColumns { table, columns } => {
-            let alter = |(name, column): (&String, &FieldType)| {
-                let (name, wide) = (quote(name)?, type_name(*column));
-                Ok(format!("ALTER COLUMN {name} TYPE {wide} USING {name}::{wide}"))
-            };
-            let changes: Vec<String> = columns.iter().map(alter).collect::<Result<_, ConnectorError>>()?;
-            Ok(format!("ALTER TABLE {schema}.{} {}", quote(table)?, changes.join(", ")))
+            let mut wider = Vec::new();
+            for (name, wide) in columns {
+                let quoted = quote(name)?;
+                let own = existing.get(table).and_then(|columns| columns.get(name));
+                if let Some(value) = own.and_then(|own| widened(&quoted, own, *wide)) {
+                    wider.push(format!("ALTER COLUMN {quoted} TYPE {} USING {value}", type_name(*wide)));
+                }
+            }
+            if wider.is_empty() {
+                return Ok(None);
+            }
+            format!("ALTER TABLE {schema}.{} {}", quote(table)?, wider.join(", "))
         }
-    }
+    }))
+}
+
+/// The value of a column in a wider type, as a value of the old type would be written into a column of the
+/// new one; `None` where the type is not wider: the column is that wide already, or somebody made it wider.
+fn widened(column: &str, own: &str, wide: FieldType) -> Option<String> {
+    let local = |zoned: bool, zone: &str| {
+        let clock = if zoned { format!("{column} AT TIME ZONE 'UTC'") } else { column.to_owned() };
+        let form = |digits: &str| format!("'YYYY-MM-DD\"T\"HH24:MI:SS.{digits}{zone}'");
+        let whole = format!("extract(microseconds FROM {column})::bigint % 1000 = 0");
+        format!("to_char({clock}, CASE WHEN {whole} THEN {} ELSE {} END)", form("MS"), form("US"))
+    };
+    let text = || match own {
+        "timestamptz" => local(true, "\"Z\""),
+        "timestamp" => local(false, ""),
+        _ => format!("{column}::text"),
+    };
+    let value = match (own, wide) {
+        ("text" | "varchar" | "bpchar", _) => return None,
+        (_, FieldType::String | FieldType::Text) => text(),
+        ("json" | "jsonb", _) => return None,
+        ("timestamptz" | "timestamp", FieldType::Json) => format!("to_jsonb({})", text()),
+        (_, FieldType::Json) => format!("to_jsonb({column})"),
+        ("int2" | "int4", FieldType::Int) => column.to_owned(),
+        // By way of text: a cast from a double keeps 15 digits only.
+        ("int2" | "int4" | "int8" | "float4" | "float8", FieldType::Float | FieldType::Decimal) => {
+            format!("{column}::text::numeric")
+        }
+        ("date", FieldType::LocalDateTime) => format!("{column}::timestamp"),
+        ("date" | "timestamp", FieldType::DateTime) => format!("{column}::timestamp AT TIME ZONE 'UTC'"),
+        _ => return None,
+    };
+    Some(value)
 }
 
 fn definitions(columns: &TableSchema, prefix: &str) -> Result<String, ConnectorError> {
@@ -133,7 +215,7 @@ const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtextextended('mill
 
 /// Nobody who reads the table waits for us longer than this: a waiting ALTER TABLE holds up all that come
 /// after it.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
+pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 
 /// Runs statements that make things in one transaction.
 pub(super) async fn run(client: &mut Client, schema: &str, statements: &[String]) -> Result<(), Error> {
@@ -173,7 +255,7 @@ mod tests {
             SchemaChange::AddColumns { table: "t".to_owned(), columns },
         ];
         assert_eq!(
-            statements("s", &changes).unwrap(),
+            statements("s", &changes, &TypeNames::new()).unwrap(),
             [
                 "CREATE SCHEMA IF NOT EXISTS \"s\"",
                 "CREATE TABLE IF NOT EXISTS \"s\".\"t\" (\"at\" timestamptz, \"id\" text, \"total\" numeric)",
@@ -181,5 +263,25 @@ mod tests {
                  ADD COLUMN IF NOT EXISTS \"id\" text, ADD COLUMN IF NOT EXISTS \"total\" numeric",
             ]
         );
+    }
+
+    #[test]
+    fn a_column_is_only_ever_widened() {
+        let types = [("n", "int8"), ("d", "date"), ("s", "text"), ("f", "numeric")];
+        let own = types.map(|(name, own)| (name.to_owned(), own.to_owned()));
+        let existing = TypeNames::from([("t".to_owned(), BTreeMap::from(own))]);
+        let widen = |columns: &[(&str, FieldType)]| {
+            let columns = columns.iter().map(|(name, wide)| ((*name).to_owned(), *wide)).collect();
+            statements("s", &[SchemaChange::WidenColumns { table: "t".to_owned(), columns }], &existing)
+                .unwrap()
+        };
+        assert_eq!(
+            widen(&[("n", FieldType::Float), ("d", FieldType::DateTime), ("s", FieldType::Int)]),
+            ["ALTER TABLE \"s\".\"t\" \
+              ALTER COLUMN \"d\" TYPE timestamptz USING \"d\"::timestamp AT TIME ZONE 'UTC', \
+              ALTER COLUMN \"n\" TYPE numeric USING \"n\"::text::numeric"]
+        );
+        let done = [("f", FieldType::Float), ("f", FieldType::Int), ("gone", FieldType::Text)];
+        assert_eq!(widen(&done), [""; 0]);
     }
 }

@@ -18,15 +18,15 @@ pub(super) enum During {
 
 /// Why something did not happen, before it is known what was being done.
 pub(super) enum Failure {
-    /// On the wire or at the server.
-    Server(tokio_postgres::Error),
+    /// On the wire or at the server, in this statement where it is known.
+    Server(tokio_postgres::Error, Option<String>),
     /// We know better than the server.
     Known(ConnectorError),
 }
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Server(error)
+        Self::Server(error, None)
     }
 }
 
@@ -36,11 +36,20 @@ impl From<ConnectorError> for Failure {
     }
 }
 
+/// A statement is kept for people to read; a COPY of 1,600 columns is longer than anybody does.
+const MAX_STATEMENT_CHARS: usize = 2_000;
+
 impl Failure {
+    /// In this statement.
+    pub(super) fn of(error: tokio_postgres::Error, statement: &str) -> Self {
+        Self::Server(error, Some(statement.chars().take(MAX_STATEMENT_CHARS).collect()))
+    }
+
     /// The connector's error; see [`classify`].
     pub(super) fn classify(self, during: During, what: &str) -> ConnectorError {
         match self {
-            Self::Server(error) => classify(error, during, what),
+            Self::Server(error, None) => classify(error, during, what),
+            Self::Server(error, Some(statement)) => classify(error, during, what).in_statement(statement),
             Self::Known(error) => error,
         }
     }

@@ -1,44 +1,59 @@
 //! The load: rows, seen ids, counts and positions in one transaction, behind the fence.
 //!
 //! ```text
-//! begin ─ fence ─ positions ─ table ─ table ─ … ─ swaps ─ seen ids ─ counts ─ commit
+//! begin ─ fence ─ positions ─ added rows ─ merged rows ─ swaps ─ replacements ─ seen ids ─ counts ─ commit
 //! ```
-//! The fence comes first, so that a loader whose time is over writes nothing. A crash anywhere before the
-//! commit leaves no trace; after it, `resume` answers with the new positions.
+//! The fence comes first, so that a loader whose time is over writes nothing. Tables that are merged come
+//! last, since two connections may merge into one (`users`) and wait for each other from there on. A crash
+//! anywhere before the commit leaves no trace; after it, `resume` answers with the new positions.
 
-use millrace_connector::Load;
+use millrace_connector::{Load, LoadReport, WriteMode};
 use millrace_service::crash_point;
-use tokio_postgres::Client;
 
 use super::error::Failure;
 use super::positions::{self, OwnTables};
-use super::{seen, write};
+use super::seen::{NewRun, Remembered};
+use super::targets::Targets;
+use super::work::Line;
+use super::{books, seen, swap, write};
 
 /// All of it or nothing.
 pub(super) async fn run(
-    client: &mut Client,
+    line: &mut Line,
     own: &OwnTables,
-    made: &seen::MadeDays,
     load: &Load,
-) -> Result<(), Failure> {
-    let day = load.at.date_naive();
-    if !load.seen.is_empty() {
-        seen::prepare_day(client, own, made, day).await?;
+) -> Result<(LoadReport, Remembered), Failure> {
+    // Sorted before the fence's row is locked.
+    let new = NewRun::of(&load.seen).await?;
+    let mut work = line.begin().await?;
+    let connection = positions::pass_fence(&mut work, own, &load.connection, load.epoch).await?;
+    crash_point("before-offset");
+    positions::advance(&mut work, own, &load.connection, &load.ranges).await?;
+    crash_point("after-offset");
+    let merges =
+        |write: &WriteMode| matches!(write, WriteMode::Upsert { .. } | WriteMode::MergeLatest { .. });
+    let targets = Targets::of(&mut work, load.tables.iter().filter(|table| write::has_rows(table))).await?;
+    for table in load.tables.iter().filter(|table| !merges(&table.write)) {
+        write::write_table(&mut work, own, &targets, table).await?;
+        crash_point("between-tables");
     }
-    let transaction = client.transaction().await?;
-    let connection = positions::pass_fence(&transaction, own, &load.connection, load.epoch).await?;
-    positions::advance(&transaction, own, &load.connection, &load.ranges).await?;
-    for table in &load.tables {
-        write::write_table(&transaction, own, table).await?;
+    let merged: Vec<_> = load.tables.iter().filter(|table| merges(&table.write)).collect();
+    let replaced = load.replacements.iter().map(|replacement| &replacement.to);
+    write::one_merge_at_a_time(&mut work, merged.iter().map(|table| &table.name).chain(replaced)).await?;
+    for table in merged {
+        write::write_table(&mut work, own, &targets, table).await?;
         crash_point("between-tables");
     }
     for swap in &load.swaps {
-        write::swap(&transaction, own, swap).await?;
+        swap::swap(&mut work, own, swap).await?;
     }
-    seen::remember(&transaction, own, connection, &load.seen, day).await?;
-    positions::add_counts(&transaction, own, &load.connection, &load.counts).await?;
+    for replacement in &load.replacements {
+        swap::replace(&mut work, replacement).await?;
+    }
+    let remembered = seen::remember(&mut work, own, connection, new, load.at.date_naive()).await?;
+    books::add_counts(&mut work, own, &load.connection, &load.counts).await?;
     crash_point("before-sql-commit");
-    transaction.commit().await?;
+    let report = work.commit().await?;
     crash_point("after-sql-commit");
-    Ok(())
+    Ok((report, remembered))
 }

@@ -9,26 +9,32 @@
 //! | `connections` | connection: the epoch of its loader, and the Kafka its positions mean |
 //! | `positions` | partition of a connection: the next offset to read |
 //! | `counts` | connection, source, hour and disposition: how many items |
-//! | `seen` | message loaded in the last 28 days; partitioned by day |
+//! | `seen_runs` | load of the last 28 days, or several of them: the ids of its messages ([`seen`]) |
 //! | `generations`, `staged_<n>` | full refresh under way, and its rows |
 //!
 //! The loader's tables have no keys and no indexes, and their columns have the types RudderStack gives
 //! them. Floating-point numbers are `numeric`, written as the shortest decimal that reads back as the same
 //! double. What PostgreSQL cannot hold is changed as [`text`] says.
 
+mod books;
 mod client;
 mod config;
 mod copy;
 mod ddl;
+mod encode;
 mod error;
+mod jobs;
 mod load;
 mod numeric;
 mod positions;
 mod query;
 mod rows;
 mod seen;
+mod swap;
+mod targets;
 mod text;
 mod tls;
+mod work;
 mod write;
 
 #[cfg(test)]
@@ -39,17 +45,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use millrace_connector::{
-    ConnectorError, Context, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
-    TableSchemas, Warehouse, WarehouseEntry, dialect,
+    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume,
+    SchemaChange, TableSchemas, Warehouse, WarehouseEntry, dialect,
 };
 use millrace_event_model::ConnectionId;
+use millrace_service::crash_point;
 use serde_json::Value;
 
 use self::client::Sessions;
 use self::config::{PostgresSettings, Settings};
 use self::error::{During, Failure, classify};
 use self::positions::OwnTables;
-use self::seen::MadeDays;
+use self::seen::SeenIds;
 
 const KIND: &str = "postgres";
 
@@ -72,7 +79,7 @@ fn build(settings: &Value, context: &Context) -> Result<Arc<dyn Warehouse>, Conn
 struct Postgres {
     sessions: Sessions,
     own: OwnTables,
-    made_days: MadeDays,
+    seen_ids: SeenIds,
     dialect: &'static Dialect,
 }
 
@@ -84,7 +91,7 @@ impl Postgres {
         Ok(Self {
             sessions: Sessions::new(&settings, &context.id)?,
             own: OwnTables::new(&settings.internal_schema)?,
-            made_days: MadeDays::default(),
+            seen_ids: SeenIds::default(),
             dialect,
         })
     }
@@ -105,8 +112,9 @@ impl Warehouse for Postgres {
 
     async fn check(&self) -> Result<(), ConnectorError> {
         let what = "check of";
-        let session = self.sessions.get().await?;
-        let row = session.client.query_one(CHECK, &[]).await.map_err(|error| self.load_error(error, what))?;
+        let mut session = self.sessions.get().await?;
+        let row =
+            session.client().query_one(CHECK, &[]).await.map_err(|error| self.load_error(error, what))?;
         let get = || -> Result<(i32, bool, bool, bool), tokio_postgres::Error> {
             Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
         };
@@ -136,18 +144,19 @@ impl Warehouse for Postgres {
     }
 
     async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
-        let session = self.sessions.get().await?;
-        let tables = ddl::describe(&session.client, schema).await;
+        let mut session = self.sessions.get().await?;
+        let tables = ddl::describe(session.client(), schema).await;
         let tables = tables.map_err(|error| self.load_error(error, "description of"))?;
         session.release();
         Ok(tables)
     }
 
     async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
-        let statements = ddl::statements(schema, changes)?;
         let mut session = self.sessions.get().await?;
-        let done = ddl::run(&mut session.client, schema, &statements).await;
-        done.map_err(|error| self.load_error(error, "schema change of"))?;
+        crash_point("before-ddl");
+        let done = ddl::apply(&mut session.line, schema, changes).await;
+        done.map_err(|failure| failure.classify(During::Load, &self.sessions.doing("schema change of")))?;
+        crash_point("after-ddl");
         session.release();
         Ok(())
     }
@@ -159,17 +168,18 @@ impl Warehouse for Postgres {
         kafka: &KafkaIdentity,
     ) -> Result<Resume, ConnectorError> {
         let mut session = self.sessions.get().await?;
-        let client = &mut session.client;
+        let line = &mut session.line;
         let resumed = async {
-            self.own.ensure(client).await?;
-            let transaction = client.transaction().await?;
-            let resume = positions::resume(&transaction, &self.own, connection, epoch, kafka).await?;
-            transaction.commit().await?;
+            self.own.ensure(&mut line.client).await?;
+            let mut work = line.begin().await?;
+            let resume = positions::resume(&mut work, &self.own, connection, epoch, kafka).await?;
+            work.commit().await?;
             Ok::<_, Failure>(resume)
         };
         let resume = resumed
             .await
             .map_err(|failure| failure.classify(During::Load, &self.sessions.doing("resumption from")))?;
+        self.seen_ids.forget(connection);
         session.release();
         Ok(resume)
     }
@@ -183,25 +193,58 @@ impl Warehouse for Postgres {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let session = self.sessions.get().await?;
-        let known = seen::lookup(&session.client, &self.own, connection, ids, now).await;
-        let known = known.map_err(|error| self.load_error(error, "look-up of seen ids in"))?;
+        let mut session = self.sessions.get().await?;
+        let known = self.seen_ids.look_up(session.client(), &self.own, connection, ids, now).await;
+        let known = known.map_err(|failure| {
+            self.seen_ids.forget(connection);
+            failure.classify(During::Load, &self.sessions.doing("look-up of seen ids in"))
+        })?;
         session.release();
         Ok(known)
     }
 
     async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
-        if !load.replacements.is_empty() {
-            let problem = "postgres cannot make a table anew from another yet";
-            return Err(ConnectorError::pause("unsupported", problem));
-        }
         let mut session = self.sessions.get().await?;
-        if let Err(failure) = load::run(&mut session.client, &self.own, &self.made_days, &load).await {
-            self.made_days.forget();
-            return Err(failure.classify(During::Load, &self.sessions.doing("load into")));
+        let loaded = load::run(&mut session.line, &self.own, &load).await;
+        let (report, remembered) = loaded.map_err(|failure| {
+            self.seen_ids.forget(&load.connection);
+            failure.classify(During::Load, &self.sessions.doing("load into"))
+        })?;
+        let committed = (&load.connection, load.epoch, load.at.date_naive());
+        match self.seen_ids.settle(&mut session.line, &self.own, committed, remembered).await {
+            Ok(()) => session.release(),
+            Err(failure) => {
+                self.seen_ids.forget(&load.connection);
+                let error = failure.classify(During::Load, &self.sessions.doing("merging seen ids in"));
+                tracing::warn!(connection = %load.connection, error = error.full(), "tried again after the next load");
+            }
         }
+        Ok(report)
+    }
+
+    async fn counts(
+        &self,
+        connection: &ConnectionId,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError> {
+        let mut session = self.sessions.get().await?;
+        let counts = books::read(session.client(), &self.own, connection, from, until).await;
+        let counts = counts.map_err(|failure| {
+            failure.classify(During::Load, &self.sessions.doing("reading the books of"))
+        })?;
         session.release();
-        Ok(LoadReport::default())
+        Ok(counts)
+    }
+
+    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError> {
+        self.seen_ids.forget(job);
+        let mut session = self.sessions.get().await?;
+        let forgotten = jobs::forget(&mut session.line, &self.own, job, schema).await;
+        forgotten
+            .map_err(|failure| failure.classify(During::Load, &self.sessions.doing("end of a job in")))?;
+        session.release();
+        Ok(())
     }
 
     async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {

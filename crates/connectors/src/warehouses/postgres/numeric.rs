@@ -15,6 +15,79 @@ const NAN: u16 = 0xC000;
 const INFINITY: u16 = 0xD000;
 const MINUS_INFINITY: u16 = 0xF000;
 
+/// What the server holds before and after the point.
+/// <https://www.postgresql.org/docs/current/datatype-numeric.html>
+const MAX_WHOLE_DIGITS: usize = 131_072;
+const MAX_FRACTION_DIGITS: usize = 16_383;
+
+fn decimal_digits(text: &str) -> Vec<u16> {
+    text.bytes().filter(u8::is_ascii_digit).map(|digit| u16::from(digit - b'0')).collect()
+}
+
+/// Appends a value of a COPY: its length and its wire form.
+pub(super) fn put(out: &mut BytesMut, value: &Numeric) {
+    out.put_i32(value.wire_bytes());
+    value.write(out);
+}
+
+/// As [`put`], the shortest decimal that reads back as `value`.
+///
+/// Most numbers of people have at most four digits after the point and fifteen in all: these are one
+/// multiplication away from a whole number, whose digits to the base 10,000 are the wire's. The shortest decimal
+/// of so few digits is the only one, so this is no other result than the long way's.
+pub(super) fn put_f64(out: &mut BytesMut, value: f64) {
+    const FEW_DIGITS: f64 = 1e15;
+    let shifted = (value * 1e4).round();
+    let exact = shifted.abs() < FEW_DIGITS && shifted / 1e4 == value;
+    if !exact {
+        return put(out, &Numeric::from_f64(value));
+    }
+    put_shifted(out, shifted as i64);
+}
+
+/// As [`put`].
+pub(super) fn put_i64(out: &mut BytesMut, value: i64) {
+    if let Some(shifted) = value.checked_mul(10_000) {
+        return put_shifted(out, shifted);
+    }
+    // A whole number is a decimal.
+    if let Some(value) = Numeric::from_text(&value.to_string()) {
+        put(out, &value);
+    }
+}
+
+/// Appends 10^-4 of a number.
+fn put_shifted(out: &mut BytesMut, shifted: i64) {
+    /// 2^63 has this many digits to the base 10,000.
+    const DIGITS: usize = 5;
+    let mut digits = [0_u16; DIGITS];
+    let mut rest = shifted.unsigned_abs();
+    for digit in digits.iter_mut().rev() {
+        *digit = u16::try_from(rest % 10_000).unwrap_or_default();
+        rest /= 10_000;
+    }
+    let fraction = digits.last().copied().unwrap_or_default();
+    let scale = match fraction {
+        0 => 0_u16,
+        _ if fraction.is_multiple_of(1_000) => 1,
+        _ if fraction.is_multiple_of(100) => 2,
+        _ if fraction.is_multiple_of(10) => 3,
+        _ => 4,
+    };
+    let first = digits.iter().position(|digit| *digit != 0).unwrap_or(DIGITS);
+    let end = digits.iter().rposition(|digit| *digit != 0).map_or(DIGITS, |last| last + 1);
+    let shown = digits.get(first..end).unwrap_or_default();
+    let (count, weight) = (shown.len() as u16, if shown.is_empty() { 0 } else { 3 - first as i16 });
+    out.put_i32(8 + 2 * i32::from(count));
+    out.put_u16(count);
+    out.put_i16(weight);
+    out.put_u16(if shifted < 0 { NEGATIVE } else { POSITIVE });
+    out.put_u16(scale);
+    for digit in shown {
+        out.put_u16(*digit);
+    }
+}
+
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Numeric {
@@ -44,33 +117,66 @@ impl Numeric {
         }
         let text = format!("{:e}", value.abs());
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let decimals: Vec<u16> =
-            mantissa.bytes().filter(u8::is_ascii_digit).map(|digit| u16::from(digit - b'0')).collect();
-        let exponent: i16 = exponent.parse().unwrap_or_default();
-        Self::from_decimals(value < 0.0, &decimals, exponent + 1)
+        let decimals = decimal_digits(mantissa);
+        let exponent: i32 = exponent.parse().unwrap_or_default();
+        // A double has at most 17 digits and an exponent of at most 324: all of this is small.
+        let after = i32::try_from(decimals.len()).unwrap_or(i32::MAX) - (exponent + 1);
+        let scale = u16::try_from(after.max(0)).unwrap_or(u16::MAX);
+        Self::from_decimals(value < 0.0, &decimals, exponent + 1, scale)
     }
 
-    /// From decimal digits with `before` of them before the point.
-    fn from_decimals(negative: bool, decimals: &[u16], before: i16) -> Self {
+    /// A decimal as [`Cell::Decimal`](millrace_columnar::Cell::Decimal) has it; `None` where the text is none
+    /// or the server cannot hold it.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+        let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !plain(whole) || !plain(fraction) {
+            return None;
+        }
+        let whole = whole.trim_start_matches('0');
+        if whole.len() > MAX_WHOLE_DIGITS || fraction.len() > MAX_FRACTION_DIGITS {
+            return None;
+        }
+        let mut decimals = decimal_digits(whole);
+        decimals.extend(decimal_digits(fraction));
+        let (before, scale) = (i32::try_from(whole.len()).ok()?, u16::try_from(fraction.len()).ok()?);
+        Some(Self::from_decimals(negative, &decimals, before, scale))
+    }
+
+    /// From decimal digits with `before` of them before the point, and `scale` to show after it.
+    fn from_decimals(negative: bool, decimals: &[u16], before: i32, scale: u16) -> Self {
         let padding = (4 - before.rem_euclid(4)) % 4;
-        let mut padded = vec![0; usize::from(padding.unsigned_abs())];
+        let mut padded = vec![0; usize::try_from(padding).unwrap_or_default()];
         padded.extend_from_slice(decimals);
         padded.resize(padded.len().next_multiple_of(4), 0);
-        let digits =
+        let mut digits: Vec<u16> =
             padded.chunks(4).map(|four| four.iter().fold(0, |sum, digit| sum * 10 + digit)).collect();
-        // A double has at most 17 digits and an exponent of at most 324: all of this is small.
-        let after = i16::try_from(decimals.len()).unwrap_or(i16::MAX) - before;
+        let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+        digits.drain(..zeros);
+        let end = digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
+        digits.truncate(end);
+        if digits.is_empty() {
+            return Self { sign: POSITIVE, weight: 0, scale, digits };
+        }
+        let weight = (before + padding) / 4 - 1 - i32::try_from(zeros).unwrap_or(i32::MAX);
         Self {
             sign: if negative { NEGATIVE } else { POSITIVE },
-            weight: (before + padding) / 4 - 1,
-            scale: after.max(0).unsigned_abs(),
+            // At most 131,072 digits before the point are 32,768 of these.
+            weight: i16::try_from(weight).unwrap_or(i16::MAX),
+            scale,
             digits,
         }
     }
 
+    /// How long the wire form is.
+    fn wire_bytes(&self) -> i32 {
+        // At most 36,864 digits.
+        i32::try_from(8 + 2 * self.digits.len()).unwrap_or(i32::MAX)
+    }
+
     /// Writes the wire form.
     pub(super) fn write(&self, out: &mut BytesMut) {
-        // At most 5 digits of a double.
         out.put_u16(u16::try_from(self.digits.len()).unwrap_or_default());
         out.put_i16(self.weight);
         out.put_u16(self.sign);
@@ -162,6 +268,36 @@ mod tests {
             let back = through_the_wire(&Numeric::from_f64(value)).to_f64().unwrap();
             prop_assert!(back == value || (back.is_nan() && value.is_nan()), "{value} became {back}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_writes_what_the_long_way_does(whole in any::<i64>(), digits in 0_i32..20, divisor in 0_i32..8) {
+            let value = (whole % 10_i64.pow(digits.unsigned_abs().min(18))) as f64 / 10_f64.powi(divisor);
+            let (mut short, mut long) = (BytesMut::new(), BytesMut::new());
+            put_f64(&mut short, value);
+            put(&mut long, &Numeric::from_f64(value));
+            prop_assert_eq!(&short, &long, "{}", value);
+            put_i64(&mut short, whole);
+            put(&mut long, &Numeric::from_text(&whole.to_string()).unwrap());
+            prop_assert_eq!(short, long, "{}", whole);
+        }
+
+        #[test]
+        fn every_decimal_survives(text in "-?(0|[1-9][0-9]{0,18})(\\.[0-9]{0,18})?") {
+            let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+            let unscaled: i128 = text.replace('.', "").parse().unwrap();
+            let back = through_the_wire(&Numeric::from_text(&text).unwrap());
+            prop_assert_eq!(back.to_unscaled(u8::try_from(scale).unwrap()), Some(unscaled), "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_decimal_is_refused() {
+        for bad in ["", "-", ".5", "1e5", "+1", "1.2.3", "NaN", &"9".repeat(131_073)] {
+            assert_eq!(Numeric::from_text(bad), None, "{bad:?}");
+        }
+        assert_eq!(Numeric::from_text("-0.00").unwrap().to_unscaled(2), Some(0));
     }
 
     #[test]

@@ -1,18 +1,20 @@
-//! Our own tables in the warehouse: the fence, the positions and the counts.
+//! Our own tables in the warehouse: the fence and the positions.
 //!
 //! A load and a resume of one connection lock its row in `connections` to the end of their transaction, so
 //! they come one after the other, and whichever loader has the lower epoch learns it there. Positions move
 //! only from what the loader expects, in the transaction of the rows: a batch is in the tables if and only
 //! if its positions are stored.
 
-use millrace_connector::{ConnectorError, Count, KafkaIdentity, OffsetRange, Positions, Resume};
+use millrace_connector::{ConnectorError, KafkaIdentity, OffsetRange, Positions, Resume};
 use millrace_event_model::ConnectionId;
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error};
 
 use super::ddl::{self, quote};
 use super::error::Failure;
+use super::seen::run::MAX_RECORDS;
+use super::work::Work;
 
-const SEEN_INDEX: &str = "seen_by_id";
+const SEEN_INDEX: &str = "seen_runs_by_day";
 
 /// Where our own tables are.
 #[derive(Debug, Clone)]
@@ -32,6 +34,11 @@ impl OwnTables {
         format!("{}.{name}", self.schema)
     }
 
+    /// Whether this, quoted, is the schema of our own tables.
+    pub(super) fn is_in(&self, quoted_schema: &str) -> bool {
+        self.schema == quoted_schema
+    }
+
     /// The hidden table with the rows of a generation.
     pub(super) fn staged(&self, number: i64) -> String {
         self.table(&format!("staged_{number}"))
@@ -45,7 +52,28 @@ impl OwnTables {
         if made.try_get(0)? {
             return Ok(());
         }
-        ddl::run(client, &self.schema, &self.statements()).await
+        let mut statements = self.statements();
+        let seen = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&self.table("seen")]).await?;
+        if seen.try_get(0)? {
+            statements.extend(self.ids_become_runs());
+        }
+        ddl::run(client, &self.schema, &statements).await
+    }
+
+    /// Up to version 0.1 each id was a row of a table of its own.
+    fn ids_become_runs(&self) -> [String; 3] {
+        let (seen, runs) = (self.table("seen"), self.table("seen_runs"));
+        [
+            format!("LOCK TABLE {seen} IN ACCESS EXCLUSIVE MODE"),
+            format!(
+                "INSERT INTO {runs} (connection, day, records, ids)
+                 SELECT connection, day, count(*), string_agg(uuid_send(id) || int8send(content), '' ORDER BY id)
+                 FROM (SELECT *, (row_number() OVER (PARTITION BY connection, day ORDER BY id) - 1) / {MAX_RECORDS}
+                       AS part FROM {seen}) AS parted
+                 GROUP BY connection, day, part"
+            ),
+            format!("DROP TABLE {seen}"),
+        ]
     }
 
     fn statements(&self) -> Vec<String> {
@@ -55,7 +83,7 @@ impl OwnTables {
         };
         vec![
             format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
-            // The number stands for the name in `seen`, which has a row for each message.
+            // The number stands for the name in `seen_runs`.
             create(
                 "connections",
                 "connection text PRIMARY KEY, number integer NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -78,12 +106,20 @@ impl OwnTables {
                  staged bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
                  PRIMARY KEY (schema_name, table_name, generation)",
             ),
-            format!(
-                "CREATE TABLE IF NOT EXISTS {} (connection integer NOT NULL, id uuid NOT NULL,
-                 content bigint NOT NULL, day date NOT NULL) PARTITION BY RANGE (day)",
-                self.table("seen")
+            create(
+                "seen_runs",
+                "run bigint NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY, connection integer NOT NULL,
+                 day date NOT NULL, records integer NOT NULL, ids bytea NOT NULL, filter bytea, fences bytea",
             ),
-            format!("CREATE INDEX IF NOT EXISTS {SEEN_INDEX} ON {} (connection, id)", self.table("seen")),
+            // Hashes are not compressed, and a value that is can only be read as a whole.
+            format!(
+                "ALTER TABLE {0} ALTER COLUMN ids SET STORAGE EXTERNAL, ALTER COLUMN filter SET STORAGE EXTERNAL",
+                self.table("seen_runs")
+            ),
+            format!(
+                "CREATE INDEX IF NOT EXISTS {SEEN_INDEX} ON {} (connection, day)",
+                self.table("seen_runs")
+            ),
         ]
     }
 }
@@ -96,15 +132,15 @@ struct Fence {
 }
 
 async fn lock_fence(
-    transaction: &Transaction<'_>,
+    work: &mut Work<'_>,
     own: &OwnTables,
     connection: &ConnectionId,
-) -> Result<Option<Fence>, Error> {
+) -> Result<Option<Fence>, Failure> {
     let select = format!(
         "SELECT number, epoch, cluster, topic, topic_id FROM {} WHERE connection = $1 FOR UPDATE",
         own.table("connections")
     );
-    let Some(row) = transaction.query_opt(&select, &[&connection.as_str()]).await? else {
+    let Some(row) = work.query_opt(&select, &[&connection.as_str()]).await? else {
         return Ok(None);
     };
     let kafka = KafkaIdentity { cluster: row.try_get(2)?, topic: row.try_get(3)?, topic_id: row.try_get(4)? };
@@ -113,7 +149,7 @@ async fn lock_fence(
 
 /// Raises the fence to `epoch` and reads how far the connection got.
 pub(super) async fn resume(
-    transaction: &Transaction<'_>,
+    work: &mut Work<'_>,
     own: &OwnTables,
     connection: &ConnectionId,
     epoch: u64,
@@ -126,8 +162,8 @@ pub(super) async fn resume(
         "INSERT INTO {connections} (connection, epoch, cluster, topic, topic_id) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (connection) DO NOTHING"
     );
-    transaction.execute(&insert, &[&name, &mine, &kafka.cluster, &kafka.topic, &kafka.topic_id]).await?;
-    if let Some(fence) = lock_fence(transaction, own, connection).await? {
+    work.execute(&insert, &[&name, &mine, &kafka.cluster, &kafka.topic, &kafka.topic_id]).await?;
+    if let Some(fence) = lock_fence(work, own, connection).await? {
         if fence.kafka != *kafka {
             return Err(Failure::Known(other_kafka(own, connection, &fence.kafka, kafka)));
         }
@@ -136,10 +172,10 @@ pub(super) async fn resume(
         }
     }
     let raise = format!("UPDATE {connections} SET epoch = $2 WHERE connection = $1");
-    transaction.execute(&raise, &[&name, &mine]).await?;
+    work.execute(&raise, &[&name, &mine]).await?;
     let select = format!("SELECT partition, next FROM {} WHERE connection = $1", own.table("positions"));
     let mut positions = Positions::new();
-    for row in transaction.query(&select, &[&name]).await? {
+    for row in work.query(&select, &[&name]).await? {
         positions.insert(row.try_get(0)?, row.try_get(1)?);
     }
     Ok(Resume { positions, redo: None })
@@ -147,12 +183,12 @@ pub(super) async fn resume(
 
 /// Passes the fence, or not, and returns the connection's number.
 pub(super) async fn pass_fence(
-    transaction: &Transaction<'_>,
+    work: &mut Work<'_>,
     own: &OwnTables,
     connection: &ConnectionId,
     epoch: u64,
 ) -> Result<i32, Failure> {
-    let Some(fence) = lock_fence(transaction, own, connection).await? else {
+    let Some(fence) = lock_fence(work, own, connection).await? else {
         return Err(Failure::Known(ConnectorError::pause(
             "not_resumed",
             format!("connection {connection} loads before it has resumed"),
@@ -166,7 +202,7 @@ pub(super) async fn pass_fence(
 
 /// Moves the positions from what is expected to what comes next. Under the fence's lock.
 pub(super) async fn advance(
-    transaction: &Transaction<'_>,
+    work: &mut Work<'_>,
     own: &OwnTables,
     connection: &ConnectionId,
     ranges: &[OffsetRange],
@@ -188,8 +224,8 @@ pub(super) async fn advance(
          ON CONFLICT (connection, partition) DO NOTHING"
     );
     let name = connection.as_str();
-    let moved = transaction.execute(&update, &[&name, &partitions, &starts, &ends]).await?;
-    let first = transaction.execute(&insert, &[&name, &partitions, &ends]).await?;
+    let moved = work.execute(&update, &[&name, &partitions, &starts, &ends]).await?;
+    let first = work.execute(&insert, &[&name, &partitions, &ends]).await?;
     if moved + first == ranges.len() as u64 {
         return Ok(());
     }
@@ -200,38 +236,6 @@ pub(super) async fn advance(
              another loader has taken over, or the batch was loaded before"
         ),
     )))
-}
-
-/// Adds to the books.
-pub(super) async fn add_counts(
-    transaction: &Transaction<'_>,
-    own: &OwnTables,
-    connection: &ConnectionId,
-    counts: &[Count],
-) -> Result<(), Error> {
-    if counts.is_empty() {
-        return Ok(());
-    }
-    let sources: Vec<&str> = counts.iter().map(|count| count.source.as_str()).collect();
-    let hours: Vec<_> = counts.iter().map(|count| count.hour).collect();
-    let dispositions: Vec<&str> = counts.iter().map(|count| count.disposition.as_str()).collect();
-    let items: Vec<i64> = counts.iter().map(|count| count.items.cast_signed()).collect();
-    let conflicts: Vec<i64> = counts.iter().map(|count| count.conflicts.cast_signed()).collect();
-    // Summed first: an upsert may not touch a row twice.
-    let upsert = format!(
-        "INSERT INTO {} AS c (connection, source, hour, disposition, items, conflicts)
-         SELECT $1, source, hour, disposition, sum(items)::bigint, sum(conflicts)::bigint
-         FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[])
-             AS n (source, hour, disposition, items, conflicts)
-         GROUP BY source, hour, disposition
-         ON CONFLICT (connection, source, hour, disposition)
-         DO UPDATE SET items = c.items + excluded.items, conflicts = c.conflicts + excluded.conflicts",
-        own.table("counts")
-    );
-    transaction
-        .execute(&upsert, &[&connection.as_str(), &sources, &hours, &dispositions, &items, &conflicts])
-        .await?;
-    Ok(())
 }
 
 fn stale(connection: &ConnectionId, mine: u64, stored: i64) -> ConnectorError {

@@ -14,7 +14,7 @@ use millrace_connector::ConnectorError;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Kind, Type};
 
-use super::copy::{EPOCH_DAYS, EPOCH_MICROS};
+use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
 use super::error::Failure;
 use super::numeric::Numeric;
 

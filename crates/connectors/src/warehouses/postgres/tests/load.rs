@@ -163,14 +163,11 @@ async fn ids_are_known_for_28_days() {
     let other = "app--main".parse().unwrap();
     assert_eq!(warehouse.seen(&other, &asked, noon()).await.unwrap(), vec![None; 3]);
 
-    // A month later the old day's partition is gone.
+    // A month later the old day's runs are gone.
     let seen = vec![SeenId { id: 9, content: 2 }];
     warehouse.load(Load { seen, at: later(31), ..load(2, 3, Vec::new()) }).await.unwrap();
-    let days = "SELECT relname FROM pg_class WHERE relname ~ '^seen_2' AND relkind = 'r' ORDER BY 1";
-    assert_eq!(
-        select(&warehouse, days).await,
-        json!([{"relname": "seen_20261225"}, {"relname": "seen_20261226"}])
-    );
+    let days = "SELECT day, records FROM _millrace.seen_runs";
+    assert_eq!(select(&warehouse, days).await, json!([{"day": "2026-12-25", "records": 1}]));
 }
 
 #[tokio::test]

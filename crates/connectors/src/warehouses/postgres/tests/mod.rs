@@ -3,7 +3,9 @@
 
 mod fence;
 mod load;
+mod merges;
 mod query;
+mod seen;
 mod server;
 mod values;
 
@@ -25,6 +27,12 @@ use super::Postgres;
 async fn it_keeps_every_promise_of_a_warehouse() {
     let Some(database) = server::Database::create().await else { return };
     millrace_connector::conformance::warehouse(|| std::sync::Arc::new(postgres(&database.url))).await;
+}
+
+#[tokio::test]
+async fn it_keeps_every_promise_to_jobs() {
+    let Some(database) = server::Database::create().await else { return };
+    millrace_connector::conformance::jobs(|| std::sync::Arc::new(postgres(&database.url))).await;
 }
 
 pub(super) const SCHEMA: &str = "shop";
