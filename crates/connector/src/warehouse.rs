@@ -78,6 +78,15 @@ pub trait Warehouse: Send + Sync {
         Err(ConnectorError::pause("unsupported", "this kind of warehouse cannot tell its counts"))
     }
 
+    /// How far a connection got, for an onlooker: below these offsets all is in the tables and in the books. It
+    /// raises no fence. Empty where it has never loaded.
+    ///
+    /// # Errors
+    /// `Pause`, of a warehouse that does not say otherwise: it cannot tell.
+    async fn positions(&self, _connection: &ConnectionId) -> Result<Positions, ConnectorError> {
+        Err(ConnectorError::pause("unsupported", "this kind of warehouse cannot tell positions"))
+    }
+
     /// Removes all that is kept of a job that is over: its positions, fence, seen ids and books, and the
     /// schema it worked in, where it had one of its own. What is not there is no error.
     ///

@@ -110,6 +110,12 @@ impl IntentLog {
         Ok(self.loads.latest().await.map_err(unreadable)?.is_none())
     }
 
+    /// Below which offsets all loads are sealed, as an onlooker sees it.
+    pub(crate) async fn positions(&self) -> Result<Positions> {
+        let seal = self.seals.latest().await.map_err(unreadable)?;
+        Ok(seal.map(|seal| seal.value.positions).unwrap_or_default())
+    }
+
     /// Raises the fence to `epoch` and says where to go on. A new log begins after `numbers_used`: the
     /// highest number that an older log, deleted since, may have left behind in file names.
     pub(crate) async fn resume(

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use millrace_connector::{
-    ConnectorError, Context, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
-    TableName, TableSchemas, Warehouse, dialect,
+    ConnectorError, Context, Dialect, KafkaIdentity, Load, LoadReport, Positions, QueryStream, Resume,
+    SchemaChange, TableName, TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::crash_point;
@@ -157,6 +157,10 @@ impl Lake {
 impl Warehouse for Lake {
     fn dialect(&self) -> &'static Dialect {
         self.dialect
+    }
+
+    async fn positions(&self, connection: &ConnectionId) -> Result<Positions> {
+        self.log(connection).positions().await
     }
 
     async fn check(&self) -> Result<()> {

@@ -165,6 +165,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: RunsCommand,
     },
+    /// Hold what Kafka has of each source and hour against the books of each connection; exit 3 where they differ.
+    #[cfg(feature = "warehouse-loader")]
+    Balance(BalanceArgs),
     /// Validate the config; with --connect, reach everything it names.
     Check {
         #[command(flatten)]
@@ -353,6 +356,23 @@ pub(crate) struct RunsArgs {
     /// The newest so many.
     #[arg(short = 'n', long, default_value_t = 50)]
     pub(crate) limit: usize,
+}
+
+/// What is balanced.
+#[cfg(feature = "warehouse-loader")]
+#[derive(Debug, Args)]
+pub(crate) struct BalanceArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Only this source.
+    #[arg(short, long)]
+    pub(crate) source: Option<SourceId>,
+    /// The first hour: 2h or 7d for so long ago, or a time such as 2026-11-24T10:00:00Z.
+    #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = moment)]
+    pub(crate) from: DateTime<Utc>,
+    /// Up to this hour; up to now without it.
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(crate) to: Option<DateTime<Utc>>,
 }
 
 /// A time, or so long ago.

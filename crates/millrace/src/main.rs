@@ -138,6 +138,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 cli::RunsCommand::Show { place, run } => commands::runs::show(&place, &run, output).await,
             }
         }
+        #[cfg(feature = "warehouse-loader")]
+        Command::Balance(args) => {
+            start_logs(&cli.global, quiet)?;
+            commands::balance::run(&args, output).await
+        }
         Command::Check { place, connect, dev } => {
             start_logs(&cli.global, quiet)?;
             commands::check::run(&place, connect, dev, output).await

@@ -176,8 +176,23 @@ pub(crate) fn loader(
     installation: &Installation,
     anyway: bool,
 ) -> Result<millrace_warehouse_loader::Service, Failure> {
+    Ok(millrace_warehouse_loader::Service::new(
+        loader_options(installation, anyway)?,
+        installation.bus.clone(),
+        installation.store.clone(),
+        Arc::clone(&installation.clock),
+        installation.health.clone(),
+    ))
+}
+
+/// All connections to warehouses.
+#[cfg(feature = "warehouse-loader")]
+pub(crate) fn loader_options(
+    installation: &Installation,
+    anyway: bool,
+) -> Result<millrace_warehouse_loader::Options, Failure> {
     use millrace_warehouse_loader::rows::{Mapping, SourceContext};
-    use millrace_warehouse_loader::{ConnectionOptions, Kind, LoadLimits, Options, Service, Timing};
+    use millrace_warehouse_loader::{ConnectionOptions, Kind, LoadLimits, Options, Timing};
 
     let warehouses = warehouses(installation)?;
     let mut connections = Vec::new();
@@ -216,19 +231,12 @@ pub(crate) fn loader(
             accept_gap: connection.accept_gap,
         });
     }
-    let options = Options {
+    Ok(Options {
         connections,
         holder: installation.holder("load"),
         lease_ttl: LEASE_TTL,
         limits: LoadLimits::default(),
-    };
-    Ok(Service::new(
-        options,
-        installation.bus.clone(),
-        installation.store.clone(),
-        Arc::clone(&installation.clock),
-        installation.health.clone(),
-    ))
+    })
 }
 
 /// The deliver stage.

@@ -16,6 +16,7 @@
 //! Invariants: no item is skipped without a count. The same ranges give the same rows. Nothing here knows
 //! a warehouse by its kind.
 
+mod balance;
 mod books;
 mod connection;
 mod dead_letters;
@@ -37,6 +38,7 @@ mod service;
 mod session;
 mod start;
 
+pub use balance::{BalanceLine, Verdict, balance};
 pub use connection::Report;
 pub use error::{Error, NextStep};
 pub use millrace_bus::Start;

@@ -42,6 +42,12 @@ pub(crate) async fn first_positions(
     }
 }
 
+/// The offsets at which the connection began, if it has.
+pub(crate) async fn begun(state: &Store, cluster: &str, topic: &str) -> Result<Option<Positions>, Error> {
+    let kept = Generations::<Began>::new(state.child("start").child(cluster).child(topic));
+    Ok(kept.latest().await?.map(|began| began.value.positions))
+}
+
 async fn resolve(bus: &Bus, topic: &str, start: Start) -> Result<Positions, Error> {
     if let Start::At(at) = start {
         return Ok(bus.offsets_at(topic, at).await?);

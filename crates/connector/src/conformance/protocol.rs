@@ -19,6 +19,7 @@ async fn create_rows(rig: &Rig) {
 }
 
 pub(super) async fn positions_move_with_the_rows(rig: Rig) {
+    assert_eq!(rig.warehouse.positions(&rig.connection()).await.unwrap(), BTreeMap::new());
     create_rows(&rig).await;
     let mut first = numbered(&rig, 0);
     first.ranges.push(OffsetRange { partition: 7, start: 500, end: 510 });
@@ -28,6 +29,10 @@ pub(super) async fn positions_move_with_the_rows(rig: Rig) {
     let resume = rig.resume(1).await;
     assert_eq!(resume.positions, BTreeMap::from([(0, 20), (7, 510)]));
     assert_eq!(resume.redo, None);
+    let onlooker = rig.other.positions(&rig.connection()).await.unwrap();
+    assert_eq!(onlooker, resume.positions, "an onlooker sees them, and fences nobody off");
+    rig.load(rig.batch(20, 21, Vec::new())).await;
+    let resume = rig.resume(1).await;
     let seen_by_other = rig.other.resume(&rig.connection(), 2, &kafka()).await.unwrap();
     assert_eq!(seen_by_other, resume, "whoever comes next gets the same answer");
 }

@@ -1,5 +1,7 @@
 //! One file per command, or per family of commands.
 
+#[cfg(feature = "warehouse-loader")]
+pub(crate) mod balance;
 pub(crate) mod check;
 pub(crate) mod once;
 pub(crate) mod operate;

@@ -3,6 +3,7 @@
 //! lake, and a warehouse that is away or answers late is played by a wrapper around the real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod balance;
 mod events;
 mod faults;
 mod messages;

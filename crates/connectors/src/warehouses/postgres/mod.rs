@@ -45,7 +45,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use millrace_connector::{
-    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume,
+    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, Positions, QueryStream, Resume,
     SchemaChange, TableSchemas, Warehouse, WarehouseEntry, dialect,
 };
 use millrace_event_model::ConnectionId;
@@ -220,6 +220,16 @@ impl Warehouse for Postgres {
             }
         }
         Ok(report)
+    }
+
+    async fn positions(&self, connection: &ConnectionId) -> Result<Positions, ConnectorError> {
+        let mut session = self.sessions.get().await?;
+        let read = positions::read(session.client(), &self.own, connection).await;
+        let positions = read.map_err(|failure| {
+            failure.classify(During::Load, &self.sessions.doing("reading the positions of"))
+        })?;
+        session.release();
+        Ok(positions)
     }
 
     async fn counts(

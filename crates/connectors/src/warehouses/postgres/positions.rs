@@ -181,6 +181,25 @@ pub(super) async fn resume(
     Ok(Resume { positions, redo: None })
 }
 
+/// How far a connection got, for an onlooker.
+pub(super) async fn read(
+    client: &tokio_postgres::Client,
+    own: &OwnTables,
+    connection: &ConnectionId,
+) -> Result<Positions, Failure> {
+    let table = own.table("positions");
+    let made = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
+    let mut positions = Positions::new();
+    if !made.try_get::<_, bool>(0)? {
+        return Ok(positions);
+    }
+    let select = format!("SELECT partition, next FROM {table} WHERE connection = $1");
+    for row in client.query(&select, &[&connection.as_str()]).await? {
+        positions.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    Ok(positions)
+}
+
 /// Passes the fence, or not, and returns the connection's number.
 pub(super) async fn pass_fence(
     work: &mut Work<'_>,

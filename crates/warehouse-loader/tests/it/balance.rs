@@ -1,0 +1,150 @@
+//! What Kafka holds against what the books say.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use millrace_connector::{
+    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, Positions, QueryStream, Resume,
+    SchemaChange, TableSchemas, Warehouse,
+};
+use millrace_event_model::{ConnectionId, Disposition};
+use millrace_lake::Lake;
+use millrace_service::Stop;
+use millrace_warehouse_loader::{BalanceLine, Filter, Kind, Verdict, balance};
+use serde_json::json;
+
+use crate::messages::{at, mixed, track};
+use crate::stack::{Stack, connection, query};
+
+async fn lines(stack: &Stack, warehouse: &Arc<Books>) -> Vec<BalanceLine> {
+    let connections = [connection(Arc::clone(warehouse) as _, Kind::Events)];
+    let (from, until) = (at(0), at(7_200));
+    balance(&stack.bus, &stack.state, &connections, from, until, &Stop::new()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_books_balance_with_kafka_and_a_wrong_book_is_noticed() {
+    let stack = Stack::start().await;
+    let warehouse = Arc::new(Books { lake: stack.lake("lake"), change: AtomicI64::new(0) });
+    let mut not_json = track(30, "ann", "x", json!({}));
+    not_json.body = "{".into();
+    let mut of_another = track(31, "ann", "Elsewhere", json!({}));
+    of_another.source = "app".parse().unwrap();
+    let mut events = mixed(20);
+    // Another hour.
+    events.extend([events[1].clone(), not_json, of_another, track(3_700, "ann", "Late", json!({}))]);
+    stack.publish(&events).await;
+    let mut loaded = connection(Arc::clone(&warehouse) as _, Kind::Events);
+    loaded.when = Some(Filter::compile("type != 'page'").unwrap());
+    stack.load(loaded).await.unwrap();
+    stack.publish(&[track(3_800, "ann", "Later", json!({}))]).await;
+
+    let told = |lines: &[BalanceLine]| -> Vec<_> {
+        lines.iter().map(|line| (line.received, line.in_flight, line.verdict)).collect()
+    };
+    let balanced = lines(&stack, &warehouse).await;
+    assert_eq!(told(&balanced), [(22, 0, Verdict::Balanced), (2, 1, Verdict::Balanced)]);
+    let items: Vec<_> = balanced[0].items.iter().map(|(end, items)| (end.as_str(), *items)).collect();
+    assert_eq!(items, [("loaded", 15), ("filtered", 5), ("duplicate", 1), ("rejected", 1)]);
+
+    warehouse.change.store(-1, Ordering::SeqCst);
+    assert_eq!(lines(&stack, &warehouse).await[0].verdict, Verdict::Missing(1));
+    warehouse.change.store(2, Ordering::SeqCst);
+    assert_eq!(lines(&stack, &warehouse).await[0].verdict, Verdict::TooMany(2));
+    stack.stop().await;
+}
+
+/// A line of the books, such as `disposition=loaded hour=2026-01-01T10:00:00Z items=3`.
+fn count(line: &str) -> Count {
+    let part = |name: &str| {
+        let parts = line.split(' ').filter_map(|part| part.split_once('='));
+        parts.into_iter().find(|(of, _)| *of == name).unwrap().1.to_owned()
+    };
+    Count {
+        source: "web".parse().unwrap(),
+        hour: part("hour").parse().unwrap(),
+        disposition: serde_json::from_value(json!(part("disposition"))).unwrap(),
+        conflicts: 0,
+        items: part("items").parse().unwrap(),
+    }
+}
+
+/// A lake whose books can be falsified.
+struct Books {
+    lake: Arc<Lake>,
+    /// Added to what was loaded in the first hour.
+    change: AtomicI64,
+}
+
+#[async_trait]
+impl Warehouse for Books {
+    fn dialect(&self) -> &'static Dialect {
+        self.lake.dialect()
+    }
+
+    async fn check(&self) -> Result<(), ConnectorError> {
+        self.lake.check().await
+    }
+
+    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
+        self.lake.describe(schema).await
+    }
+
+    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
+        self.lake.apply(schema, changes).await
+    }
+
+    async fn resume(
+        &self,
+        connection: &ConnectionId,
+        epoch: u64,
+        kafka: &KafkaIdentity,
+    ) -> Result<Resume, ConnectorError> {
+        self.lake.resume(connection, epoch, kafka).await
+    }
+
+    async fn seen(
+        &self,
+        connection: &ConnectionId,
+        ids: &[u128],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Option<u64>>, ConnectorError> {
+        self.lake.seen(connection, ids, now).await
+    }
+
+    async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
+        self.lake.load(load).await
+    }
+
+    async fn positions(&self, connection: &ConnectionId) -> Result<Positions, ConnectorError> {
+        self.lake.positions(connection).await
+    }
+
+    async fn counts(
+        &self,
+        connection: &ConnectionId,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError> {
+        let sql = format!(
+            "SELECT disposition, hour, sum(items) AS items FROM _millrace.counts \
+             WHERE connection = '{connection}' GROUP BY disposition, hour"
+        );
+        let counts = query(&*self.lake, &sql).await.into_iter().map(|line| count(&line));
+        let mut counts: Vec<Count> =
+            counts.filter(|count| from <= count.hour && count.hour < until).collect();
+        let first = counts.iter().map(|count| count.hour).min();
+        let loaded =
+            |count: &&mut Count| count.disposition == Disposition::Loaded && Some(count.hour) == first;
+        if let Some(count) = counts.iter_mut().find(loaded) {
+            count.items = count.items.saturating_add_signed(self.change.load(Ordering::SeqCst));
+        }
+        Ok(counts)
+    }
+
+    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
+        self.lake.query(sql).await
+    }
+}
