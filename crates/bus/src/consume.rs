@@ -26,6 +26,13 @@
 //!
 //! A stop is none of these: the batch in hand is staged and committed first.
 //! `a_stop_finishes_the_batch_in_hand`
+//!
+//! # One ahead
+//! A consumer may let a commit go on behind [`Consume::commit`]: then the next batch is read and staged
+//! meanwhile, and its own `commit` waits for the one before. So at most one batch is staged ahead, commits
+//! keep their order, and after an error what was staged ahead is dropped with all else: `resume` brings it
+//! again. [`Consume::settle`] is how the loop hears of the end of such a commit.
+//! `a_commit_behind_the_loop_is_settled_while_it_waits`
 
 use std::future::Future;
 
@@ -33,7 +40,7 @@ use millrace_event_model::topics::TopicName;
 use millrace_event_model::wire::Message;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Batch, BatchLimits, Bus, BusError, Positions, Range, Start};
+use crate::{Batch, BatchLimits, Bus, BusError, Positions, Range, Reader, Start};
 
 /// A consumer that keeps its positions with its data.
 pub trait Consume<M> {
@@ -50,8 +57,15 @@ pub trait Consume<M> {
     /// have no effect that anyone can see yet, and staging the same ranges again must be harmless.
     fn stage(&mut self, batch: Batch<M>) -> impl Future<Output = Result<Self::Staged, Self::Error>> + Send;
 
-    /// Makes the batch and its positions visible and durable as one.
+    /// Makes the batch and its positions visible and durable as one; or begins to, once the commit before it
+    /// has ended.
     fn commit(&mut self, staged: Self::Staged) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Waits for the commit that goes on behind the loop, if one does. Dropped before its end, it can be called
+    /// again. It is called while the loop waits for messages, and before [`run`] returns without an error.
+    fn settle(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// Where a consumer stands.
@@ -84,12 +98,27 @@ pub async fn run<M: Message, C: Consume<M>>(
         consumer.commit(staged).await?;
     }
     while !stop.is_cancelled() {
-        let batch = reader.next_batch(limits, stop).await?;
+        let batch = next_batch(&mut reader, limits, consumer, stop).await?;
         if batch.is_empty() {
             continue;
         }
         let staged = consumer.stage(batch).await?;
         consumer.commit(staged).await?;
     }
-    Ok(())
+    consumer.settle().await
+}
+
+/// Reads on while a commit goes on behind the loop.
+async fn next_batch<M: Message, C: Consume<M>>(
+    reader: &mut Reader<M>,
+    limits: &BatchLimits,
+    consumer: &mut C,
+    stop: &CancellationToken,
+) -> Result<Batch<M>, C::Error> {
+    let mut reading = std::pin::pin!(reader.next_batch(limits, stop));
+    tokio::select! {
+        batch = &mut reading => return Ok(batch?),
+        settled = consumer.settle() => settled?,
+    }
+    Ok(reading.await?)
 }

@@ -216,3 +216,56 @@ async fn a_stop_finishes_the_batch_in_hand() {
         assert_eq!(store.resumed, 1);
     }
 }
+
+/// A loader whose commits go on behind the loop: each is done only when the loop settles it.
+struct Behind {
+    loader: Loader,
+    committing: Option<(Vec<Range>, Vec<String>)>,
+}
+
+impl Consume<Event> for Behind {
+    type Staged = (Vec<Range>, Vec<String>);
+    type Error = Died;
+
+    async fn resume(&mut self) -> Result<Resume, Died> {
+        self.loader.resume().await
+    }
+
+    async fn stage(&mut self, batch: Batch<Event>) -> Result<Self::Staged, Died> {
+        self.loader.stage(batch).await
+    }
+
+    async fn commit(&mut self, staged: Self::Staged) -> Result<(), Died> {
+        self.settle().await?;
+        self.committing = Some(staged);
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), Died> {
+        // Longer than a poll of it, and it may be dropped here.
+        tokio::task::yield_now().await;
+        match self.committing.take() {
+            Some(staged) => self.loader.commit(staged).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_behind_the_loop_is_settled_while_it_waits() {
+    for cluster in Cluster::each() {
+        let bus = cluster.bus().await;
+        let messages = some_events(MESSAGES);
+        let publisher = bus.publisher(PublisherOptions::default()).unwrap();
+        let _ = publisher.publish(&events(&bus), &messages).await.unwrap();
+        let stop = CancellationToken::new();
+        let crash = Arc::new(Mutex::new(Crash::Never));
+        let loader = Loader { store: Arc::default(), intents: false, crash, stop: stop.clone() };
+        let mut behind = Behind { loader, committing: None };
+        // Only the last commit gives the stop, and nothing is read after it: the loop has to settle it by itself.
+        let topic = events(&bus);
+        let running = consume::run(&bus, &topic, Start::Earliest, &LIMITS, &mut behind, &stop);
+        tokio::time::timeout(DEADLINE, running).await.expect("the loop ends").unwrap();
+        assert_eq!(behind.loader.store.lock().unwrap().rows.len(), MESSAGES);
+    }
+}
