@@ -12,6 +12,31 @@ pub fn union(first: FieldType, second: FieldType) -> FieldType {
     if second == FieldType::Text { second } else { first }
 }
 
+/// The narrowest type that holds the values of both, for tables that may change their columns' types. Numbers
+/// meet in the wider kind of number and dates in the wider kind of moment; whatever else differs is `text`.
+///
+/// Associative, commutative and idempotent: in whatever order values come, their column ends the same.
+#[must_use]
+pub fn join(one: FieldType, other: FieldType) -> FieldType {
+    if one == other {
+        return one;
+    }
+    for chain in CHAINS {
+        let place = |own| chain.iter().position(|of_chain| *of_chain == own);
+        if let (Some(a), Some(b)) = (place(one), place(other)) {
+            return if a < b { other } else { one };
+        }
+    }
+    FieldType::Text
+}
+
+/// Each type holds the values of those before it.
+const CHAINS: [&[FieldType]; 3] = [
+    &[FieldType::Int, FieldType::Float, FieldType::Decimal],
+    &[FieldType::Date, FieldType::LocalDateTime, FieldType::DateTime],
+    &[FieldType::String, FieldType::Text],
+];
+
 /// Whether a column of this type holds text of any kind: `string` and `text` differ for the dialect only.
 #[must_use]
 pub fn is_text(own: FieldType) -> bool {
@@ -101,6 +126,18 @@ mod tests {
         #[test]
         fn extending_is_associative(a in any_table(), b in any_table(), c in any_table()) {
             prop_assert_eq!(extended(&extended(&a, &b), &c), extended(&a, &extended(&b, &c)));
+        }
+
+        #[test]
+        fn widening_is_associative_commutative_and_idempotent(
+            a in any_type(),
+            b in any_type(),
+            c in any_type(),
+        ) {
+            prop_assert_eq!(join(join(a, b), c), join(a, join(b, c)));
+            prop_assert_eq!(join(a, b), join(b, a));
+            prop_assert_eq!(join(a, a), a);
+            prop_assert_eq!(join(a, join(a, b)), join(a, b));
         }
 
         #[test]

@@ -44,6 +44,8 @@ pub struct Dialect {
     pub exact_floats: bool,
     /// Digits in all and after the point that a `decimal` may have; `None` has no bound.
     pub decimal_digits: Option<(u8, u8)>,
+    /// Columns that a table may have; `None` where nobody counts them.
+    pub max_columns: Option<usize>,
     /// Words that get a `_` before them, upper case, sorted.
     pub reserved: &'static [&'static str],
 }
@@ -62,6 +64,7 @@ pub const DIALECTS: &[Dialect] = &[
         widens: true,
         exact_floats: true,
         decimal_digits: None,
+        max_columns: Some(1_600),
         cut_before_reserved: Some(63),
         json_columns: true,
         json_paths_in_config: true,
@@ -73,6 +76,7 @@ pub const DIALECTS: &[Dialect] = &[
     Dialect {
         kind: "redshift",
         rudder_name: "RS",
+        max_columns: Some(1_600),
         text_above: Some(512),
         json_columns: true,
         json_paths_in_config: true,
@@ -94,17 +98,19 @@ pub const DIALECTS: &[Dialect] = &[
     Dialect {
         kind: "bigquery",
         rudder_name: "BQ",
+        max_columns: Some(10_000),
         json_paths_in_config: true,
         loaded_at: true,
         reserved: bigquery::RESERVED,
         ..SQL
     },
-    Dialect { kind: "clickhouse", rudder_name: "CLICKHOUSE", ..SQL },
+    Dialect { kind: "clickhouse", rudder_name: "CLICKHOUSE", max_columns: Some(1_000), ..SQL },
     Dialect { kind: "databricks", rudder_name: "DELTALAKE", reserved: databricks::RESERVED, ..SQL },
     Dialect { kind: "lake", rudder_name: "DELTALAKE", reserved: databricks::RESERVED, ..SQL },
     Dialect {
         kind: "mssql",
         rudder_name: "MSSQL",
+        max_columns: Some(1_024),
         json_columns: true,
         full_event: FieldType::Json,
         reserved: sqlserver::RESERVED,
@@ -113,6 +119,7 @@ pub const DIALECTS: &[Dialect] = &[
     Dialect {
         kind: "synapse",
         rudder_name: "AZURE_SYNAPSE",
+        max_columns: Some(1_024),
         json_columns: true,
         full_event: FieldType::Json,
         reserved: sqlserver::RESERVED,
@@ -140,11 +147,12 @@ const SQL: Dialect = Dialect {
     widens: false,
     exact_floats: false,
     decimal_digits: Some((38, 9)),
+    max_columns: None,
     reserved: &[],
 };
 
 /// What lakes of plain files have in common.
-const FILES: Dialect = Dialect { max_name_bytes: None, data_lake: true, ..SQL };
+const FILES: Dialect = Dialect { max_name_bytes: None, data_lake: true, max_columns: Some(10_000), ..SQL };
 
 #[cfg(test)]
 mod tests {
