@@ -228,6 +228,9 @@ pub(crate) fn loader_options(
                 destination_type: Some(dialect.rudder_name.to_owned()),
                 ..Mapping::new(dialect)
             },
+            mode: connection.mode,
+            dedup: connection.dedup,
+            contract: connection.contract,
             accept_gap: connection.accept_gap,
         });
     }

@@ -15,6 +15,7 @@ mod ingest;
 mod interpolate;
 mod resolve;
 mod secrets;
+mod tables;
 mod tree;
 mod units;
 
@@ -38,6 +39,7 @@ pub use file::{
 };
 pub use ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
 pub use interpolate::Environment;
+pub use tables::{Contract, RowMode};
 pub use tree::Step;
 pub use units::{Count, Network, Period, Rate, Size, WriteKeys};
 
@@ -101,6 +103,12 @@ pub struct ConnectionConfig {
     pub unseal: Vec<String>,
     /// Go on behind a gap that retention has made.
     pub accept_gap: bool,
+    /// How rows of events are written.
+    pub mode: RowMode,
+    /// Leave out events whose message id was loaded before.
+    pub dedup: bool,
+    /// What may be changed in the schema.
+    pub contract: Contract,
 }
 
 /// The end of a connection.

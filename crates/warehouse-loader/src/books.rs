@@ -10,8 +10,11 @@ use millrace_event_model::{Disposition, SourceId};
 /// Counts of one batch. They are committed with the batch's positions, so a crash cannot unbalance them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Books {
-    counts: BTreeMap<(SourceId, DateTime<Utc>, Disposition), Tally>,
+    /// By source, in order: mostly there is one, and it is looked up for each item.
+    counts: Vec<(SourceId, Lines)>,
 }
+
+type Lines = BTreeMap<(DateTime<Utc>, Disposition), Tally>;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Tally {
@@ -47,33 +50,54 @@ impl Books {
 
     /// Adds those of another part of the batch.
     pub(crate) fn add(&mut self, other: Books) {
-        for (line, tally) in other.counts {
-            let sum = self.counts.entry(line).or_default();
-            sum.items += tally.items;
-            sum.conflicts += tally.conflicts;
+        for (source, lines) in other.counts {
+            let own = self.lines_of(&source);
+            for (line, tally) in lines {
+                let sum = own.entry(line).or_default();
+                sum.items += tally.items;
+                sum.conflicts += tally.conflicts;
+            }
         }
+    }
+
+    /// Whether nothing was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
     }
 
     /// How many ended so, over all hours.
     pub(crate) fn total(&self, disposition: Disposition) -> u64 {
-        let of_it = self.counts.iter().filter(|((_, _, own), _)| *own == disposition);
+        let of_it =
+            self.counts.iter().flat_map(|(_, lines)| lines).filter(|((_, own), _)| *own == disposition);
         of_it.map(|(_, tally)| tally.items).sum()
     }
 
     /// The lines as a load takes them, in order.
     pub(crate) fn lines(&self) -> Vec<Count> {
-        let line = |((source, hour, disposition), tally): (&(SourceId, _, _), &Tally)| Count {
-            source: source.clone(),
-            hour: *hour,
-            disposition: *disposition,
-            conflicts: tally.conflicts,
-            items: tally.items,
-        };
-        self.counts.iter().map(line).collect()
+        let lines = self.counts.iter().flat_map(|(source, lines)| {
+            lines.iter().map(|((hour, disposition), tally)| Count {
+                source: source.clone(),
+                hour: *hour,
+                disposition: *disposition,
+                conflicts: tally.conflicts,
+                items: tally.items,
+            })
+        });
+        lines.collect()
     }
 
     fn tally(&mut self, source: &SourceId, at: DateTime<Utc>, disposition: Disposition) -> &mut Tally {
-        self.counts.entry((source.clone(), hour_of(at), disposition)).or_default()
+        self.lines_of(source).entry((hour_of(at), disposition)).or_default()
+    }
+
+    fn lines_of(&mut self, source: &SourceId) -> &mut Lines {
+        let found = self.counts.binary_search_by(|(own, _)| own.cmp(source));
+        let index = found.unwrap_or_else(|index| {
+            self.counts.insert(index, (source.clone(), Lines::new()));
+            index
+        });
+        // It was found there, or has just been put there.
+        &mut self.counts[index].1
     }
 }
 

@@ -258,14 +258,18 @@ impl Connection {
     }
 
     async fn load(&mut self, until: &Until, stop: &Stop) -> Result<(), Error> {
-        match (until, &self.options.schedule) {
+        let loaded = match (until, &self.options.schedule) {
             (Until::Now, _) => self.load_to_now(stop).await,
             (Until::Stopped, Schedule::Every(interval)) => {
                 let interval = self.options.timing.max_age.map_or(*interval, |age| age.min(*interval));
                 self.load_outside(interval, stop).await
             }
             (Until::Stopped, Schedule::Cron(_) | Schedule::Manual) => self.load_at_times(stop).await,
+        };
+        if loaded.is_err() {
+            self.session.abandon().await;
         }
+        loaded
     }
 
     async fn load_at_times(&mut self, stop: &Stop) -> Result<(), Error> {

@@ -1,16 +1,22 @@
 //! Which messages of a batch are here for the first time.
 //!
 //! A client sends an event again when it has not seen our answer, under the same message id. An id is
-//! remembered for 28 days per connection; of several messages with one id, the first in the batch's order
-//! is loaded and the others count as duplicates. A duplicate whose body differs is a conflict: it is left out
+//! remembered for 28 days per connection; of several messages with one id, the first that makes rows is
+//! loaded and the others count as duplicates. A duplicate whose body differs is a conflict: it is left out
 //! too, since nobody can say which is right, but it is counted apart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use ahash::RandomState;
 use millrace_connector::SeenId;
 use millrace_event_model::{MessageId, SourceId};
+use twox_hash::XxHash3_64;
 
-/// What a message is recognised by.
+/// Content of ids: those that the warehouse knows, and those of a load that is on its way there.
+pub(crate) type Contents = HashMap<u128, u64, RandomState>;
+
+/// What a message is recognised by. The id's hash is a cryptographic one, since clients choose their message
+/// ids and nobody may make two that are taken for each other; the content's is only there to tell by.
 pub(crate) fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) -> SeenId {
     let mut hasher = blake3::Hasher::new();
     // The length goes first, so that ("a", "bc") and ("ab", "c") differ.
@@ -19,9 +25,7 @@ pub(crate) fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) ->
     hasher.update(message_id.as_str().as_bytes());
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);
-    let mut content = [0; 8];
-    blake3::Hasher::new().update(body).finalize_xof().fill(&mut content);
-    SeenId { id: u128::from_le_bytes(id), content: u64::from_le_bytes(content) }
+    SeenId { id: u128::from_le_bytes(id), content: XxHash3_64::oneshot(body) }
 }
 
 /// What a message is to the warehouse.
@@ -37,12 +41,12 @@ pub(crate) enum Sighting {
 
 /// The distinct ids of a batch, in order: what to ask the warehouse for.
 pub(crate) fn distinct_ids(messages: &[SeenId]) -> Vec<u128> {
-    let mut known = std::collections::HashSet::with_capacity(messages.len());
+    let mut known = HashSet::with_capacity_and_hasher(messages.len(), RandomState::new());
     messages.iter().map(|message| message.id).filter(|id| known.insert(*id)).collect()
 }
 
 /// Judges the messages of a batch in order. `seen` holds the content that each id was loaded with.
-pub(crate) fn judge(messages: &[SeenId], seen: HashMap<u128, u64>) -> Vec<Sighting> {
+pub(crate) fn judge(messages: &[SeenId], seen: Contents) -> Vec<Sighting> {
     let mut loaded = seen;
     let sighting = |message: &SeenId| match loaded.insert(message.id, message.content) {
         None => Sighting::First,
@@ -77,14 +81,14 @@ mod tests {
     fn the_first_of_an_id_is_loaded_and_the_rest_are_duplicates_or_conflicts() {
         let messages = [key("a", "1", "x"), key("a", "1", "x"), key("a", "1", "y"), key("a", "2", "x")];
         let expected = [Sighting::First, Sighting::Duplicate, Sighting::Conflict, Sighting::First];
-        assert_eq!(judge(&messages, HashMap::new()), expected);
+        assert_eq!(judge(&messages, Contents::default()), expected);
         assert_eq!(distinct_ids(&messages), [messages[0].id, messages[3].id]);
     }
 
     #[test]
     fn what_the_warehouse_has_seen_is_not_loaded_again() {
         let message = key("a", "1", "x");
-        let seen = HashMap::from([(message.id, message.content)]);
+        let seen = Contents::from_iter([(message.id, message.content)]);
         assert_eq!(judge(&[message, key("a", "1", "y")], seen), [Sighting::Duplicate, Sighting::Conflict]);
     }
 
@@ -95,9 +99,9 @@ mod tests {
             cut in 0_usize..30,
         ) {
             let messages: Vec<SeenId> = ids.into_iter().map(|(id, content)| SeenId { id, content }).collect();
-            let whole = judge(&messages, HashMap::new());
+            let whole = judge(&messages, Contents::default());
             let (first, second) = messages.split_at(cut.min(messages.len()));
-            let mut split = judge(first, HashMap::new());
+            let mut split = judge(first, Contents::default());
             let loaded = first.iter().zip(&split).filter(|(_, sighting)| **sighting == Sighting::First);
             let seen = loaded.map(|(message, _)| (message.id, message.content)).collect();
             split.extend(judge(second, seen));

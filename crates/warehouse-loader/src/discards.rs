@@ -1,67 +1,112 @@
 //! `rudder_discards`: values that their columns cannot hold, kept as text with the reason
-//! (warehouse schema rules §6).
+//! (warehouse schema rules §6). Under a contract that discards rows, whole rows are here too: as JSON, and
+//! without a column's name.
 
-use millrace_columnar::{Cell, Row, TableSchema, text_of};
+use millrace_columnar::{Block, Cell, CellRef, ColumnId, Rows, text_of};
 use millrace_connector::WriteMode;
 use millrace_event_model::FieldType;
+use serde_json::{Map, Value};
 
 use crate::plan::Stamp;
 
 /// The table's name, before the warehouse's spelling.
 pub(crate) const TABLE: &str = "rudder_discards";
 
-/// Its columns.
-const COLUMNS: [(&str, FieldType); 7] = [
-    ("table_name", FieldType::String),
-    ("row_id", FieldType::String),
-    ("column_name", FieldType::String),
-    ("column_value", FieldType::String),
-    ("reason", FieldType::String),
-    ("received_at", FieldType::DateTime),
-    ("uuid_ts", FieldType::DateTime),
-];
-
-/// The table's columns in the warehouse's spelling.
-pub(crate) fn columns(stamp: Stamp) -> TableSchema {
-    COLUMNS.iter().map(|(name, column)| (stamp.name(name), *column)).collect()
+/// Where a discarded value belongs.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Place<'t> {
+    table: &'t str,
+    row_id: Option<String>,
+    /// Microseconds.
+    received_at: i64,
 }
 
-/// The discard of one value. `settled` is the row without it: its id and its time say where it belongs.
-///
-/// RudderStack keeps a discard only of rows that have `id` and `received_at`. A row of an ELT stream
-/// need not have them, and is not to lose a value for that: `row_id` is then its key or null, and
-/// `received_at` the load's time.
-pub(crate) fn row(
-    table: &str,
-    column: &str,
-    value: String,
-    reason: String,
-    settled: &Row,
-    write: &WriteMode,
-    stamp: Stamp,
-) -> Row {
-    let received_at = match settled.get(&stamp.name("received_at")) {
-        Some(moment @ Cell::DateTime(_)) => moment.clone(),
-        _ => Cell::DateTime(stamp.at.timestamp_micros()),
-    };
-    let cells = [
-        ("table_name", Cell::String(table.to_owned())),
-        ("row_id", row_id(settled, write, stamp)),
-        ("column_name", Cell::String(column.to_owned())),
-        ("column_value", Cell::String(value)),
-        ("reason", Cell::String(reason)),
-        ("received_at", received_at),
-    ];
-    cells.into_iter().map(|(name, cell)| (stamp.name(name), cell)).collect()
+impl<'t> Place<'t> {
+    /// The place of a row, whose `cell`s are without what was discarded.
+    ///
+    /// RudderStack keeps a discard only of rows that have `id` and `received_at`. A row of an ELT stream
+    /// need not have them, and is not to lose a value for that: `row_id` is then its key or null, and
+    /// `received_at` the load's time.
+    pub(crate) fn of(table: &'t str, write: &WriteMode, stamp: Stamp, cell: impl Fn(&str) -> Cell) -> Self {
+        let received_at = match cell(&stamp.name("received_at")) {
+            Cell::DateTime(micros) => micros,
+            _ => stamp.at.timestamp_micros(),
+        };
+        let id = [stamp.name("id")];
+        let key = match write {
+            WriteMode::Upsert { key } => key.as_slice(),
+            WriteMode::MergeLatest { key, .. } => std::slice::from_ref(key),
+            WriteMode::Append | WriteMode::Stage { .. } => &id,
+        };
+        let parts = key.iter().map(|column| cell(column)).filter(|cell| *cell != Cell::Null);
+        let parts: Vec<String> = parts.map(text_of).collect();
+        let row_id = (!parts.is_empty()).then(|| parts.join(","));
+        Self { table, row_id, received_at }
+    }
 }
 
-fn row_id(settled: &Row, write: &WriteMode, stamp: Stamp) -> Cell {
-    let key = match write {
-        WriteMode::Upsert { key } => key.clone(),
-        WriteMode::MergeLatest { key, .. } => vec![key.clone()],
-        WriteMode::Append | WriteMode::Stage { .. } => vec![stamp.name("id")],
-    };
-    let parts: Vec<String> =
-        key.iter().filter_map(|column| settled.get(column).cloned()).map(text_of).collect();
-    if parts.is_empty() { Cell::Null } else { Cell::String(parts.join(",")) }
+/// The discards of a load.
+#[derive(Debug)]
+pub(crate) struct Discards {
+    rows: Rows,
+    table_name: ColumnId,
+    row_id: ColumnId,
+    column_name: ColumnId,
+    column_value: ColumnId,
+    reason: ColumnId,
+    received_at: ColumnId,
+}
+
+impl Discards {
+    pub(crate) fn new(stamp: Stamp) -> Self {
+        let mut rows = Rows::default();
+        let mut column = |name, own| rows.column(&stamp.name(name), own);
+        let table_name = column("table_name", FieldType::String);
+        let row_id = column("row_id", FieldType::String);
+        let column_name = column("column_name", FieldType::String);
+        let column_value = column("column_value", FieldType::String);
+        let reason = column("reason", FieldType::String);
+        let received_at = column("received_at", FieldType::DateTime);
+        column("uuid_ts", FieldType::DateTime);
+        Self { rows, table_name, row_id, column_name, column_value, reason, received_at }
+    }
+
+    /// Keeps a value of a column, or with no column a whole row.
+    pub(crate) fn add(&mut self, place: &Place<'_>, column: Option<&str>, value: &str, reason: &str) {
+        self.rows.push(&[
+            (self.table_name, CellRef::String(place.table)),
+            (self.row_id, place.row_id.as_deref().map_or(CellRef::Null, CellRef::String)),
+            (self.column_name, column.map_or(CellRef::Null, CellRef::String)),
+            (self.column_value, CellRef::String(value)),
+            (self.reason, CellRef::String(reason)),
+            (self.received_at, CellRef::DateTime(place.received_at)),
+        ]);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    /// The rows, if there are any.
+    pub(crate) fn finish(self) -> Option<Block> {
+        (!self.rows.is_empty()).then(|| self.rows.finish())
+    }
+}
+
+/// A row as JSON: what is discarded of it whole.
+pub(crate) fn whole_row(block: &Block, row: usize) -> String {
+    let cells = block.columns.iter().map(|column| (column.name.clone(), column.cell(row)));
+    let values = cells.filter(|(_, cell)| *cell != Cell::Null).map(|(name, cell)| (name, json_of(cell)));
+    Value::Object(values.collect::<Map<_, _>>()).to_string()
+}
+
+fn json_of(cell: Cell) -> Value {
+    match cell {
+        Cell::Int(value) => Value::from(value),
+        Cell::Float(value) => Value::from(value),
+        Cell::Boolean(value) => Value::from(value),
+        // A document that is none is kept as the text it is.
+        Cell::Json(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        other => Value::String(text_of(other)),
+    }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use millrace_bus::BusError;
-use millrace_columnar::BatchError;
 use millrace_connector::{ConnectorError, ErrorKind};
 use millrace_event_model::ConnectionId;
 use millrace_service::TaskError;
@@ -28,14 +27,6 @@ pub enum Error {
     /// The batch cannot be loaded as the tables are.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The planned rows are not what their columns say: a mistake in the program.
-    #[error("cannot make a batch for table {table:?}: {source}")]
-    Batch {
-        /// The table.
-        table: String,
-        /// Why.
-        source: BatchError,
-    },
     /// Retention overtook the connection.
     #[error("{0}; to go on behind it and count the rest as expired, set accept_gap on the connection")]
     Gap(Gap),
@@ -98,7 +89,6 @@ impl Error {
             Self::Bus(_)
             | Self::State(_)
             | Self::Plan(_)
-            | Self::Batch { .. }
             | Self::Gap(_)
             | Self::Task(_)
             | Self::Ended(_)
@@ -135,8 +125,10 @@ impl Error {
             Self::Bus(_) => "kafka",
             Self::Warehouse(_) => "warehouse",
             Self::State(_) => "state",
+            Self::Plan(PlanError::Batch { .. }) => "internal",
+            Self::Plan(PlanError::Frozen { .. }) => "frozen",
             Self::Plan(_) => "plan",
-            Self::Batch { .. } | Self::Task(_) | Self::Ended(_) => "internal",
+            Self::Task(_) | Self::Ended(_) => "internal",
             Self::Gap(_) => "gap",
             Self::TablesChanged { .. } => "tables_changed",
             Self::NotYetDecided => "not_yet_decided",

@@ -1,142 +1,25 @@
-//! Events to loads: the mapping of a batch, and the consumer that the bus's loop drives.
+//! Events to loads: the consumer that the bus's loop drives.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod judge;
 
-use chrono::{DateTime, Utc};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use millrace_bus::{Batch, BatchLimits, Consume, Received, Resume, Start, consume};
-use millrace_columnar::widen;
 use millrace_connector::{OffsetRange, Positions, SeenId};
 use millrace_event_model::topics::TopicName;
-use millrace_event_model::{DeadLetter, Disposition, Event, Reason, SourceId};
+use millrace_event_model::{Disposition, Event};
 use millrace_service::{Stop, crash_point};
 use tokio::task::spawn_blocking;
 
-use crate::books::Books;
-use crate::dead_letters::dead_letter;
-use crate::dedup::{Sighting, judge, seen_id};
-use crate::plan::part_of;
 use crate::position::{self, readable_ranges};
-use crate::rows::{MappedRow, rows_of_event};
+use crate::rows::RowMapper;
 use crate::session::{Prepared, Session, Staged};
-use crate::{ConnectionOptions, Error, RowsByTable, metrics};
+use crate::{ConnectionOptions, Error, dedup, metrics};
+use judge::{Candidate, Given, Incoming, Rest};
 
-/// Events that one blocking task maps: some milliseconds of work, so that the cores share a batch.
-const CHUNK: usize = 500;
-
-/// What became of the events of a chunk before anyone has asked which are duplicates.
-#[derive(Debug, Default)]
-struct Mapped {
-    events: Vec<MappedEvent>,
-    dead_letters: Vec<DeadLetter>,
-    books: Books,
-}
-
-#[derive(Debug)]
-struct MappedEvent {
-    received_at: DateTime<Utc>,
-    seen: SeenId,
-    rows: Vec<MappedRow>,
-}
-
-/// What an event of the connection's source comes to.
-enum Judged {
-    Rows(Vec<MappedRow>),
-    /// By the connection's `when`; or it makes no rows.
-    Filtered,
-}
-
-fn judge_event(event: &Event, connection: &ConnectionOptions) -> Result<Judged, Reason> {
-    if let Some(when) = &connection.when
-        && !when.keeps(event)?
-    {
-        return Ok(Judged::Filtered);
-    }
-    let rows = rows_of_event(event, &connection.mapping)?;
-    Ok(if rows.is_empty() { Judged::Filtered } else { Judged::Rows(rows) })
-}
-
-/// Maps events in order. Pure, but for `at`, which dates the dead letters.
-fn map_events(
-    records: Vec<Received<Event>>,
-    connection: &ConnectionOptions,
-    topic: &str,
-    at: DateTime<Utc>,
-) -> Mapped {
-    let mut mapped = Mapped::default();
-    for record in records {
-        if !is_of(&record, &connection.source) {
-            continue;
-        }
-        // The server's time where it can be read; the broker's is a moment later.
-        let received_at = record.message.as_ref().map_or(record.appended_at, |event| event.received_at);
-        let judged = match &record.message {
-            Ok(event) => judge_event(event, connection).map(|judged| (judged, event)),
-            Err(error) => Err(Reason::new("undecodable", error.to_string())),
-        };
-        match judged {
-            Ok((Judged::Rows(rows), event)) => {
-                let seen = seen_id(&event.source, &event.message_id, &event.body);
-                mapped.events.push(MappedEvent { received_at, seen, rows });
-            }
-            Ok((Judged::Filtered, _)) => {
-                mapped.books.count(&connection.source, received_at, Disposition::Filtered);
-            }
-            Err(reason) => {
-                mapped.books.count(&connection.source, received_at, Disposition::Rejected);
-                mapped.dead_letters.push(dead_letter(connection, topic, at, record, reason));
-            }
-        }
-    }
-    mapped
-}
-
-/// Whether the record is of the source. One that does not even say so is taken in: better a dead letter in
-/// each connection of the lane than a record that nobody counts.
-fn is_of(record: &Received<Event>, source: &SourceId) -> bool {
-    match &record.message {
-        Ok(event) => event.source == *source,
-        Err(_) => match record.raw.text("source") {
-            Ok(Some(of)) => of == source.as_str(),
-            _ => true,
-        },
-    }
-}
-
-/// Leaves out the duplicates and sorts the rest by table. Pure.
-fn settle(
-    chunks: Vec<Mapped>,
-    seen: HashMap<u128, u64>,
-    source: &SourceId,
-    ranges: Vec<OffsetRange>,
-) -> Prepared {
-    let mut prepared = Prepared { ranges, ..Prepared::default() };
-    let mut events = Vec::new();
-    for chunk in chunks {
-        prepared.books.add(chunk.books);
-        prepared.dead_letters.extend(chunk.dead_letters);
-        events.extend(chunk.events);
-    }
-    let messages: Vec<SeenId> = events.iter().map(|event| event.seen).collect();
-    for (event, sighting) in events.into_iter().zip(judge(&messages, seen)) {
-        match sighting {
-            Sighting::First => {
-                prepared.books.count(source, event.received_at, Disposition::Loaded);
-                prepared.seen.push(event.seen);
-                event.rows.into_iter().for_each(|row| add_row(&mut prepared.rows, row));
-            }
-            Sighting::Duplicate => prepared.books.count(source, event.received_at, Disposition::Duplicate),
-            Sighting::Conflict => prepared.books.count_conflict(source, event.received_at),
-        }
-    }
-    prepared
-}
-
-fn add_row(rows: &mut RowsByTable, row: MappedRow) {
-    let part = part_of(rows, &row.table, &row.write);
-    widen::extend(&mut part.columns, &row.columns);
-    part.rows.push(row.cells);
-}
+/// Events that one blocking task maps: some milliseconds of work, so that the cores share a batch; and enough
+/// that a column of their rows is worth an array.
+const CHUNK: usize = 2_000;
 
 /// Loads the events of one connection, driven by [`consume::run`].
 pub(crate) struct EventLoader<'s> {
@@ -145,6 +28,24 @@ pub(crate) struct EventLoader<'s> {
     /// With a target: where to stop.
     until: Option<Positions>,
     done: Stop,
+    mappers: Arc<Mappers>,
+}
+
+/// Mappers that wait for work. Each remembers the names that it has made, so it is used again; there are no more
+/// than chunks that were mapped at once.
+#[derive(Default)]
+struct Mappers(Mutex<Vec<RowMapper<'static>>>);
+
+impl Mappers {
+    /// Lends a mapper to some work of a connection.
+    fn with<T>(&self, connection: &ConnectionOptions, work: impl FnOnce(&mut RowMapper<'static>) -> T) -> T {
+        let waiting = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = waiting().pop();
+        let mut mapper = lent.unwrap_or_else(|| RowMapper::new(connection.mapping.clone()));
+        let done = work(&mut mapper);
+        waiting().push(mapper);
+        done
+    }
 }
 
 impl<'s> EventLoader<'s> {
@@ -157,48 +58,70 @@ impl<'s> EventLoader<'s> {
         stop: &Stop,
     ) -> Result<(), Error> {
         let (bus, done) = (session.bus.clone(), stop.child());
-        let mut loader = Self { session, topic: topic.clone(), until, done: done.clone() };
+        let mappers = Arc::default();
+        let mut loader = Self { session, topic: topic.clone(), until, done: done.clone(), mappers };
         // `resume` gives every partition a position, so this start is never used.
-        consume::run(&bus, &topic, Start::Earliest, &limits, &mut loader, done.token()).await
+        consume::run(&bus, &topic, Start::Earliest, &limits, &mut loader, done.token()).await?;
+        loader.session.finish().await
     }
 
     async fn prepare(
         &self,
-        mut records: Vec<Received<Event>>,
+        records: Vec<Received<Event>>,
         ranges: Vec<OffsetRange>,
     ) -> Result<Prepared, Error> {
-        let connection = &self.session.connection;
+        crash_point("before-parse");
+        let connection = Arc::clone(&self.session.connection);
         metrics::received(&connection.id, records.len());
-        // The partitions' turns in a batch are the network's; done again, the order must be the same.
-        records.sort_by_key(|record| (record.partition, record.offset));
-        let at = self.session.clock.now();
+        let of_connection = Arc::clone(&connection);
+        let incoming =
+            spawn_blocking(move || Incoming::of(position::in_log_order(records), &of_connection)).await?;
+        let (mut firsts, rest) = self.part(incoming).await?;
+        let (topic, at) = (self.session.topic.clone(), self.session.clock.now());
         let mut tasks = Vec::new();
-        while !records.is_empty() {
-            let rest = records.split_off(records.len().min(CHUNK));
-            let chunk = std::mem::replace(&mut records, rest);
-            let (connection, topic) = (Arc::clone(connection), self.session.topic.clone());
-            tasks.push(spawn_blocking(move || map_events(chunk, &connection, &topic, at)));
+        while !firsts.is_empty() {
+            let later = firsts.split_off(firsts.len().min(CHUNK));
+            let chunk = std::mem::replace(&mut firsts, later);
+            let (connection, topic, mappers) =
+                (Arc::clone(&connection), topic.clone(), Arc::clone(&self.mappers));
+            tasks.push(spawn_blocking(move || {
+                let given = Given { connection: &connection, topic: &topic, at };
+                mappers.with(&connection, |mapper| judge::map(chunk, mapper, given))
+            }));
         }
         let mut chunks = Vec::with_capacity(tasks.len());
         for task in tasks {
             chunks.push(task.await?);
         }
-        let messages: Vec<SeenId> =
-            chunks.iter().flat_map(|chunk| &chunk.events).map(|event| event.seen).collect();
+        let mappers = Arc::clone(&self.mappers);
+        let settle = move || {
+            let given = Given { connection: &connection, topic: &topic, at };
+            mappers.with(&connection, |mapper| judge::settle(chunks, rest, mapper, given))
+        };
+        let settled = spawn_blocking(settle).await?;
+        crash_point("after-parse");
+        Ok(Prepared { ranges, ..settled })
+    }
+
+    async fn part(&self, incoming: Incoming) -> Result<(Vec<Candidate>, Rest), Error> {
+        if !self.session.connection.dedup {
+            return Ok(incoming.all());
+        }
+        let messages: Vec<SeenId> = incoming.events.iter().map(|candidate| candidate.seen).collect();
         let seen = self.session.seen(&messages).await?;
-        let source = connection.source.clone();
-        Ok(spawn_blocking(move || settle(chunks, seen, &source, ranges)).await?)
+        Ok(incoming.part(dedup::judge(&messages, seen)))
     }
 
     fn finish_at_target(&self) {
-        if self.until.as_ref().is_some_and(|until| position::reached(&self.session.positions(), until)) {
+        if self.until.as_ref().is_some_and(|until| position::reached(&self.session.taken(), until)) {
             self.done.trigger();
         }
     }
 }
 
 impl Consume<Event> for EventLoader<'_> {
-    type Staged = Staged;
+    /// Nothing to commit where a batch held nothing of this connection's.
+    type Staged = Option<Staged>;
     type Error = Error;
 
     async fn resume(&mut self) -> Result<Resume, Error> {
@@ -211,24 +134,31 @@ impl Consume<Event> for EventLoader<'_> {
             prepared.books.count_many(source, now, Disposition::Expired, redo.expired);
             let staged = self.session.stage(prepared).await?;
             self.session.commit(staged).await?;
+            self.session.settle().await?;
         }
         self.finish_at_target();
         crash_point("before-poll");
-        Ok(Resume { positions: self.session.positions(), unsealed: Vec::new() })
+        Ok(Resume { positions: self.session.taken(), unsealed: Vec::new() })
     }
 
-    async fn stage(&mut self, batch: Batch<Event>) -> Result<Staged, Error> {
+    async fn stage(&mut self, batch: Batch<Event>) -> Result<Option<Staged>, Error> {
         crash_point("after-poll");
         self.session.note_oldest(batch.records.iter().map(|record| record.appended_at).min());
         let ranges = position::stored_ranges(&batch.ranges);
         let prepared = self.prepare(batch.records, ranges).await?;
-        self.session.stage(prepared).await
+        self.session.stage_or_carry(prepared).await
     }
 
-    async fn commit(&mut self, staged: Staged) -> Result<(), Error> {
-        self.session.commit(staged).await?;
+    async fn commit(&mut self, staged: Option<Staged>) -> Result<(), Error> {
+        if let Some(staged) = staged {
+            self.session.commit(staged).await?;
+        }
         self.finish_at_target();
         crash_point("before-poll");
         Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), Error> {
+        self.session.settle().await
     }
 }

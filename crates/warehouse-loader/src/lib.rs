@@ -1,8 +1,8 @@
 //! Events and records from Kafka into warehouses and lakes, each item once.
 //!
 //! ```text
-//!  lease ─▶ resume ─▶ ┌ poll ─▶ rows ─▶ leave out what was seen ─▶ plan ─▶ load ┐
-//!                     └──────────────────────────────────────────────────────────┘
+//!  lease ─▶ resume ─▶ ┌ poll ─▶ leave out what was seen ─▶ rows ─▶ plan ─┬▶ load
+//!                     └───────────────── meanwhile ◀────────────────────┘
 //! ```
 //! A connection is loaded by one process at a time: [`Service`] holds its lease and acts under its epoch.
 //! Positions, seen ids and counts are made durable by the warehouse together with the rows, so the loader
@@ -11,7 +11,8 @@
 //! The decisions are pure and stand in files of their own: [`rows`] (an event to rows), `records` (which
 //! rows of an ELT source are real, and what they are), [`plan()`] (what a batch asks of the warehouse, the
 //! heart), `dedup` (which messages were seen), `books` (how each item ended). `session` has the steps in
-//! their order, `connection` the life around them, `runs` what is told of it afterwards.
+//! their order and `flight` the one load that is on its way, `connection` the life around them, `runs` what is
+//! told of it afterwards.
 //!
 //! Invariants: no item is skipped without a count. The same ranges give the same rows. Nothing here knows
 //! a warehouse by its kind.
@@ -22,8 +23,11 @@ mod connection;
 mod dead_letters;
 mod dedup;
 mod discards;
+mod drift;
 mod error;
 mod events;
+mod flight;
+mod gather;
 mod keeper;
 mod metrics;
 mod options;
@@ -31,7 +35,6 @@ mod plan;
 mod position;
 mod preview;
 mod records;
-mod reduce;
 pub mod rows;
 mod runs;
 mod service;
@@ -42,9 +45,10 @@ pub use balance::{BalanceLine, Verdict, balance};
 pub use connection::Report;
 pub use error::{Error, NextStep};
 pub use millrace_bus::Start;
+pub use millrace_service::config::{Contract, RowMode};
 pub use millrace_transform::Filter;
 pub use options::{ConnectionOptions, Kind, LoadLimits, Options, Timing};
-pub use plan::{Plan, PlanError, RowsByTable, Stamp, TableRows, plan};
+pub use plan::{Plan, PlanError, RowsByTable, Rules, Stamp, TableBatches, TableRows, plan};
 pub use position::Gap;
 pub use preview::preview_rows;
 pub use runs::{JobKind, NextAttempt, RunError, RunId, RunRecord, RunState, run_log};

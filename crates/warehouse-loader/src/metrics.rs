@@ -43,6 +43,7 @@ pub(crate) fn loaded(load: &LoadSize, books: &Books, now: DateTime<Utc>) {
 }
 
 /// What is kept of a load for counting, once it is given away.
+#[derive(Debug)]
 pub(crate) struct LoadSize {
     pub(crate) connection: ConnectionId,
     /// By table.
@@ -57,6 +58,14 @@ impl LoadSize {
                 table.rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
         }
         Self { connection: load.connection.clone(), rows }
+    }
+}
+
+/// Values and rows went to `rudder_discards`.
+pub(crate) fn discarded(connection: &ConnectionId, discards: u64) {
+    if discards > 0 {
+        counter!("millrace_loader_discards_total", "connection" => connection.to_string())
+            .increment(discards);
     }
 }
 

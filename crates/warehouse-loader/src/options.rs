@@ -10,6 +10,7 @@ use millrace_service::{Schedule, Window};
 use millrace_transform::Filter;
 
 use crate::rows::Mapping;
+use crate::{Contract, RowMode};
 
 /// Settings of the loader.
 pub struct Options {
@@ -28,7 +29,8 @@ pub struct Options {
 pub struct LoadLimits {
     /// Items.
     pub max_records: usize,
-    /// Bytes on the wire. The rows made of them take about ten times as much.
+    /// Bytes on the wire. While a load is committed the next one is read and staged, so two of them are in
+    /// memory, each at most twice: as it was read, and as the columns of its rows.
     pub max_bytes: usize,
 }
 
@@ -86,6 +88,13 @@ pub struct ConnectionOptions {
     pub warehouse: Arc<dyn Warehouse>,
     /// How events become rows. Its dialect is the warehouse's.
     pub mapping: Mapping<'static>,
+    /// How rows of events are written.
+    pub mode: RowMode,
+    /// Leave out events whose message id was loaded within 28 days. Without it, an event that a client sends
+    /// twice is there twice; whatever the loader itself repeats is not, in either case.
+    pub dedup: bool,
+    /// What may be changed in the schema.
+    pub contract: Contract,
     /// Go on behind a gap that retention has made, and count what is gone as expired. Without it the
     /// connection stops at a gap and says so.
     pub accept_gap: bool,

@@ -1,53 +1,64 @@
 //! What a batch asks of a warehouse, decided without touching it: from the tables as they are and the rows
 //! to load, the schema changes and the rows of each table, ready to be written as they stand.
 //!
+//! Rows come column by column ([`Block`]). A column that has its table's type already goes into the load as
+//! the array it is; only the others are looked at value by value.
+//!
+//! - `target`: the columns that a table will have, and where the values of each column go;
+//! - `settle`: a block to a batch of its table;
+//! - `reduce`: several rows of one key to one; `discards`: what no column holds.
+//!
 //! # Laws
 //! Each is a property test of the same name in `plan/tests.rs`.
-//! - `a_plan_only_widens`: it makes schemas, tables and columns; it never alters or drops one.
+//! - `a_plan_only_widens`: it makes schemas, tables and columns, and gives a column of an ELT stream a type
+//!   that holds all that it held; it never narrows or drops one.
 //! - `a_plan_never_drops`: every row, and every value of it, is in the plan's loads or, as text with the
 //!   reason, in `rudder_discards`. (Only where rows replace each other by key does the newer one stand for
 //!   the older.)
 //! - `the_same_input_gives_the_same_plan`: a load that is repeated after a crash writes the same rows.
 //! - `planning_an_applied_plan_is_empty`: once the changes are made, the same batch asks for none, and its
 //!   loads are the same.
-//! - `a_load_fits_its_table`: each cell has its column's type, each column is in the table or in the
-//!   changes, and no key comes twice where rows replace each other.
+//! - `a_load_fits_its_table`: each column has its type in the table or in the changes, and no key comes
+//!   twice where rows replace each other.
+//! - `only_evolve_changes_tables`: under any other contract the only table that is made is `rudder_discards`.
+
+mod reduce;
+mod settle;
+mod target;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use millrace_columnar::{Cell, Coerced, Row, TableSchema, coerce, widen};
+use millrace_columnar::arrow::array::RecordBatch;
+use millrace_columnar::arrow::error::ArrowError;
+use millrace_columnar::{Block, TableSchema, field_type_of, widen};
 use millrace_connector::{Dialect, SchemaChange, TableSchemas, WriteMode};
 use millrace_event_model::FieldType;
 
-use crate::discards;
-use crate::reduce::{null_key, reduce};
+use crate::discards::{self, Discards};
+use crate::{Contract, Kind};
+use target::Target;
 
-/// Rows of one table. Before planning, cells have the types of their values; afterwards, of the columns.
+/// Rows of one table before planning: cells have the types of their values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableRows {
-    /// The columns that the rows may have.
-    pub columns: TableSchema,
-    /// The rows, in the order of the log. A cell that is no column is left out: whoever makes the rows
-    /// names their columns.
-    pub rows: Vec<Row>,
     /// How they change the table.
     pub write: WriteMode,
+    /// The rows, in the order of the log.
+    pub blocks: Vec<Block>,
 }
 
 /// Rows by table name. A table mostly has one part; where a source has changed how its rows are written,
 /// one for each way, in the order of the log.
 pub type RowsByTable = BTreeMap<String, Vec<TableRows>>;
 
-/// The part of a table that is written in a way; added where it is missing.
-pub(crate) fn part_of<'r>(rows: &'r mut RowsByTable, table: &str, write: &WriteMode) -> &'r mut TableRows {
-    let parts = rows.entry(table.to_owned()).or_default();
-    let index = parts.iter().position(|part| part.write == *write).unwrap_or(parts.len());
-    if index == parts.len() {
-        parts.push(TableRows { columns: TableSchema::new(), rows: Vec::new(), write: write.clone() });
-    }
-    // It was found there, or has just been pushed.
-    &mut parts[index]
+/// Rows of one table as planned: cells have the types of the columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableBatches {
+    /// How they change the table.
+    pub write: WriteMode,
+    /// The rows, in batches of one schema; none is empty.
+    pub batches: Vec<RecordBatch>,
 }
 
 /// What is the same for every row of a load.
@@ -73,20 +84,35 @@ impl Stamp {
     }
 }
 
+/// What a plan goes by, besides the tables and the rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// See [`Stamp`].
+    pub stamp: Stamp,
+    /// What may be changed.
+    pub contract: Contract,
+    /// Columns of events keep their type for ever; those of records may widen.
+    pub kind: Kind,
+    /// What the warehouse can.
+    pub dialect: &'static Dialect,
+}
+
 /// Columns that are filled at load with the load's time, where a table has them.
 const LOAD_TIME_COLUMNS: [&str; 2] = ["uuid_ts", "loaded_at"];
 
 /// What to do: the changes first, then the loads.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// What the warehouse lacks, in the order in which it can be made.
     pub changes: Vec<SchemaChange>,
     /// The rows to write; no table without rows.
-    pub loads: RowsByTable,
+    pub loads: BTreeMap<String, Vec<TableBatches>>,
+    /// How many values and whole rows went to `rudder_discards`.
+    pub discarded: u64,
 }
 
 /// A batch that cannot be loaded until a person acts. Nothing of it is lost: it stays in Kafka.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// Without its key a row could not be found again.
     #[error(
@@ -101,21 +127,42 @@ pub enum PlanError {
         /// Its type in the warehouse.
         is: FieldType,
     },
+    /// The contract is `freeze`, and the batch asks for a change.
+    #[error(
+        "{what}, and the connection's contract is freeze; make the change in the warehouse by hand, or set \
+         contract: evolve to have it made, or discard_row or discard_value to load without it"
+    )]
+    Frozen {
+        /// The table.
+        table: String,
+        /// The column; `None` where the table is not there.
+        column: Option<String>,
+        /// What would have been changed, in words that name both.
+        what: String,
+    },
+    /// The planned rows are not what their columns say: a mistake in the program.
+    #[error("cannot make a batch for table {table:?}")]
+    Batch {
+        /// The table.
+        table: String,
+        /// Why.
+        source: ArrowError,
+    },
 }
 
 /// Plans a batch for a schema whose tables are `existing`.
 ///
 /// # Errors
-/// [`PlanError::KeyDoesNotFit`].
-pub fn plan(existing: &TableSchemas, batch: RowsByTable, stamp: Stamp) -> Result<Plan, PlanError> {
-    let mut plan = Plan { changes: Vec::new(), loads: RowsByTable::new() };
-    let mut discarded = Vec::new();
+/// [`PlanError`].
+pub fn plan(existing: &TableSchemas, batch: RowsByTable, rules: &Rules) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    let mut discards = Discards::new(rules.stamp);
     for (table, parts) in batch {
-        let present = existing.get(&table);
-        plan.add(table, parts, present, stamp, &mut discarded)?;
+        plan.add(table.clone(), parts, existing.get(&table), rules, &mut discards)?;
     }
-    if !discarded.is_empty() {
-        plan.add_discards(discarded, existing, stamp)?;
+    plan.discarded = discards.count();
+    if let Some(block) = discards.finish() {
+        plan.add_discards(block, existing, rules)?;
     }
     // A schema without tables may not be there at all; making it again is harmless.
     if existing.is_empty() && !plan.changes.is_empty() {
@@ -128,13 +175,16 @@ impl Plan {
     /// Whether the tables as they are now can take the loads as planned. Another connection may have made
     /// the same column with another type between this plan and its changes: then plan again.
     #[must_use]
-    pub fn fits(&self, actual: &TableSchemas) -> bool {
+    pub fn fits(&self, actual: &TableSchemas, dialect: &Dialect) -> bool {
         self.loads.iter().all(|(table, parts)| {
             let Some(columns) = actual.get(table) else { return false };
-            let is_there = |(column, planned): (&String, &FieldType)| {
-                columns.get(column).is_some_and(|is| holds(*is, *planned))
-            };
-            parts.iter().flat_map(|part| &part.columns).all(is_there)
+            let schemas = parts.iter().flat_map(|part| part.batches.first()).map(RecordBatch::schema);
+            schemas.into_iter().all(|schema| {
+                schema.fields().iter().all(|field| {
+                    let planned = field_type_of(field);
+                    columns.get(field.name()).is_some_and(|is| holds(*is, planned, dialect))
+                })
+            })
         })
     }
 
@@ -144,113 +194,59 @@ impl Plan {
         table: String,
         parts: Vec<TableRows>,
         present: Option<&TableSchema>,
-        stamp: Stamp,
-        discarded: &mut Vec<Row>,
+        rules: &Rules,
+        discards: &mut Discards,
     ) -> Result<(), PlanError> {
-        let mut columns = present.cloned().unwrap_or_default();
-        let mut settled = Vec::with_capacity(parts.len());
-        for part in parts {
-            let part = settle(&table, part, &columns, stamp, discarded)?;
-            widen::extend(&mut columns, &part.columns);
-            settled.push(part);
+        let mut target = Target::new(&table, present, rules);
+        for part in &parts {
+            part.blocks.iter().try_for_each(|block| target.absorb(block, &part.write))?;
         }
-        self.changes.extend(change(&table, present, &columns));
-        settled.retain(|part| !part.rows.is_empty());
-        if !settled.is_empty() {
-            self.loads.entry(table).or_default().extend(settled);
+        self.changes.extend(target.changes());
+        for TableRows { write, blocks } in parts {
+            let batches = settle::settle(&target, &blocks, &write, rules.stamp, discards)?;
+            let reduced = reduce::reduce(batches, &write);
+            let batches = reduced.map_err(|source| PlanError::Batch { table: table.clone(), source })?;
+            if !batches.is_empty() {
+                self.loads.entry(table.clone()).or_default().push(TableBatches { write, batches });
+            }
         }
         Ok(())
     }
 
-    /// Discards are rows like others, in a table that is made when the first one comes.
+    /// Discards are rows like others, in a table that is made when the first one comes, whatever the
+    /// contract says of the others.
     fn add_discards(
         &mut self,
-        discarded: Vec<Row>,
+        block: Block,
         existing: &TableSchemas,
-        stamp: Stamp,
+        rules: &Rules,
     ) -> Result<(), PlanError> {
-        let table = stamp.name(discards::TABLE);
-        let columns = discards::columns(stamp);
-        let part = TableRows { columns, rows: discarded, write: WriteMode::Append };
+        let table = rules.stamp.name(discards::TABLE);
+        let part = TableRows { write: WriteMode::Append, blocks: vec![block] };
         // An event may be called `rudder discards`: then its rows and ours share the table.
         let mut present = existing.get(&table).cloned();
-        for theirs in self.loads.get(&table).into_iter().flatten() {
-            widen::extend(present.get_or_insert_default(), &theirs.columns);
+        for theirs in self.loads.get(&table).into_iter().flatten().flat_map(|part| part.batches.first()) {
+            let columns = theirs
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| (field.name().clone(), field_type_of(field)))
+                .collect();
+            widen::extend(present.get_or_insert_default(), &columns);
         }
         // All its columns are text or our own moments, so nothing of it can be discarded in turn, but into
         // a table of the same name that somebody else made; there is no place left for that.
-        self.add(table, vec![part], present.as_ref(), stamp, &mut Vec::new())
+        let rules = Rules { contract: Contract::Evolve, kind: Kind::Events, ..*rules };
+        self.add(table, vec![part], present.as_ref(), &rules, &mut Discards::new(rules.stamp))
     }
 }
 
-/// Text is text, however long: what tells the two apart is for the dialect.
-fn holds(is: FieldType, planned: FieldType) -> bool {
-    is == planned || (widen::is_text(is) && widen::is_text(planned))
-}
-
-/// Brings rows to the types that their columns have, or will have.
-fn settle(
-    table: &str,
-    batch: TableRows,
-    present: &TableSchema,
-    stamp: Stamp,
-    discarded: &mut Vec<Row>,
-) -> Result<TableRows, PlanError> {
-    let columns = widen::with_existing(&batch.columns, present);
-    let load_time: Vec<String> = LOAD_TIME_COLUMNS
-        .iter()
-        .map(|column| stamp.name(column))
-        .filter(|column| columns.contains_key(column))
-        .collect();
-    let mut rows = Vec::with_capacity(batch.rows.len());
-    for mut row in batch.rows {
-        for column in &load_time {
-            row.entry(column.clone()).or_insert(Cell::DateTime(stamp.at.timestamp_micros()));
-        }
-        rows.push(settle_row(table, row, &columns, &batch.write, stamp, discarded));
-    }
-    if let Some(column) = null_key(&rows, &batch.write) {
-        let is = columns.get(&column).copied().unwrap_or(FieldType::String);
-        return Err(PlanError::KeyDoesNotFit { table: table.to_owned(), column, is });
-    }
-    let rows = reduce(rows, &batch.write);
-    Ok(TableRows { columns, rows, write: batch.write })
-}
-
-fn settle_row(
-    table: &str,
-    row: Row,
-    columns: &TableSchema,
-    write: &WriteMode,
-    stamp: Stamp,
-    discarded: &mut Vec<Row>,
-) -> Row {
-    let mut settled = Row::new();
-    let mut misfits = Vec::new();
-    for (column, cell) in row {
-        let Some(wanted) = columns.get(&column).copied() else { continue };
-        match coerce(cell, wanted) {
-            Coerced::Converted(Cell::Null) => {}
-            Coerced::Converted(cell) => {
-                settled.insert(column, cell);
-            }
-            Coerced::Discarded { value, reason } => misfits.push((column, value, reason)),
-        }
-    }
-    for (column, value, reason) in misfits {
-        discarded.push(discards::row(table, &column, value, reason, &settled, write, stamp));
-    }
-    settled
-}
-
-/// What a table lacks of these columns.
-fn change(table: &str, present: Option<&TableSchema>, columns: &TableSchema) -> Option<SchemaChange> {
-    let table = table.to_owned();
-    let Some(present) = present else {
-        return Some(SchemaChange::CreateTable { table, columns: columns.clone() });
-    };
-    let missing = widen::missing(columns, present);
-    (!missing.is_empty()).then_some(SchemaChange::AddColumns { table, columns: missing })
+/// Whether a column takes values as they were planned. Text is text, however long; and where floats are exact,
+/// a column of decimals reads back as one of floats.
+fn holds(is: FieldType, planned: FieldType, dialect: &Dialect) -> bool {
+    is == planned
+        || (widen::is_text(is) && widen::is_text(planned))
+        || (dialect.exact_floats && is == FieldType::Float && planned == FieldType::Decimal)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Positions: where a connection begins, and what retention took before it was read. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use millrace_bus::{Range, Watermarks};
+use millrace_bus::{Range, Received, Watermarks};
 use millrace_connector::{OffsetRange, Positions};
 
 /// Offsets that are gone unread.
@@ -82,6 +83,27 @@ pub(crate) fn after(positions: &Positions, ranges: &[OffsetRange]) -> Positions 
     after
 }
 
+/// Records in the order of the log: partition by partition, each in its own order. The partitions' turns in a
+/// batch are the network's; done again, the order must be the same. Each record moves once, since they are large.
+pub(crate) fn in_log_order<M>(records: Vec<Received<M>>) -> Vec<Received<M>> {
+    let mut by_partition: BTreeMap<i32, Vec<Received<M>>> = BTreeMap::new();
+    for record in records {
+        by_partition.entry(record.partition).or_default().push(record);
+    }
+    by_partition.into_values().flatten().collect()
+}
+
+/// Adds ranges that follow those that are there, partition by partition.
+pub(crate) fn extend(ranges: &mut Vec<OffsetRange>, later: &[OffsetRange]) {
+    for range in later {
+        match ranges.iter_mut().find(|own| own.partition == range.partition) {
+            Some(own) => own.end = range.end,
+            None => ranges.push(*range),
+        }
+    }
+    ranges.sort_by_key(|range| range.partition);
+}
+
 /// The ranges from positions to later ones; partitions that do not move are left out.
 pub(crate) fn between(from: &Positions, until: &Positions) -> Vec<OffsetRange> {
     let range = |(partition, end): (&i32, &i64)| {
@@ -136,6 +158,13 @@ mod tests {
         assert_eq!(gap.ranges, [range(0, 4, 10), range(1, 2, 5)]);
         assert_eq!(gap.cut_from(&ranges), [range(0, 10, 12)]);
         assert_eq!(Gap::within("t", &[range(0, 10, 12)], &watermarks), None);
+    }
+
+    #[test]
+    fn ranges_that_follow_each_other_are_one() {
+        let mut ranges = vec![range(1, 0, 4)];
+        extend(&mut ranges, &[range(0, 7, 8), range(1, 4, 9)]);
+        assert_eq!(ranges, [range(0, 7, 8), range(1, 0, 9)]);
     }
 
     #[test]

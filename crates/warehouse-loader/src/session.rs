@@ -1,37 +1,50 @@
 //! One connection under one epoch: how far it got, and how a batch becomes durable.
 //!
 //! ```text
-//!   resume ─▶ poll ─▶ stage ─────────────────────────────▶ commit ─▶ poll ─▶ …
-//!                      dead letters, plan, schema changes    rows, seen ids, counts, positions
+//!   resume ─▶ poll ─▶ parse ─▶ stage ────────────────────────────▶ commit
+//!              ▲        │       dead letters, plan, schema changes    rows, seen ids, counts, positions
+//!              └────────┴──────────── meanwhile ◀─────────────────────┘
 //! ```
+//! While a load is committed ([`Flight`]), the next one is read and staged: at most one ahead, and it is committed
+//! when the one before it has ended. Schema changes wait for the load in flight: it has locks on its tables.
+//!
 //! Whatever a crash leaves behind, [`Session::resume`] asks the warehouse, which alone knows: a batch is
-//! either in the tables with its positions or it is done again. Before `commit` nothing has happened but
-//! dead letters, whose ids are stable, and schema changes, which are harmless to repeat. The crash points
-//! `before-` and `after-poll`, `-stage` and `-commit` are where the kill test proves it.
+//! either in the tables with its positions or it is done again. After an error all that was staged ahead is
+//! thrown away. Before `commit` nothing has happened but dead letters, whose ids are stable, and schema changes,
+//! which are harmless to repeat. The crash points `before-` and `after-poll`, `-parse`, `-stage`, `-ddl` and
+//! `-commit` are where the kill test proves it; the warehouses have more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_bus::{Bus, Publisher, Start};
-use millrace_columnar::batch_of;
 use millrace_connector::{
     KafkaIdentity, Load, LoadReport, OffsetRange, Positions, SeenId, Swap, TableLoad, TableName, TableSchemas,
 };
-use millrace_event_model::topics::DEAD_LETTERS;
-use millrace_event_model::{DeadLetter, Disposition};
+use millrace_event_model::topics::{AUDIT, DEAD_LETTERS};
+use millrace_event_model::{AuditEntry, DeadLetter, Disposition};
 use millrace_service::{HealthHandle, SharedClock, crash_point};
 use millrace_state::Store;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::books::Books;
-use crate::dedup::distinct_ids;
-use crate::metrics::{self, LoadSize};
+use crate::dedup::{Contents, distinct_ids};
+use crate::drift;
+use crate::flight::{Flight, Landed};
+use crate::metrics;
 use crate::position::{self, Gap};
 use crate::runs::{Loaded, Runs};
 use crate::start::first_positions;
-use crate::{ConnectionOptions, Error, Plan, RowsByTable, Stamp, plan};
+use crate::{ConnectionOptions, Error, Plan, PlanError, RowsByTable, Rules, Stamp, plan};
+
+/// Offsets of other sources that are passed over before their positions are committed without rows: longer,
+/// and a restart would read too much of the lane again.
+const CARRY_OFFSETS: i64 = 100_000;
+
+/// How long they may be carried: retention must not come near a position because its source is silent.
+const CARRY_FOR: TimeDelta = TimeDelta::minutes(10);
 
 /// What all connections of a process share.
 #[derive(Clone)]
@@ -52,6 +65,14 @@ pub(crate) struct Session {
     epoch: u64,
     /// The tables as they were last seen. Only ever too old: then columns are made that are there.
     tables: Option<Arc<TableSchemas>>,
+    /// Everything below is durable.
+    durable: Positions,
+    /// The load that is being committed.
+    flight: Option<Flight>,
+    /// Ranges behind those that held nothing of this connection's, and since when they wait for a load.
+    carried: Option<(Vec<OffsetRange>, DateTime<Utc>)>,
+    /// What was last said on the audit topic, so that a repetition is not said again.
+    announced: Vec<String>,
     progress: watch::Sender<Positions>,
     totals: Totals,
     /// While the connection holds its lease.
@@ -71,12 +92,12 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, size: LoadSize, books: Books, report: LoadReport) {
+    fn add(&mut self, landed: Landed) {
         self.batches += 1;
-        self.report.statements += report.statements;
-        self.report.bytes += report.bytes;
-        self.books.add(books);
-        for (table, rows) in size.rows {
+        self.report.statements += landed.report.statements;
+        self.report.bytes += landed.report.bytes;
+        self.books.add(landed.books);
+        for (table, rows) in landed.size.rows {
             *self.rows.entry(table).or_default() += rows;
         }
     }
@@ -114,11 +135,18 @@ pub(crate) struct Prepared {
     pub(crate) swaps: Vec<(String, u64)>,
 }
 
+impl Prepared {
+    /// Whether there is nothing in it of this connection's.
+    fn is_void(&self) -> bool {
+        self.rows.is_empty() && self.books.is_empty() && self.dead_letters.is_empty() && self.swaps.is_empty()
+    }
+}
+
 /// A load that only has to be committed.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    load: Load,
-    books: Books,
+    pub(crate) load: Load,
+    pub(crate) books: Books,
 }
 
 impl Session {
@@ -139,6 +167,10 @@ impl Session {
             state,
             epoch: 0,
             tables: None,
+            durable: Positions::new(),
+            flight: None,
+            carried: None,
+            announced: Vec::new(),
             progress: watch::Sender::new(Positions::new()),
             totals: Totals::default(),
             runs: None,
@@ -155,6 +187,9 @@ impl Session {
     /// Takes over from whoever loaded before, this process included: raises the fence, and finds out how
     /// far the connection got. Passes over a gap where the connection accepts gaps.
     pub(crate) async fn resume(&mut self) -> Result<Resumed, Error> {
+        // Nothing of ours may still be under way when the warehouse is asked how far we got.
+        self.abandon().await;
+        self.carried = None;
         self.tables = None;
         let identity = self.bus.identity(&self.topic).await?;
         // The client cannot tell Kafka's topic id (see `millrace_bus::Identity`): the name stands in.
@@ -171,6 +206,7 @@ impl Session {
             false => self.first_positions(&kafka).await?,
         };
         let positions = position::complete(&resume.positions, &began);
+        self.durable.clone_from(&positions);
         self.progress.send_replace(positions.clone());
         if !self.unfinished {
             self.health.ready();
@@ -188,7 +224,7 @@ impl Session {
         if let Some(gap) = Gap::before(&self.topic, &positions, &watermarks) {
             self.pass_over(gap).await?;
         }
-        Ok(Resumed { positions: self.positions(), redo: None })
+        Ok(Resumed { positions: self.taken(), redo: None })
     }
 
     async fn first_positions(&self, kafka: &KafkaIdentity) -> Result<Positions, Error> {
@@ -211,17 +247,50 @@ impl Session {
         let mut books = Books::default();
         books.count_many(&self.connection.source, self.clock.now(), Disposition::Expired, gap.items());
         let staged = self.stage(Prepared { ranges: gap.ranges, books, ..Prepared::default() }).await?;
-        self.commit(staged).await
+        self.commit(staged).await?;
+        self.settle().await
     }
 
-    /// What the warehouse knows of these messages: the content that each id was loaded with.
-    pub(crate) async fn seen(&self, messages: &[SeenId]) -> Result<HashMap<u128, u64>, Error> {
+    /// What is known of these messages: the content that each id was loaded with, or is being loaded with. The
+    /// warehouse may or may not tell of the load in flight already; it makes no difference.
+    pub(crate) async fn seen(&self, messages: &[SeenId]) -> Result<Contents, Error> {
         if messages.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Contents::default());
         }
         let ids = distinct_ids(messages);
         let seen = self.connection.warehouse.seen(&self.connection.id, &ids, self.clock.now()).await?;
-        Ok(ids.into_iter().zip(seen).filter_map(|(id, content)| Some((id, content?))).collect())
+        let mut known: Contents =
+            ids.into_iter().zip(seen).filter_map(|(id, content)| Some((id, content?))).collect();
+        if let Some(flight) = &self.flight {
+            known.extend(flight.seen().iter().map(|seen| (seen.id, seen.content)));
+        }
+        Ok(known)
+    }
+
+    /// As [`Self::stage`], but where there is nothing in the batch its ranges are carried to the next load: no
+    /// statement is sent for what concerns others.
+    pub(crate) async fn stage_or_carry(&mut self, prepared: Prepared) -> Result<Option<Staged>, Error> {
+        if prepared.is_void() {
+            let now = self.clock.now();
+            let (carried, since) = self.carried.get_or_insert_with(|| (Vec::new(), now));
+            position::extend(carried, &prepared.ranges);
+            let offsets: i64 = carried.iter().map(|range| range.end - range.start).sum();
+            if offsets < CARRY_OFFSETS && now - *since < CARRY_FOR {
+                self.progress.send_replace(self.taken());
+                return Ok(None);
+            }
+            return self.stage(Prepared::default()).await.map(Some);
+        }
+        self.stage(prepared).await.map(Some)
+    }
+
+    /// Ends a round of loading: what is on its way has ended, and what was only carried is durable.
+    pub(crate) async fn finish(&mut self) -> Result<(), Error> {
+        if self.carried.is_some() {
+            let staged = self.stage(Prepared::default()).await?;
+            self.commit(staged).await?;
+        }
+        self.settle().await
     }
 
     /// Makes everything ready: dead letters are stored, tables and columns are there, rows are Arrow.
@@ -235,18 +304,20 @@ impl Session {
         let at = self.clock.now();
         let stamp = Stamp::new(at, self.connection.warehouse.dialect());
         let plan = self.plan(prepared.rows, stamp).await?;
-        let schema = self.connection.schema.clone();
-        let tables = spawn_blocking(move || table_loads(&schema, plan)).await??;
         let name = |table| TableName { schema: self.connection.schema.clone(), table };
+        metrics::discarded(&self.connection.id, plan.discarded);
+        let tables = table_loads(&self.connection.schema, plan);
         let swaps = prepared
             .swaps
             .into_iter()
             .map(|(table, generation)| Swap { name: name(table), generation })
             .collect();
+        let mut ranges = self.carried.take().map_or_else(Vec::new, |(ranges, _)| ranges);
+        position::extend(&mut ranges, &prepared.ranges);
         let load = Load {
             connection: self.connection.id.clone(),
             epoch: self.epoch,
-            ranges: prepared.ranges,
+            ranges,
             tables,
             seen: prepared.seen,
             counts: prepared.books.lines(),
@@ -258,33 +329,60 @@ impl Session {
         Ok(Staged { load, books: prepared.books })
     }
 
-    /// Makes it durable.
+    /// Begins to make it durable, once the load before it has ended. [`Self::settle`] waits for its end.
     pub(crate) async fn commit(&mut self, staged: Staged) -> Result<(), Error> {
-        let Staged { load, books } = staged;
-        let next = position::after(&self.positions(), &load.ranges);
-        let size = LoadSize::of(&load);
-        let ranges = load.ranges.clone();
+        self.settle().await?;
+        let next = position::after(&self.durable, &staged.load.ranges);
         crash_point("before-commit");
-        let report = self.connection.warehouse.load(load).await?;
+        let warehouse = Arc::clone(&self.connection.warehouse);
+        self.flight = Some(Flight::start(warehouse, staged, next, self.clock.now()));
+        Ok(())
+    }
+
+    /// Waits for the load that is on its way, if one is. Dropped before its end, it can be called again.
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let report = flight.ended().await;
+        let Some(flight) = self.flight.take() else { return Ok(()) };
+        let landed = flight.land(report?, self.clock.now());
         crash_point("after-commit");
-        self.progress.send_replace(next);
-        metrics::loaded(&size, &books, self.clock.now());
+        self.durable.clone_from(&landed.positions);
+        self.progress.send_replace(self.taken());
+        tracing::debug!(
+            connection = %self.connection.id,
+            statements = landed.report.statements,
+            bytes = landed.report.bytes,
+            milliseconds = (landed.at - landed.began).num_milliseconds(),
+            "loaded"
+        );
+        metrics::loaded(&landed.size, &landed.books, landed.at);
         self.note_oldest(None);
         if let Some(runs) = &mut self.runs {
-            runs.loaded(Loaded::new(ranges, &size.rows, &books, report));
+            runs.loaded(Loaded::new(landed.ranges.clone(), &landed.size.rows, &landed.books, landed.report));
         }
-        self.totals.add(size, books, report);
+        self.totals.add(landed);
         self.unfinished = false;
         self.health.ready();
         Ok(())
     }
 
-    /// How far everything is durable.
-    pub(crate) fn positions(&self) -> Positions {
-        self.progress.borrow().clone()
+    /// Waits for the load that is on its way, whatever becomes of it: the warehouse will be asked.
+    pub(crate) async fn abandon(&mut self) {
+        if let Err(error) = self.settle().await {
+            tracing::debug!(connection = %self.connection.id, error = error.full(), "a load ended with an error");
+        }
     }
 
-    /// The same, for who watches it.
+    /// How far everything was taken in: it is durable, on its way, or passed over.
+    pub(crate) fn taken(&self) -> Positions {
+        let positions = self.flight.as_ref().map_or(&self.durable, Flight::positions);
+        match &self.carried {
+            Some((carried, _)) => position::after(positions, carried),
+            None => positions.clone(),
+        }
+    }
+
+    /// How far the connection got, for who watches it.
     pub(crate) fn progress(&self) -> watch::Receiver<Positions> {
         self.progress.subscribe()
     }
@@ -312,27 +410,60 @@ impl Session {
     /// Plans, makes what is missing, and looks whether it is there as planned.
     async fn plan(&mut self, rows: RowsByTable, stamp: Stamp) -> Result<Plan, Error> {
         if rows.is_empty() {
-            return Ok(Plan { changes: Vec::new(), loads: RowsByTable::new() });
+            return Ok(Plan::default());
         }
         let existing = match self.tables.take() {
             Some(tables) => tables,
             None => self.describe().await?,
         };
-        let known = Arc::clone(&existing);
-        let planned = spawn_blocking(move || plan(&known, rows, stamp)).await??;
+        let (known, dialect) = (Arc::clone(&existing), self.connection.warehouse.dialect());
+        let (contract, kind) = (self.connection.contract, self.connection.kind);
+        let rules = Rules { stamp, contract, kind, dialect };
+        let planned = match spawn_blocking(move || plan(&known, rows, &rules)).await? {
+            Ok(planned) => planned,
+            Err(error) => return Err(self.refuse(error).await),
+        };
         if planned.changes.is_empty() {
             self.tables = Some(existing);
             return Ok(planned);
         }
+        self.settle().await?;
+        self.announce(drift::entries(&self.connection, &planned.changes, stamp.at)).await?;
         let (warehouse, schema) = (&self.connection.warehouse, &self.connection.schema);
+        crash_point("before-ddl");
         warehouse.apply(schema, &planned.changes).await?;
+        crash_point("after-ddl");
         let now = self.describe().await?;
-        if !planned.fits(&now) {
+        if !planned.fits(&now, dialect) {
             return Err(Error::TablesChanged { schema: schema.clone() });
         }
-        tracing::info!(connection = %self.connection.id, changes = planned.changes.len(), "widened the schema");
+        tracing::info!(connection = %self.connection.id, changes = planned.changes.len(), "changed the schema");
         self.tables = Some(now);
         Ok(planned)
+    }
+
+    /// A change that a contract refuses is drift too.
+    async fn refuse(&mut self, error: PlanError) -> Error {
+        let refusal = drift::refusal(&self.connection, &error, self.clock.now());
+        match self.announce(refusal.into_iter().collect()).await {
+            Ok(()) => error.into(),
+            Err(not_said) => not_said,
+        }
+    }
+
+    /// Says on the audit topic what is about to change; what was just said is not said again. Before the change:
+    /// an entry may be repeated after a crash, but no change is without one.
+    async fn announce(&mut self, entries: Vec<AuditEntry>) -> Result<(), Error> {
+        let said: Vec<String> =
+            entries.iter().map(|entry| format!("{} {}", entry.action, entry.subject)).collect();
+        if entries.is_empty() || said == self.announced {
+            return Ok(());
+        }
+        let topic = AUDIT.of(self.bus.workspace());
+        let acked = self.publisher.publish(&topic, &entries).await?;
+        tracing::debug!(connection = %self.connection.id, entries = acked.count(), "wrote to the audit topic");
+        self.announced = said;
+        Ok(())
     }
 
     async fn describe(&self) -> Result<Arc<TableSchemas>, Error> {
@@ -340,15 +471,13 @@ impl Session {
     }
 }
 
-fn table_loads(schema: &str, plan: Plan) -> Result<Vec<TableLoad>, Error> {
+fn table_loads(schema: &str, plan: Plan) -> Vec<TableLoad> {
     let mut loads = Vec::new();
     for (table, parts) in plan.loads {
         for part in parts {
-            let made = batch_of(&part.columns, &part.rows);
-            let rows = made.map_err(|source| Error::Batch { table: table.clone(), source })?;
             let name = TableName { schema: schema.to_owned(), table: table.clone() };
-            loads.push(TableLoad { name, rows: vec![rows], write: part.write });
+            loads.push(TableLoad { name, rows: part.batches, write: part.write });
         }
     }
-    Ok(loads)
+    loads
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
 use super::units::{Count, Network, Period, Size, WriteKeys};
-use super::{KafkaConfig, Start};
+use super::{Contract, KafkaConfig, RowMode, Start};
 use crate::{Schedule, Window};
 use millrace_event_model::{DestinationId, Lane, SourceId, SyncId, WarehouseId, Workspace};
 
@@ -281,6 +281,15 @@ pub(super) struct ConnectionEntry {
     /// For a warehouse: go on behind a gap that retention has made, and count what is gone as expired.
     #[serde(default)]
     pub(super) accept_gap: bool,
+    /// For a warehouse: how rows of events are written, `append` or `merge`.
+    #[serde(default)]
+    pub(super) mode: RowMode,
+    /// For a warehouse: leave out events whose message id was loaded within 28 days.
+    #[serde(default = "yes")]
+    pub(super) dedup: bool,
+    /// For a warehouse: what may be changed in the schema, `evolve`, `freeze`, `discard_row` or `discard_value`.
+    #[serde(default)]
+    pub(super) contract: Contract,
 }
 
 /// When what was gathered is loaded before the schedule says so. Whatever comes first counts.

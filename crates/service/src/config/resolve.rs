@@ -327,6 +327,9 @@ impl Judge<'_> {
                 transform: entry.transform.map(|path| folder.join(path)),
                 unseal: entry.unseal,
                 accept_gap: entry.accept_gap,
+                mode: entry.mode,
+                dedup: entry.dedup,
+                contract: entry.contract,
             });
         }
         connections
@@ -356,7 +359,8 @@ impl Judge<'_> {
     ) -> Option<Target> {
         let to = entry.to.as_str();
         if self.names.destinations.iter().any(|name| name == to) {
-            for key in ["schema", "schedule", "exclude", "flush", "accept_gap"] {
+            let keys = ["schema", "schedule", "exclude", "flush", "accept_gap", "mode", "dedup", "contract"];
+            for key in keys {
                 if node.get(key).is_some() {
                     let help = format!("{to:?} is a destination, to which events go as they come");
                     self.report(

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use super::prepare::{Judged, prepare};
 use super::scan::{Scan, Step};
 use crate::position::{self, readable_ranges};
-use crate::session::{Redo, Session};
+use crate::session::{Prepared, Redo, Session};
 use crate::{Error, LoadLimits, metrics};
 
 /// How long to wait for records that are known to be there: longer, and the broker is asked again.
@@ -72,12 +72,22 @@ impl<'s> RecordLoader<'s> {
                 break;
             }
         }
-        Ok(())
+        self.session.finish().await
     }
 
     async fn read_ahead(&mut self, max_wait: Duration, stop: &Stop) -> Result<(), Error> {
         let limits = BatchLimits { max_wait, ..self.limits };
-        let batch = self.ahead.next_batch(&limits, stop.token()).await?;
+        let batch = {
+            let mut reading = std::pin::pin!(self.ahead.next_batch(&limits, stop.token()));
+            tokio::select! {
+                batch = &mut reading => batch?,
+                // The load that is on its way has ended, and reading goes on.
+                settled = self.session.settle() => {
+                    settled?;
+                    reading.await?
+                }
+            }
+        };
         for record in &batch.records {
             if let Ok(message) = &record.message
                 && message.source == self.session.connection.source
@@ -106,37 +116,44 @@ impl<'s> RecordLoader<'s> {
             }
         }
         let batch = self.ahead.read_ranges(&readable_ranges(&redo.readable)).await?;
-        self.load(batch.records, redo.ranges, redo.expired).await
+        let prepared = self.prepare(batch.records, redo.ranges, redo.expired).await?;
+        let staged = self.session.stage(prepared).await?;
+        self.session.commit(staged).await?;
+        self.session.settle().await
     }
 
     async fn take(&mut self, step: &Step, stop: &Stop) -> Result<(), Error> {
         let limits = LoadLimits { max_records: self.limits.max_records, max_bytes: self.limits.max_bytes };
         while !stop.is_requested() {
-            let loaded = self.session.positions();
+            let taken = self.session.taken();
             let ranges = match step.at_once {
-                true => position::between(&loaded, &step.until),
-                false => self.scan.next_load(&loaded, &step.until, limits),
+                true => position::between(&taken, &step.until),
+                false => self.scan.next_load(&taken, &step.until, limits),
             };
             if ranges.is_empty() {
                 break;
             }
             let batch = self.ahead.read_ranges(&readable_ranges(&ranges)).await?;
-            self.load(batch.records, ranges, 0).await?;
+            let prepared = self.prepare(batch.records, ranges, 0).await?;
+            if let Some(staged) = self.session.stage_or_carry(prepared).await? {
+                self.session.commit(staged).await?;
+            }
+            self.scan.forget_below(&self.session.taken());
         }
         Ok(())
     }
 
-    async fn load(
-        &mut self,
-        mut records: Vec<Received<Record>>,
+    async fn prepare(
+        &self,
+        records: Vec<Received<Record>>,
         ranges: Vec<OffsetRange>,
         expired: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<Prepared, Error> {
+        crash_point("before-parse");
         let connection = Arc::clone(&self.session.connection);
         metrics::received(&connection.id, records.len());
         self.session.note_oldest(records.iter().map(|record| record.appended_at).min());
-        records.sort_by_key(|record| (record.partition, record.offset));
-        let judged: Vec<Judged> = records
+        let judged: Vec<Judged> = position::in_log_order(records)
             .into_iter()
             .filter(|record| super::prepare::is_of(record, &connection.source))
             .map(|record| Judged::new(record, &self.scan))
@@ -147,9 +164,7 @@ impl<'s> RecordLoader<'s> {
         let mut prepared =
             spawn_blocking(move || prepare(judged, swaps, ranges, &connection, &topic, now)).await?;
         prepared.books.count_many(&source, now, Disposition::Expired, expired);
-        let staged = self.session.stage(prepared).await?;
-        self.session.commit(staged).await?;
-        self.scan.forget_below(&self.session.positions());
-        Ok(())
+        crash_point("after-parse");
+        Ok(prepared)
     }
 }

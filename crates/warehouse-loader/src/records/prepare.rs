@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use millrace_bus::Received;
-use millrace_columnar::widen;
 use millrace_connector::{Dialect, OffsetRange};
 use millrace_event_model::{Disposition, Reason, Record, RecordBody, SourceId, StreamSpec};
 
@@ -12,7 +11,7 @@ use super::row::cells_of;
 use super::scan::{Scan, Verdict};
 use super::table::StreamTable;
 use crate::dead_letters::dead_letter;
-use crate::plan::part_of;
+use crate::gather::Gathered;
 use crate::session::Prepared;
 use crate::{ConnectionOptions, Error};
 
@@ -91,7 +90,8 @@ pub(crate) fn prepare(
     now: DateTime<Utc>,
 ) -> Prepared {
     let mut prepared = Prepared { ranges, ..Prepared::default() };
-    let mut tables = Tables { dialect: connection.warehouse.dialect(), known: Vec::new() };
+    let dialect = connection.warehouse.dialect();
+    let mut tables = Tables { dialect, known: Vec::new(), rows: Gathered::default() };
     for Judged { record, fate } in records {
         let at = record.appended_at;
         let loaded = match fate {
@@ -101,7 +101,7 @@ pub(crate) fn prepare(
                 continue;
             }
             Fate::Rejected(reason) => Err(reason),
-            Fate::Real(streams, index) => tables.add(&streams, index, &record, &mut prepared),
+            Fate::Real(streams, index) => tables.add(&streams, index, &record),
         };
         match loaded {
             Ok(()) => prepared.books.count(&connection.source, at, Disposition::Loaded),
@@ -116,8 +116,9 @@ pub(crate) fn prepare(
         let Ok(table) = StreamTable::of(&spec, tables.dialect) else { continue };
         prepared.swaps.push((table.name.clone(), spec.generation));
         // The table is made even where the refresh had no rows.
-        widen::extend(&mut part_of(&mut prepared.rows, &table.name, &table.write).columns, &table.columns);
+        tables.rows.declare(&table.name, &table.write, &table.columns);
     }
+    prepared.rows = tables.rows.finish();
     prepared
 }
 
@@ -126,6 +127,7 @@ struct Tables<'d> {
     dialect: &'d Dialect,
     /// Barriers that say the same share their streams, so these are few.
     known: Vec<Known>,
+    rows: Gathered,
 }
 
 struct Known {
@@ -140,29 +142,28 @@ impl Tables<'_> {
         streams: &Arc<[StreamSpec]>,
         index: usize,
         record: &Received<Record>,
-        prepared: &mut Prepared,
     ) -> Result<(), Reason> {
         let Ok(message) = &record.message else { return Ok(()) };
         let RecordBody::Row { json, .. } = &message.body else { return Ok(()) };
         let dialect = self.dialect;
-        let Some(table) = self.of(streams).get(index) else { return Ok(()) };
+        let known = self.know(streams);
+        let table = self.known.get(known).and_then(|known| known.tables.get(index));
+        let Some(table) = table else { return Ok(()) };
         let table = table.as_ref().map_err(Reason::clone)?;
         let (cells, undeclared) = cells_of(table, json, message.emitted_at, dialect)?;
-        let part = part_of(&mut prepared.rows, &table.name, &table.write);
-        widen::extend(&mut part.columns, &table.columns);
-        widen::extend(&mut part.columns, &undeclared);
-        part.rows.push(cells);
+        let mut columns = table.columns.clone();
+        columns.extend(undeclared);
+        self.rows.add(&table.name, &table.write, &columns, &cells);
         Ok(())
     }
 
-    fn of(&mut self, streams: &Arc<[StreamSpec]>) -> &[Result<StreamTable, Reason>] {
+    fn know(&mut self, streams: &Arc<[StreamSpec]>) -> usize {
         let known = self.known.iter().position(|known| Arc::ptr_eq(&known.streams, streams));
-        let index = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             let tables = streams.iter().map(|spec| StreamTable::of(spec, self.dialect)).collect();
             self.known.push(Known { streams: Arc::clone(streams), tables });
             self.known.len() - 1
-        });
-        self.known.get(index).map_or(&[], |known| known.tables.as_slice())
+        })
     }
 }
 

@@ -189,3 +189,33 @@ async fn an_unknown_connection_is_named() {
     assert_eq!(error.to_string(), "there is no connection app--lake to a warehouse");
     stack.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_connections_of_one_warehouse_merge_the_same_users_and_lose_no_value() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    let users: Vec<String> = (0..4).map(|user| format!("user-{user}")).collect();
+    let mut events = Vec::new();
+    for number in 0..40_i64 {
+        let user = &users[usize::try_from(number).unwrap() % users.len()];
+        events.push(identify(number, user, json!({"email": format!("{number}@web")})));
+        let mut of_app = identify(number, user, json!({"plan": format!("plan-{number}")}));
+        of_app.source = "app".parse().unwrap();
+        events.push(of_app);
+    }
+    stack.publish(&events).await;
+    let web = connection(lake.clone(), Kind::Events);
+    let mut app = connection(lake.clone(), Kind::Events);
+    (app.id, app.source) = ("app--lake".parse().unwrap(), "app".parse().unwrap());
+    // Many small loads, so that the two meet.
+    let limits = LoadLimits { max_records: 9, ..LoadLimits::default() };
+    let service = |holder, connection| stack.limited(holder, connection, limits);
+    let (web, app) = tokio::join!(run_once(service("a", web)), run_once(service("b", app)));
+    assert_eq!((web.unwrap().loaded, app.unwrap().loaded), (40, 40));
+    let merged = query(&*lake, "SELECT id, email, plan FROM web.users ORDER BY id").await;
+    let expected: Vec<String> = (0..4)
+        .map(|user| format!("email={}@web id=user-{user} plan=plan-{}", 36 + user, 36 + user))
+        .collect();
+    assert_eq!(merged, expected);
+    stack.stop().await;
+}

@@ -11,3 +11,4 @@ mod planted;
 mod records;
 mod runs;
 mod stack;
+mod watched;

@@ -18,7 +18,7 @@ use millrace_service::{Health, Schedule, Stop, SystemClock};
 use millrace_state::Store;
 use millrace_warehouse_loader::rows::Mapping;
 use millrace_warehouse_loader::{
-    ConnectionOptions, Error, Kind, LoadLimits, Options, Report, Service, Start, Timing,
+    ConnectionOptions, Contract, Error, Kind, LoadLimits, Options, Report, RowMode, Service, Start, Timing,
 };
 use tempfile::TempDir;
 
@@ -118,6 +118,9 @@ pub(crate) fn connection(warehouse: Arc<dyn Warehouse>, kind: Kind) -> Connectio
         when: None,
         mapping: Mapping::new(warehouse.dialect()),
         warehouse,
+        mode: RowMode::Append,
+        dedup: true,
+        contract: Contract::Evolve,
         accept_gap: false,
     }
 }

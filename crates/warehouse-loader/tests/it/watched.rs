@@ -1,0 +1,241 @@
+//! How a connection uses its warehouse: what it asks for, and what it does while a load is on its way.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use millrace_connector::{
+    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
+    TableSchemas, Warehouse,
+};
+use millrace_event_model::topics::AUDIT;
+use millrace_event_model::{ConnectionId, Event};
+use millrace_service::Stop;
+use millrace_warehouse_loader::{Contract, Error, Kind, LoadLimits, RowMode};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::messages::{identify, track};
+use crate::stack::{DEADLINE, Stack, books, connection, contents, eventually, query, run_once};
+
+/// A real warehouse that writes down what it is asked, and may make loads wait.
+struct Watched {
+    inner: Arc<dyn Warehouse>,
+    calls: Mutex<Vec<&'static str>>,
+    /// Each load takes one before it begins, where there are such.
+    permits: Option<Semaphore>,
+}
+
+impl Watched {
+    fn new(inner: Arc<dyn Warehouse>, permits: Option<usize>) -> Arc<Self> {
+        Arc::new(Self { inner, calls: Mutex::default(), permits: permits.map(Semaphore::new) })
+    }
+
+    fn note(&self, call: &'static str) {
+        self.calls.lock().unwrap().push(call);
+    }
+
+    fn count(&self, call: &str) -> usize {
+        self.calls.lock().unwrap().iter().filter(|own| **own == call).count()
+    }
+
+    fn take(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl Warehouse for Watched {
+    fn dialect(&self) -> &'static Dialect {
+        self.inner.dialect()
+    }
+
+    async fn check(&self) -> Result<(), ConnectorError> {
+        self.inner.check().await
+    }
+
+    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
+        self.note("describe");
+        self.inner.describe(schema).await
+    }
+
+    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
+        self.note("apply");
+        self.inner.apply(schema, changes).await
+    }
+
+    async fn resume(
+        &self,
+        connection: &ConnectionId,
+        epoch: u64,
+        kafka: &KafkaIdentity,
+    ) -> Result<Resume, ConnectorError> {
+        self.note("resume");
+        self.inner.resume(connection, epoch, kafka).await
+    }
+
+    async fn seen(
+        &self,
+        connection: &ConnectionId,
+        ids: &[u128],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Option<u64>>, ConnectorError> {
+        let seen = self.inner.seen(connection, ids, now).await;
+        self.note("seen");
+        seen
+    }
+
+    async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
+        if let Some(permits) = &self.permits {
+            permits.acquire().await.unwrap().forget();
+        }
+        self.note("load");
+        self.inner.load(load).await
+    }
+
+    async fn counts(
+        &self,
+        connection: &ConnectionId,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Count>, ConnectorError> {
+        self.inner.counts(connection, from, until).await
+    }
+
+    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError> {
+        self.inner.forget(job, schema).await
+    }
+
+    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
+        self.inner.query(sql).await
+    }
+}
+
+fn of_another_source(id: i64) -> Event {
+    let mut event = track(id, "ann", "Elsewhere", json!({}));
+    event.source = "app".parse().unwrap();
+    event
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_schema_is_read_once_and_nothing_is_sent_for_what_concerns_others() {
+    let stack = Stack::start().await;
+    let watched = Watched::new(stack.lake("lake"), None);
+    let events: Vec<Event> = (0..6).map(|id| track(id, "ann", "Order Placed", json!({"n": 1}))).collect();
+    stack.publish(&events).await;
+    let limits = LoadLimits { max_records: 2, ..LoadLimits::default() };
+    let run =
+        async || run_once(stack.limited("test", connection(watched.clone(), Kind::Events), limits)).await;
+    run().await.unwrap();
+    // Once at the beginning, and once to see what was made of the schema changes.
+    assert_eq!((watched.count("describe"), watched.count("apply")), (2, 1));
+    assert!(watched.count("load") >= 3);
+
+    watched.take();
+    run().await.unwrap();
+    assert_eq!(watched.take(), ["resume"], "there was nothing new");
+
+    stack.publish(&(10..20).map(of_another_source).collect::<Vec<_>>()).await;
+    run().await.unwrap();
+    assert_eq!(watched.take(), ["resume", "load"], "the positions alone move, once for all batches");
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_load_is_staged_while_one_is_on_its_way_and_knows_its_messages() {
+    let stack = Stack::start().await;
+    let watched = Watched::new(stack.lake("lake"), Some(0));
+    // Of one person, so that the log keeps their order; each twice.
+    let events: Vec<Event> = [1, 2, 1, 2, 3, 3].map(|id| track(id, "ann", "Order Placed", json!({}))).into();
+    stack.publish(&events).await;
+    let limits = LoadLimits { max_records: 2, ..LoadLimits::default() };
+    let stop = Stop::new();
+    let service = stack.limited("test", connection(watched.clone(), Kind::Events), limits);
+    let running = tokio::spawn(service.run(stop.clone()));
+    eventually("the second batch is judged while the first waits", async || watched.count("seen") == 2).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(watched.count("seen"), 2, "no more than one is staged ahead");
+    assert_eq!(watched.count("load"), 0);
+    watched.permits.as_ref().unwrap().add_permits(100);
+    let expected = ["conflicts=0 disposition=duplicate items=3", "conflicts=0 disposition=loaded items=3"];
+    eventually("all loads", async || {
+        let made = watched.describe("_millrace").await.is_ok_and(|tables| tables.contains_key("counts"));
+        made && books(&*watched).await == expected
+    })
+    .await;
+    stop.trigger();
+    tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap().unwrap();
+    let ids = query(&*watched, "SELECT id FROM web.order_placed ORDER BY id").await;
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_dedup_nothing_is_asked_and_a_repeated_event_is_there_twice() {
+    let stack = Stack::start().await;
+    let watched = Watched::new(stack.lake("lake"), None);
+    stack.publish(&[1, 1].map(|id| track(id, "ann", "Order Placed", json!({})))).await;
+    let mut options = connection(watched.clone(), Kind::Events);
+    options.dedup = false;
+    let report = stack.load(options).await.unwrap();
+    assert_eq!((report.loaded, report.duplicates), (2, 0));
+    assert_eq!(watched.count("seen"), 0);
+    assert_eq!(query(&*watched, "SELECT id FROM web.order_placed").await.len(), 2);
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn merge_replaces_the_row_of_an_event_that_comes_again() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    let load = async || {
+        let mut options = connection(lake.clone(), Kind::Events);
+        (options.mode, options.dedup) = (RowMode::Merge, false);
+        stack.load(options).await.unwrap()
+    };
+    stack.publish(&[track(1, "ann", "Order Placed", json!({"total": 1}))]).await;
+    stack.publish(&[track(1, "ann", "Order Placed", json!({"total": 2}))]).await;
+    load().await;
+    assert_eq!(query(&*lake, "SELECT total FROM web.order_placed").await, ["total=2"]);
+    stack
+        .publish(&[track(1, "ann", "Order Placed", json!({"total": 3})), identify(2, "ann", json!({}))])
+        .await;
+    load().await;
+    assert_eq!(query(&*lake, "SELECT total FROM web.order_placed").await, ["total=3"]);
+    assert_eq!(query(&*lake, "SELECT id FROM web.tracks").await.len(), 1);
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drift_is_written_to_the_audit_topic_and_a_frozen_schema_says_so_too() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    stack.publish(&[track(1, "ann", "Order Placed", json!({"total": 1}))]).await;
+    stack.load(connection(lake.clone(), Kind::Events)).await.unwrap();
+    let before = contents(&*lake).await;
+    stack.publish(&[track(2, "ann", "Order Placed", json!({"coupon": "x"}))]).await;
+    let mut frozen = connection(lake.clone(), Kind::Events);
+    frozen.contract = Contract::Freeze;
+    let error = stack.load(frozen).await.unwrap_err();
+    assert!(matches!(error, Error::Plan(_)) && error.to_string().contains("coupon"), "{error}");
+    assert_eq!(contents(&*lake).await, before);
+    stack.load(connection(lake.clone(), Kind::Events)).await.unwrap();
+
+    let entries = stack.bus.read_all(&AUDIT.of(stack.bus.workspace())).await.unwrap();
+    let said: Vec<(String, String)> = entries
+        .iter()
+        .filter_map(|entry| entry.message.as_ref().ok())
+        .map(|entry| (entry.action.clone(), entry.subject.clone()))
+        .collect();
+    let created: Vec<_> = said.iter().filter(|(action, _)| action == "schema.table_created").collect();
+    assert_eq!(created.len(), 2, "{said:?}");
+    assert!(created[0].1.starts_with("web--lake web.order_placed: "), "{said:?}");
+    let last: Vec<(&str, &str)> =
+        said.iter().skip(2).map(|(action, subject)| (action.as_str(), subject.as_str())).collect();
+    let expected = [
+        ("schema.change_refused", "web--lake web.order_placed: coupon"),
+        ("schema.columns_added", "web--lake web.order_placed: coupon string"),
+    ];
+    assert_eq!(last, expected);
+    stack.stop().await;
+}
