@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use millrace_connector::Dialect;
 use millrace_event_model::{FieldType, parse_moment};
-use sonic_rs::{Array, JsonNumberTrait, JsonValueTrait, Number, Value, ValueRef};
+use sonic_rs::{Array, JsonNumberTrait, Number, Value, ValueRef};
 
 use super::cells::{NewCell, Typed};
 use super::json::json_text;
