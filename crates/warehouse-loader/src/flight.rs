@@ -18,6 +18,7 @@ pub(crate) struct Flight {
     task: JoinHandle<Result<LoadReport, ConnectorError>>,
     size: LoadSize,
     books: Books,
+    discarded: u64,
     ranges: Vec<OffsetRange>,
     /// The connection's, once it has landed.
     positions: Positions,
@@ -30,6 +31,7 @@ pub(crate) struct Flight {
 pub(crate) struct Landed {
     pub(crate) size: LoadSize,
     pub(crate) books: Books,
+    pub(crate) discarded: u64,
     pub(crate) report: LoadReport,
     /// What was read.
     pub(crate) ranges: Vec<OffsetRange>,
@@ -49,10 +51,10 @@ impl Flight {
         positions: Positions,
         began: DateTime<Utc>,
     ) -> Self {
-        let Staged { load, books } = staged;
+        let Staged { load, books, discarded } = staged;
         let (size, ranges, seen) = (LoadSize::of(&load), load.ranges.clone(), load.seen.as_slice().into());
         let task = tokio::spawn(async move { warehouse.load(load).await });
-        Self { task, size, books, ranges, positions, seen, began }
+        Self { task, size, books, discarded, ranges, positions, seen, began }
     }
 
     /// Where the connection will be.
@@ -72,7 +74,7 @@ impl Flight {
 
     /// What it was, now that it has ended well.
     pub(crate) fn land(self, report: LoadReport, at: DateTime<Utc>) -> Landed {
-        let Self { size, books, ranges, positions, began, .. } = self;
-        Landed { size, books, report, ranges, positions, began, at }
+        let Self { size, books, discarded, ranges, positions, began, .. } = self;
+        Landed { size, books, discarded, report, ranges, positions, began, at }
     }
 }

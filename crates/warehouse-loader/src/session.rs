@@ -147,6 +147,8 @@ impl Prepared {
 pub(crate) struct Staged {
     pub(crate) load: Load,
     pub(crate) books: Books,
+    /// How many of its values and rows are discards.
+    pub(crate) discarded: u64,
 }
 
 impl Session {
@@ -277,6 +279,8 @@ impl Session {
             let offsets: i64 = carried.iter().map(|range| range.end - range.start).sum();
             if offsets < CARRY_OFFSETS && now - *since < CARRY_FOR {
                 self.progress.send_replace(self.taken());
+                // What waited was not ours.
+                self.note_oldest(None);
                 return Ok(None);
             }
             return self.stage(Prepared::default()).await.map(Some);
@@ -305,7 +309,7 @@ impl Session {
         let stamp = Stamp::new(at, self.connection.warehouse.dialect());
         let plan = self.plan(prepared.rows, stamp).await?;
         let name = |table| TableName { schema: self.connection.schema.clone(), table };
-        metrics::discarded(&self.connection.id, plan.discarded);
+        let discarded = plan.discarded;
         let tables = table_loads(&self.connection.schema, plan);
         let swaps = prepared
             .swaps
@@ -326,7 +330,7 @@ impl Session {
             at: stamp.at,
         };
         crash_point("after-stage");
-        Ok(Staged { load, books: prepared.books })
+        Ok(Staged { load, books: prepared.books, discarded })
     }
 
     /// Begins to make it durable, once the load before it has ended. [`Self::settle`] waits for its end.
@@ -356,6 +360,7 @@ impl Session {
             "loaded"
         );
         metrics::loaded(&landed.size, &landed.books, landed.at);
+        metrics::discarded(&self.connection.id, landed.discarded);
         self.note_oldest(None);
         if let Some(runs) = &mut self.runs {
             runs.loaded(Loaded::new(landed.ranges.clone(), &landed.size.rows, &landed.books, landed.report));
