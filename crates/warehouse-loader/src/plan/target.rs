@@ -99,7 +99,10 @@ impl<'a> Target<'a> {
                     return Ok(());
                 }
                 let variant = variant_name(name, asked, self.rules.dialect);
-                self.add(&variant, asked, true)?;
+                match self.columns.get(&variant).copied() {
+                    Some(own) => self.note_written(&variant, own, asked),
+                    None => self.add(&variant, asked, true)?,
+                }
                 self.variants.insert((name.clone(), asked), variant);
             }
             Contract::Freeze if has_values(column) => {
@@ -169,7 +172,10 @@ impl<'a> Target<'a> {
         }
         if let Some(variant) = self.variants.get(&(name.clone(), asked)) {
             return match self.columns.get(variant) {
-                Some(own) => Fate::Strict(written, Misfit::Variant(variant, *own)),
+                Some(own) => {
+                    let own = self.written.get(variant).unwrap_or(own);
+                    Fate::Strict(written, Misfit::Variant(variant, *own))
+                }
                 None => Fate::Strict(written, Misfit::Value(format!("table {} is full", self.table))),
             };
         }

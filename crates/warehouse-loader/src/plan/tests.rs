@@ -438,6 +438,11 @@ fn a_column_of_records_widens_in_place_or_gets_another_beside_it() {
     assert_eq!(appended_rows(&beside, "t")[0]["a__v_string"], Cell::String("x".into()));
     assert_eq!(beside.discarded, 0);
 
+    let taken = [WITHOUT_A[0], ("a", FieldType::Boolean), ("a__v_string", FieldType::Int)];
+    let beside = under(Contract::Evolve, Kind::Records, &taken, Cell::String("x".into())).unwrap();
+    let discard = &appended_rows(&beside, "rudder_discards")[0];
+    assert_eq!(discard["column_value"], Cell::String("x".into()), "a column of that name is somebody else's");
+
     let by_value =
         under(Contract::DiscardValue, Kind::Records, &with(FieldType::Int), Cell::Float(2.5)).unwrap();
     let discard = &appended_rows(&by_value, "rudder_discards")[0];
