@@ -11,13 +11,22 @@ use crate::{RowsByTable, TableRows};
 /// each way, in the order of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
-    tables: BTreeMap<String, Vec<(WriteMode, Rows)>>,
+    tables: BTreeMap<String, Vec<Part>>,
+}
+
+#[derive(Debug)]
+struct Part {
+    write: WriteMode,
+    rows: Rows,
+    /// The columns of the row before, and their numbers in `rows`: those of the next are mostly the same.
+    columns: TableSchema,
+    ids: Vec<ColumnId>,
 }
 
 impl Gathered {
     /// A table with these columns, which may get no row.
     pub(crate) fn declare(&mut self, table: &str, write: &WriteMode, columns: &TableSchema) {
-        let rows = self.part(table, write);
+        let rows = &mut self.part(table, write).rows;
         for (name, own) in columns {
             rows.declare(name, *own);
         }
@@ -25,27 +34,37 @@ impl Gathered {
 
     /// Adds a row. A cell that is none of the columns is left out.
     pub(crate) fn add(&mut self, table: &str, write: &WriteMode, columns: &TableSchema, row: &Row) {
-        let rows = self.part(table, write);
-        let ids: Vec<(&String, ColumnId)> =
-            columns.iter().map(|(name, own)| (name, rows.column(name, *own))).collect();
-        let cells: Vec<(ColumnId, CellRef<'_>)> =
-            ids.into_iter().filter_map(|(name, id)| Some((id, row.get(name)?.into()))).collect();
-        rows.push(&cells);
+        let part = self.part(table, write);
+        if part.columns != *columns {
+            part.ids = columns.iter().map(|(name, own)| part.rows.column(name, *own)).collect();
+            part.columns.clone_from(columns);
+        }
+        // Both are sorted by name.
+        let mut named = row.iter().peekable();
+        let mut cells: Vec<(ColumnId, CellRef<'_>)> = Vec::with_capacity(row.len());
+        for (column, id) in columns.keys().zip(&part.ids) {
+            while named.next_if(|(name, _)| *name < column).is_some() {}
+            if let Some((_, cell)) = named.next_if(|(name, _)| *name == column) {
+                cells.push((*id, cell.into()));
+            }
+        }
+        part.rows.push(&cells);
     }
 
-    fn part(&mut self, table: &str, write: &WriteMode) -> &mut Rows {
+    fn part(&mut self, table: &str, write: &WriteMode) -> &mut Part {
         let parts = self.tables.entry(table.to_owned()).or_default();
-        let index = parts.iter().position(|(own, _)| own == write).unwrap_or(parts.len());
+        let index = parts.iter().position(|part| part.write == *write).unwrap_or(parts.len());
         if index == parts.len() {
-            parts.push((write.clone(), Rows::default()));
+            let (columns, ids) = (TableSchema::new(), Vec::new());
+            parts.push(Part { write: write.clone(), rows: Rows::default(), columns, ids });
         }
         // It was found there, or has just been pushed.
-        &mut parts[index].1
+        &mut parts[index]
     }
 
     /// The rows, with no more to come.
     pub(crate) fn finish(self) -> RowsByTable {
-        let part = |(write, rows): (WriteMode, Rows)| TableRows { write, blocks: vec![rows.finish()] };
+        let part = |part: Part| TableRows { write: part.write, blocks: vec![part.rows.finish()] };
         self.tables.into_iter().map(|(table, parts)| (table, parts.into_iter().map(part).collect())).collect()
     }
 }
@@ -60,5 +79,39 @@ pub(crate) fn append(rows: &mut RowsByTable, later: RowsByTable) {
                 None => own.push(part),
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use millrace_columnar::Cell;
+    use millrace_event_model::FieldType;
+
+    use super::*;
+
+    fn row(cells: &[(&str, i64)]) -> Row {
+        cells.iter().map(|(name, value)| ((*name).to_owned(), Cell::Int(*value))).collect()
+    }
+
+    fn columns(names: &[&str]) -> TableSchema {
+        names.iter().map(|name| ((*name).to_owned(), FieldType::Int)).collect()
+    }
+
+    #[test]
+    fn rows_with_other_columns_share_their_table_and_cells_of_no_column_are_left_out() {
+        let mut gathered = Gathered::default();
+        gathered.declare("t", &WriteMode::Append, &columns(&["z"]));
+        gathered.add("t", &WriteMode::Append, &columns(&["a", "c"]), &row(&[("a", 1), ("b", 2), ("c", 3)]));
+        gathered.add("t", &WriteMode::Append, &columns(&["b", "c"]), &row(&[("b", 4), ("d", 5)]));
+        gathered.add("t", &WriteMode::Stage { generation: 1 }, &columns(&["a"]), &row(&[]));
+        let mut rows = gathered.finish();
+        let later = RowsByTable::from([("t".to_owned(), rows["t"].clone())]);
+        append(&mut rows, later);
+        let parts = &rows["t"];
+        assert_eq!((parts.len(), parts[0].blocks.len(), parts[1].blocks.len()), (2, 2, 2));
+        let block = &parts[0].blocks[0];
+        assert_eq!(block.rows(), [row(&[("a", 1), ("c", 3)]), row(&[("b", 4)])]);
+        assert_eq!(block.schema(), columns(&["a", "b", "c", "z"]));
     }
 }
