@@ -63,7 +63,7 @@ fn any_row() -> impl Strategy<Value = Row> {
 /// Rows with the columns that their first values ask for, as the mapping makes them, in two blocks.
 fn table_rows(rows: &[Row], write: WriteMode) -> TableRows {
     let (first, second) = rows.split_at(rows.len() / 2);
-    TableRows { write, blocks: [first, second].map(|rows| block(rows)).into() }
+    TableRows { write, blocks: [first, second].map(block).into() }
 }
 
 fn block(rows: &[Row]) -> Block {
@@ -364,11 +364,8 @@ fn a_row_without_its_key_is_discarded_whole() {
     let discard = &appended_rows(&plan, "rudder_discards")[0];
     assert_eq!(discard["row_id"], Cell::String("1".into()));
     assert_eq!(discard["reason"], Cell::String("the row has no l, its key".into()));
-    let value = r#"{"k":1,"received_at":"1970-01-01T00:00:00.000Z"}"#;
-    let value = match &discard["column_value"] {
-        Cell::String(text) if text.starts_with(r#"{"k":1,"#) => text.clone(),
-        other => panic!("{other:?} is not {value}"),
-    };
+    let value = millrace_columnar::text_of(discard["column_value"].clone());
+    assert!(value.starts_with(r#"{"k":1,"received_at":"1970-01-01T00"#), "{value}");
     assert!(!value.contains("uuid_ts"), "{value}");
 }
 
