@@ -36,6 +36,7 @@ pub(super) struct Sessions {
     tls: MakeRustlsConnect,
     /// The warehouse's id, for error messages.
     id: String,
+    allow_superuser: bool,
     idle: Mutex<Vec<Line>>,
     loads: Arc<Semaphore>,
     queries: Arc<Semaphore>,
@@ -48,6 +49,7 @@ impl Sessions {
             connection: settings.connection.clone(),
             tls: tls::connector(&settings.trust)?,
             id: id.to_owned(),
+            allow_superuser: settings.allow_superuser,
             idle: Mutex::new(Vec::new()),
             loads: Arc::new(Semaphore::new(MAX_SESSIONS)),
             queries: Arc::new(Semaphore::new(MAX_QUERIES)),
@@ -93,6 +95,16 @@ impl Sessions {
         let what = self.doing("connecting to");
         let failed = |error| classify(error, During::Connect, &what);
         let (client, connection) = self.connection.connect(self.tls.clone()).await.map_err(failed)?;
+        // The server says so by itself to everybody who signs in.
+        if connection.parameter("is_superuser") == Some("on") && !self.allow_superuser {
+            return Err(ConnectorError::pause(
+                "superuser",
+                format!(
+                    "{what}: the role is a superuser, and whoever may write a sync's query could read files and \
+                     run programs on the server; give Millrace a role of its own, or set allow_superuser: true"
+                ),
+            ));
+        }
         let id = self.id.clone();
         // Ends when the client is dropped, which every owner of a client does in bounded time.
         tokio::spawn(async move {

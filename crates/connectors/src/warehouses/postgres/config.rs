@@ -15,10 +15,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// noticed after this long. The url's `tcp_user_timeout` wins.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// With the longest name of our own tables it is still a name.
+const MAX_PREFIX_BYTES: usize = 32;
+
 /// A PostgreSQL server of version 12 or newer, or one that speaks its protocol in full.
 ///
-/// Give Millrace a role of its own with CREATE on the database. A pooler must pool by session, not by
-/// transaction.
+/// Give Millrace a role of its own: one with CREATE on the database, or one that owns the schema it loads and
+/// nothing else (docs/security.md). A pooler must pool by session, not by transaction.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PostgresSettings {
@@ -33,6 +36,14 @@ pub(crate) struct PostgresSettings {
     /// database need one each.
     #[serde(default = "default_internal_schema")]
     internal_schema: String,
+    /// What stands before the names of Millrace's own tables. Where they share a schema with rows, it needs
+    /// something that no name of a table of rows has, such as a dot: `_millrace.`
+    #[serde(default)]
+    internal_prefix: String,
+    /// Whether the role may be a superuser. A sync's query may do whatever the role may, and a superuser may read
+    /// files and run programs on the server.
+    #[serde(default)]
+    allow_superuser: bool,
 }
 
 fn default_internal_schema() -> String {
@@ -47,6 +58,10 @@ pub(super) struct Settings {
     pub(super) trust: Trust,
     /// Schema of our own tables.
     pub(super) internal_schema: String,
+    /// Before the names of our own tables.
+    pub(super) internal_prefix: String,
+    /// Whether a superuser is accepted.
+    pub(super) allow_superuser: bool,
 }
 
 /// What is asked of the server's certificate.
@@ -84,7 +99,18 @@ impl Settings {
             connection.application_name("millrace");
         }
         super::ddl::quote(&raw.internal_schema)?;
-        Ok(Self { connection, trust, internal_schema: raw.internal_schema })
+        if raw.internal_prefix.len() > MAX_PREFIX_BYTES || raw.internal_prefix.contains('\0') {
+            let problem =
+                format!("internal_prefix of warehouse {id:?} is longer than {MAX_PREFIX_BYTES} bytes");
+            return Err(ConnectorError::pause("settings", problem));
+        }
+        Ok(Self {
+            connection,
+            trust,
+            internal_schema: raw.internal_schema,
+            internal_prefix: raw.internal_prefix,
+            allow_superuser: raw.allow_superuser,
+        })
     }
 }
 

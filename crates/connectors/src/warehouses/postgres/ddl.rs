@@ -108,6 +108,14 @@ pub(super) async fn describe(client: &Client, schema: &str) -> Result<TableSchem
     Ok(tables.into_iter().map(|(table, own)| (table, columns(own))).collect())
 }
 
+const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)";
+
+/// Whether it is there. Asked before one is made: a role without CREATE on the database may not even say
+/// `CREATE SCHEMA IF NOT EXISTS`.
+pub(super) async fn schema_exists(client: &Client, schema: &str) -> Result<bool, Error> {
+    client.query_one(SCHEMA, &[&schema]).await?.try_get(0)
+}
+
 /// Makes schema changes, in one transaction.
 pub(super) async fn apply(line: &mut Line, schema: &str, changes: &[SchemaChange]) -> Result<(), Failure> {
     let mut work = line.begin().await?;
@@ -116,7 +124,10 @@ pub(super) async fn apply(line: &mut Line, schema: &str, changes: &[SchemaChange
     let widens = changes.iter().any(|change| matches!(change, SchemaChange::WidenColumns { .. }));
     let existing =
         if widens { type_names(&work.query(DESCRIBE, &[&schema]).await?)? } else { TypeNames::new() };
-    for statement in statements(schema, changes, &existing)? {
+    let made = work.query_opt(SCHEMA, &[&schema]).await?.map(|row| row.try_get(0)).transpose()?;
+    let wanted = |change: &&SchemaChange| !matches!((change, made), (SchemaChange::CreateSchema, Some(true)));
+    let changes: Vec<SchemaChange> = changes.iter().filter(wanted).cloned().collect();
+    for statement in statements(schema, &changes, &existing)? {
         work.run(&statement).await?;
     }
     work.commit().await?;

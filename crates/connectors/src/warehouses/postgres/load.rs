@@ -7,10 +7,11 @@
 //! last, since two connections may merge into one (`users`) and wait for each other from there on. A crash
 //! anywhere before the commit leaves no trace; after it, `resume` answers with the new positions.
 
-use millrace_connector::{Load, LoadReport, WriteMode};
+use millrace_connector::{Load, LoadReport};
 use millrace_service::crash_point;
 
 use super::error::Failure;
+use super::keys::key_of;
 use super::positions::{self, OwnTables};
 use super::seen::{NewRun, Remembered};
 use super::targets::Targets;
@@ -30,14 +31,12 @@ pub(super) async fn run(
     crash_point("before-offset");
     positions::advance(&mut work, own, &load.connection, &load.ranges).await?;
     crash_point("after-offset");
-    let merges =
-        |write: &WriteMode| matches!(write, WriteMode::Upsert { .. } | WriteMode::MergeLatest { .. });
     let targets = Targets::of(&mut work, load.tables.iter().filter(|table| write::has_rows(table))).await?;
-    for table in load.tables.iter().filter(|table| !merges(&table.write)) {
+    for table in load.tables.iter().filter(|table| key_of(&table.write).is_none()) {
         write::write_table(&mut work, own, &targets, table).await?;
         crash_point("between-tables");
     }
-    let merged: Vec<_> = load.tables.iter().filter(|table| merges(&table.write)).collect();
+    let merged: Vec<_> = load.tables.iter().filter(|table| key_of(&table.write).is_some()).collect();
     let replaced = load.replacements.iter().map(|replacement| &replacement.to);
     write::one_merge_at_a_time(&mut work, merged.iter().map(|table| &table.name).chain(replaced)).await?;
     for table in merged {

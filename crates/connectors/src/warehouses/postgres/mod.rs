@@ -12,7 +12,7 @@
 //! | `seen_runs` | load of the last 28 days, or several of them: the ids of its messages ([`seen`]) |
 //! | `generations`, `staged_<n>` | full refresh under way, and its rows |
 //!
-//! The loader's tables have no keys and no indexes, and their columns have the types RudderStack gives
+//! The loader's tables have no primary keys, and no indexes but those that merges need ([`keys`]); their columns have the types RudderStack gives
 //! them. Floating-point numbers are `numeric`, written as the shortest decimal that reads back as the same
 //! double. What PostgreSQL cannot hold is changed as [`text`] says.
 
@@ -24,6 +24,7 @@ mod ddl;
 mod encode;
 mod error;
 mod jobs;
+mod keys;
 mod load;
 mod numeric;
 mod positions;
@@ -55,6 +56,7 @@ use serde_json::Value;
 use self::client::Sessions;
 use self::config::{PostgresSettings, Settings};
 use self::error::{During, Failure, classify};
+use self::keys::KeyIndexes;
 use self::positions::OwnTables;
 use self::seen::SeenIds;
 
@@ -80,6 +82,7 @@ struct Postgres {
     sessions: Sessions,
     own: OwnTables,
     seen_ids: SeenIds,
+    keys: KeyIndexes,
     dialect: &'static Dialect,
 }
 
@@ -90,8 +93,9 @@ impl Postgres {
             dialect(KIND).ok_or_else(|| ConnectorError::pause("dialect", "no dialect for postgres"))?;
         Ok(Self {
             sessions: Sessions::new(&settings, &context.id)?,
-            own: OwnTables::new(&settings.internal_schema)?,
+            own: OwnTables::new(&settings.internal_schema, &settings.internal_prefix)?,
             seen_ids: SeenIds::default(),
+            keys: KeyIndexes::default(),
             dialect,
         })
     }
@@ -101,8 +105,11 @@ impl Postgres {
     }
 }
 
+/// Where the schema of our own tables is not there, whether it may be made.
 const CHECK: &str = "SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(),
-    has_database_privilege(current_database(), 'CREATE'), current_setting('is_superuser') = 'on'";
+    coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = $1),
+        has_database_privilege(current_database(), 'CREATE')),
+    has_database_privilege(current_database(), 'TEMPORARY')";
 
 #[async_trait]
 impl Warehouse for Postgres {
@@ -113,12 +120,15 @@ impl Warehouse for Postgres {
     async fn check(&self) -> Result<(), ConnectorError> {
         let what = "check of";
         let mut session = self.sessions.get().await?;
-        let row =
-            session.client().query_one(CHECK, &[]).await.map_err(|error| self.load_error(error, what))?;
+        let row = session
+            .client()
+            .query_one(CHECK, &[&self.own.schema_name()])
+            .await
+            .map_err(|error| self.load_error(error, what))?;
         let get = || -> Result<(i32, bool, bool, bool), tokio_postgres::Error> {
             Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
         };
-        let (version, standby, may_create, superuser) =
+        let (version, standby, may_create, may_stage) =
             get().map_err(|error| self.load_error(error, what))?;
         session.release();
         let doing = self.sessions.doing(what);
@@ -134,11 +144,16 @@ impl Warehouse for Postgres {
         if !may_create {
             return Err(ConnectorError::pause(
                 "permission",
-                format!("{doing}: the role may not make schemas; grant it CREATE on the database"),
+                format!(
+                    "{doing}: the role may not make Millrace's own tables in schema {:?}; grant it CREATE on the \
+                     database, or name a schema of its own in internal_schema (and give internal_prefix)",
+                    self.own.schema_name()
+                ),
             ));
         }
-        if superuser {
-            tracing::warn!("{doing}: the role is a superuser, and a sync's query may do whatever it may");
+        if !may_stage {
+            let problem = "the role may not make temporary tables; grant it TEMPORARY on the database";
+            return Err(ConnectorError::pause("permission", format!("{doing}: {problem}")));
         }
         Ok(())
     }
@@ -205,6 +220,7 @@ impl Warehouse for Postgres {
 
     async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
         let mut session = self.sessions.get().await?;
+        self.keys.ensure(session.client(), &load).await;
         let loaded = load::run(&mut session.line, &self.own, &load).await;
         let (report, remembered) = loaded.map_err(|failure| {
             self.seen_ids.forget(&load.connection);

@@ -9,7 +9,7 @@ use millrace_connector::{ConnectorError, KafkaIdentity, OffsetRange, Positions, 
 use millrace_event_model::ConnectionId;
 use tokio_postgres::{Client, Error};
 
-use super::ddl::{self, quote};
+use super::ddl::{self, quote, schema_exists};
 use super::error::Failure;
 use super::seen::run::MAX_RECORDS;
 use super::work::Work;
@@ -19,19 +19,34 @@ const SEEN_INDEX: &str = "seen_runs_by_day";
 /// Where our own tables are.
 #[derive(Debug, Clone)]
 pub(super) struct OwnTables {
+    /// Quoted.
     schema: String,
+    /// As it is.
+    schema_name: String,
+    prefix: String,
 }
 
 impl OwnTables {
     /// # Errors
     /// `Reject`: the schema's name is no name.
-    pub(super) fn new(schema: &str) -> Result<Self, ConnectorError> {
-        Ok(Self { schema: quote(schema)? })
+    pub(super) fn new(schema: &str, prefix: &str) -> Result<Self, ConnectorError> {
+        let prefix = prefix.replace('"', "\"\"");
+        Ok(Self { schema: quote(schema)?, schema_name: schema.to_owned(), prefix })
+    }
+
+    /// The schema's name.
+    pub(super) fn schema_name(&self) -> &str {
+        &self.schema_name
     }
 
     /// One of our tables, quoted. `name` is a constant of ours.
     pub(super) fn table(&self, name: &str) -> String {
-        format!("{}.{name}", self.schema)
+        format!("{}.{}", self.schema, self.local(name))
+    }
+
+    /// The same without its schema.
+    fn local(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("\"{}{name}\"", self.prefix) }
     }
 
     /// Whether this, quoted, is the schema of our own tables.
@@ -53,6 +68,9 @@ impl OwnTables {
             return Ok(());
         }
         let mut statements = self.statements();
+        if !schema_exists(client, &self.schema_name).await? {
+            statements.insert(0, format!("CREATE SCHEMA IF NOT EXISTS {}", self.schema));
+        }
         let seen = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&self.table("seen")]).await?;
         if seen.try_get(0)? {
             statements.extend(self.ids_become_runs());
@@ -77,12 +95,10 @@ impl OwnTables {
     }
 
     fn statements(&self) -> Vec<String> {
-        let schema = &self.schema;
         let create = |name: &str, columns: &str| {
             format!("CREATE TABLE IF NOT EXISTS {} ({columns})", self.table(name))
         };
         vec![
-            format!("CREATE SCHEMA IF NOT EXISTS {schema}"),
             // The number stands for the name in `seen_runs`.
             create(
                 "connections",
@@ -117,7 +133,8 @@ impl OwnTables {
                 self.table("seen_runs")
             ),
             format!(
-                "CREATE INDEX IF NOT EXISTS {SEEN_INDEX} ON {} (connection, day)",
+                "CREATE INDEX IF NOT EXISTS {} ON {} (connection, day)",
+                self.local(SEEN_INDEX),
                 self.table("seen_runs")
             ),
         ]

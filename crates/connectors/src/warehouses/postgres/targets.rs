@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use millrace_connector::{ConnectorError, TableLoad, TableName};
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Row};
 
 use super::ddl::quote_table;
 use super::error::Failure;
@@ -41,12 +42,26 @@ impl Targets {
         loads: impl Iterator<Item = &'a TableLoad>,
     ) -> Result<Self, Failure> {
         let names: Vec<String> = loads.map(|load| quote_table(&load.name)).collect::<Result<_, _>>()?;
-        let mut tables: BTreeMap<String, BTreeMap<String, Target>> = BTreeMap::new();
         if names.is_empty() {
-            return Ok(Self(tables));
+            return Ok(Self(BTreeMap::new()));
         }
         work.run(&format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", names.join(", "))).await?;
-        for row in work.query(TYPES, &[&names]).await? {
+        Ok(Self::from_rows(&work.query(TYPES, &[&names]).await?)?)
+    }
+
+    /// The types of some columns of a table as they are now, in their order.
+    pub(super) async fn look(
+        client: &Client,
+        table: &TableName,
+        columns: &[String],
+    ) -> Result<Types, Failure> {
+        let rows = client.query(TYPES, &[&[quote_table(table)?].as_slice()]).await?;
+        Ok(Self::from_rows(&rows)?.types(table, columns.iter().map(String::as_str))?)
+    }
+
+    fn from_rows(rows: &[Row]) -> Result<Self, Error> {
+        let mut tables: BTreeMap<String, BTreeMap<String, Target>> = BTreeMap::new();
+        for row in rows {
             let (table, column, name): (String, String, String) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let target = Target { own: Type::from_oid(row.try_get(3)?), name };

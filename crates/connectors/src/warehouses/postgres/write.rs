@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use millrace_columnar::arrow::datatypes::Schema;
-use millrace_connector::{ConnectorError, TableLoad, TableName, WriteMode};
+use millrace_connector::{TableLoad, TableName, WriteMode};
 
 use super::copy::copy_rows;
 use super::ddl::{quote, quote_all, quote_table};
 use super::error::Failure;
+use super::keys::Key;
 use super::positions::OwnTables;
 use super::swap::{catch_up, staged_table};
 use super::targets::{Targets, Types};
@@ -20,6 +21,7 @@ use millrace_service::crash_point;
 /// The batch of one table with what each statement needs of it.
 struct Batch<'a> {
     load: &'a TableLoad,
+    targets: &'a Targets,
     /// The table, quoted.
     table: String,
     /// Its columns that the batch has, quoted.
@@ -77,13 +79,13 @@ pub(super) async fn one_merge_at_a_time<'a>(
 }
 
 impl<'a> Batch<'a> {
-    fn new(targets: &Targets, load: &'a TableLoad, schema: &Schema) -> Result<Self, Failure> {
+    fn new(targets: &'a Targets, load: &'a TableLoad, schema: &Schema) -> Result<Self, Failure> {
         let table = quote_table(&load.name)?;
         let fields = || schema.fields().iter().map(|field| field.name().as_str());
         let names: Vec<String> = fields().map(quote).collect::<Result<_, _>>()?;
         let columns = quote_all(fields())?;
         let types = targets.types(&load.name, fields())?;
-        Ok(Self { load, table, names, columns, types })
+        Ok(Self { load, targets, table, names, columns, types })
     }
 
     async fn copy_into(&self, work: &mut Work<'_>, table: &str) -> Result<(), Failure> {
@@ -109,12 +111,10 @@ impl<'a> Batch<'a> {
     async fn upsert(&self, work: &mut Work<'_>, key: &[String]) -> Result<(), Failure> {
         self.stage(work, &quote_all(key.iter().map(String::as_str))?).await?;
         let Self { table, columns, .. } = self;
-        let keys: Vec<String> = key
-            .iter()
-            .map(|name| Ok(format!("t.{0} = s.{0}", quote(name)?)))
-            .collect::<Result<_, ConnectorError>>()?;
+        let types = self.targets.types(&self.load.name, key.iter().map(String::as_str))?;
+        let matches = Key::new(key, &types)?.matches();
         crash_point("before-merge");
-        let delete = format!("DELETE FROM {table} t USING {STAGE} s WHERE {}", keys.join(" AND "));
+        let delete = format!("DELETE FROM {table} t USING {STAGE} s WHERE {matches}");
         work.run(&delete).await?;
         work.run(&format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {STAGE}")).await?;
         crash_point("after-merge");

@@ -187,3 +187,71 @@ async fn a_session_that_dies_around_its_commit_leaves_a_load_once() {
     client.batch_execute("DROP TRIGGER slow ON shop.numbers").await.unwrap();
     again(&warehouse, failed).await;
 }
+
+/// The plan of what a merge does to find the rows of a key.
+#[tokio::test]
+async fn a_merge_finds_its_rows_by_an_index() {
+    let Some((database, warehouse)) = ready().await else { return };
+    let schema =
+        columns(&[("id", FieldType::String), ("part", FieldType::Int), ("received_at", FieldType::DateTime)]);
+    let upsert =
+        |key: &[&str]| WriteMode::Upsert { key: key.iter().map(|name| (*name).to_owned()).collect() };
+    let merge = WriteMode::MergeLatest { key: "id".to_owned(), order: "received_at".to_owned() };
+    // Longer than a b-tree takes, and nothing that compresses.
+    let digits =
+        |n: u64| format!("{:032x}", u128::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
+    let long: String = (1..400).map(digits).collect();
+    let values = [row(&[("id", text(&long)), ("part", Cell::Int(1)), ("received_at", Cell::DateTime(1))])];
+    let mut start = 0;
+    for (table, write) in [("one", upsert(&["id"])), ("two", upsert(&["part", "id"])), ("users", merge)] {
+        create(&warehouse, table, &schema).await;
+        for _ in 0..2 {
+            warehouse
+                .load(load(start, start + 1, vec![rows(table, &schema, &values, write.clone())]))
+                .await
+                .unwrap();
+            start += 1;
+        }
+        assert_eq!(
+            select(&warehouse, &format!("SELECT part FROM shop.{table}")).await,
+            json!([{"part": 1}]),
+            "{table}"
+        );
+    }
+    let indexes = "SELECT tablename, regexp_replace(indexdef, '.* USING ', '') AS index FROM pg_indexes
+        WHERE schemaname = 'shop' ORDER BY tablename";
+    assert_eq!(
+        select(&warehouse, indexes).await,
+        json!([
+            {"tablename": "one", "index": "hash (id)"},
+            {"tablename": "two", "index": "btree (part, hashtextextended(id, (0)::bigint))"},
+            {"tablename": "users", "index": "hash (id)"},
+        ])
+    );
+    // A table that somebody has indexed, and one that is long already.
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "CREATE TABLE shop.indexed (id text PRIMARY KEY, part bigint, received_at timestamptz);
+             CREATE TABLE shop.long AS SELECT n::text AS id, n AS part, now() AS received_at
+                 FROM generate_series(1, 60000) AS n",
+        )
+        .await
+        .unwrap();
+    let small = [row(&[("id", text("7")), ("part", Cell::Int(-1)), ("received_at", Cell::DateTime(1))])];
+    for table in ["indexed", "long"] {
+        warehouse
+            .load(load(start, start + 1, vec![rows(table, &schema, &small, upsert(&["id"]))]))
+            .await
+            .unwrap();
+        start += 1;
+    }
+    let indexes = "SELECT tablename, regexp_replace(indexdef, '.* USING ', '') AS index FROM pg_indexes
+        WHERE tablename IN ('indexed', 'long') ORDER BY tablename";
+    assert_eq!(
+        select(&warehouse, indexes).await,
+        json!([{"tablename": "indexed", "index": "btree (id)"}, {"tablename": "long", "index": "hash (id)"}])
+    );
+    let merged = "SELECT count(*) AS n, count(*) FILTER (WHERE part = -1) AS ours FROM shop.long";
+    assert_eq!(select(&warehouse, merged).await, json!([{"n": 60_000, "ours": 1}]));
+}

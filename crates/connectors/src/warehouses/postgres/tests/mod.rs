@@ -5,6 +5,7 @@ mod fence;
 mod load;
 mod merges;
 mod query;
+mod roles;
 mod seen;
 mod server;
 mod values;
@@ -51,7 +52,7 @@ pub(super) fn noon() -> DateTime<Utc> {
 
 pub(super) fn postgres(url: &str) -> Postgres {
     let context = Context { id: "main".to_owned(), work_dir: PathBuf::new() };
-    Postgres::new(&json!({ "url": url }), &context).unwrap()
+    Postgres::new(&json!({ "url": url, "allow_superuser": true }), &context).unwrap()
 }
 
 pub(super) fn columns(columns: &[(&str, FieldType)]) -> TableSchema {

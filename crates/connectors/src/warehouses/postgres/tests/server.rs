@@ -65,6 +65,11 @@ impl Database {
         Some(Self { url: format!("{base}/{name}") })
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        self.url.rsplit_once('/').unwrap().1
+    }
+
     /// A session beside the warehouse's.
     pub(super) async fn client(&self) -> Client {
         connect(&self.url).await
