@@ -29,7 +29,10 @@ const STEPS_OF_LAKES: &[(&str, [&str; 2])] = &[
 const STEPS_OF_POSTGRESQL: &[(&str, [&str; 2])] = &[
     ("poll", ["before-poll", "after-poll"]),
     ("stage", ["before-stage", "after-stage"]),
-    ("copy and merge", ["before-commit", "between-tables"]),
+    ("ddl", ["before-ddl", "after-ddl"]),
+    ("copy", ["before-copy", "after-copy"]),
+    ("merge", ["before-merge", "after-merge"]),
+    ("offset", ["before-offset", "after-offset"]),
     ("commit", ["before-sql-commit", "after-sql-commit"]),
     ("the loader's commit", ["before-commit", "after-commit"]),
 ];
