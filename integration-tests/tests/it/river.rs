@@ -204,7 +204,8 @@ impl River {
     /// Events that the books of a warehouse know the end of.
     pub(crate) fn loaded(&self, side: Side) -> u64 {
         let sql = "SELECT CAST(sum(items) AS BIGINT) AS items FROM _millrace.counts WHERE source = 'web'";
-        self.query(side, sql)[0]["items"].as_u64().unwrap()
+        // Before the first load, nothing.
+        self.query(side, sql)[0]["items"].as_u64().unwrap_or_default()
     }
 
     /// Everything in a warehouse.
