@@ -17,6 +17,8 @@ const POSTGRESQL: &str = "connectors/src/warehouses/postgres";
 /// The steps of a load, and the points that stand before and after each.
 const STEPS_OF_LAKES: &[(&str, [&str; 2])] = &[
     ("poll", ["before-poll", "after-poll"]),
+    ("parse", ["before-parse", "after-parse"]),
+    ("ddl", ["before-ddl", "after-ddl"]),
     ("stage", ["before-stage", "after-stage"]),
     // A lake has no COPY and no transaction over tables: it writes one table after the other.
     ("copy and merge", ["after-intent", "between-tables"]),
@@ -28,6 +30,7 @@ const STEPS_OF_LAKES: &[(&str, [&str; 2])] = &[
 
 const STEPS_OF_POSTGRESQL: &[(&str, [&str; 2])] = &[
     ("poll", ["before-poll", "after-poll"]),
+    ("parse", ["before-parse", "after-parse"]),
     ("stage", ["before-stage", "after-stage"]),
     ("ddl", ["before-ddl", "after-ddl"]),
     ("copy", ["before-copy", "after-copy"]),
