@@ -8,17 +8,21 @@
 //! There is no compare-and-swap, no lock and no database. (A [`RunLog`] is for people to read; nothing is
 //! decided by it.)
 //!
-//! A [`Store`] is a folder or memory. What a local store promises: a write that returned survives
+//! A [`Store`] is a folder, a bucket (S3, Google Cloud Storage, Azure Blob Storage, or what speaks one of
+//! these) or memory. [`Store::prove_creation`] finds out whether a bucket really has the primitive. What a
+//! local store promises: a write that returned survives
 //! SIGKILL of the process at any moment, and a write that was cut off leaves nothing that a reader or a
 //! listing can see (`what_was_written_survives_sigkill_and_nothing_half_written_is_seen`). It does not
-//! flush to the disk itself, so after a power loss the last seconds of writes may be missing or empty; an
-//! installation that must survive one keeps its state on storage that does.
+//! flush to the disk itself, so after a power loss the last seconds of writes may be missing or empty;
+//! [`Store::synced`] does, for a synced write or two per object.
 
+mod cloud;
 mod error;
 mod generations;
 mod lease;
 mod runs;
 mod store;
+mod synced;
 mod workspace_key;
 
 pub use error::StateError;

@@ -1,5 +1,7 @@
 //! An object store with a root.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +11,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::StateError;
+use crate::synced::Synced;
+use crate::{StateError, cloud};
 
 /// Objects by path, under a root. Cheap to clone; clones and children share the store.
 ///
@@ -34,24 +37,56 @@ pub enum Creation {
 
 impl Store {
     /// Opens a folder (`./state`, `/var/lib/millrace`, `file:///var/lib/millrace`), which is made where it
-    /// is missing, or a new store in memory (`memory://`). A relative path is made absolute here, once:
-    /// what changes the working folder later moves nothing.
+    /// is missing, an object store (`s3://bucket/prefix`, `gs://…`, `az://container/…`, `abfss://…`), whose
+    /// region, endpoint and credentials come from the environment, or a new store in memory (`memory://`).
+    /// A relative path is made absolute here, once: what changes the working folder later moves nothing.
     ///
     /// # Errors
-    /// The folder cannot be made, or the scheme is not built in.
+    /// The folder cannot be made, the scheme is unknown, or the environment does not make an object store.
     pub fn open(location: &str) -> Result<Self, StateError> {
-        let refuse = |problem: String| StateError::Location { location: location.to_owned(), problem };
-        let Some((scheme, rest)) = location.split_once("://") else {
-            return Self::open_folder(location).map_err(refuse);
-        };
-        match scheme {
-            "file" => Self::open_folder(rest).map_err(refuse),
-            "memory" => Ok(Self::in_memory()),
-            "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" => Err(refuse(format!(
-                "the object store {scheme:?} is not built in yet; use a local folder, such as ./data/state"
-            ))),
-            _ => Err(refuse(format!("unknown scheme {scheme:?}; use a local folder, such as ./data/state"))),
+        let store = Self::reach(location, &BTreeMap::new())?;
+        if let Some(folder) = store.folder() {
+            std::fs::create_dir_all(&folder).map_err(|error| StateError::Location {
+                location: location.to_owned(),
+                problem: format!("cannot make the folder {}: {error}", folder.display()),
+            })?;
         }
+        Ok(store)
+    }
+
+    /// As [`Self::open`], but nothing is made before something is written. `options` are object_store's
+    /// names of what an object store needs (`region`, `endpoint`, `access_key_id`, …) and win over the
+    /// environment; a folder has none.
+    ///
+    /// # Errors
+    /// The scheme or an option is unknown, or they do not make an object store.
+    pub fn reach(location: &str, options: &BTreeMap<String, String>) -> Result<Self, StateError> {
+        let refuse = |problem: String| StateError::Location { location: location.to_owned(), problem };
+        let (scheme, rest) = location.split_once("://").unwrap_or(("file", location));
+        if let Some(kind) = cloud::Kind::of(scheme) {
+            let (objects, base, prefix) = cloud::open(kind, location, options).map_err(refuse)?;
+            return Ok(Self { objects, base, prefix });
+        }
+        if let Some(option) = options.keys().next() {
+            return Err(refuse(format!("only an object store has options; remove {option:?}")));
+        }
+        match scheme {
+            "file" => Self::reach_folder(rest).map_err(refuse),
+            "memory" => Ok(Self::in_memory()),
+            _ => Err(refuse(format!(
+                "unknown scheme {scheme:?}; use a local folder, such as ./data/state, or s3://, gs:// or az://"
+            ))),
+        }
+    }
+
+    /// The same store, but what is written to a folder is on the disk, and in this order, when the write
+    /// returns. Object stores do so anyway, and memory never does.
+    #[must_use]
+    pub fn synced(self) -> Self {
+        if self.folder().is_none() {
+            return self;
+        }
+        Self { objects: Arc::new(Synced::new()), ..self }
     }
 
     /// A new, empty store in memory, for tests and throw-away runs.
@@ -60,16 +95,14 @@ impl Store {
         Self { objects: Arc::new(InMemory::new()), base: "memory://".to_owned(), prefix: Path::default() }
     }
 
-    fn open_folder(folder: &str) -> Result<Self, String> {
+    fn reach_folder(folder: &str) -> Result<Self, String> {
         if folder.is_empty() {
             return Err("no folder is named; use one such as ./data/state".to_owned());
         }
         let absolute = std::path::absolute(folder).map_err(|error| error.to_string())?;
-        std::fs::create_dir_all(&absolute)
-            .map_err(|error| format!("cannot make the folder {}: {error}", absolute.display()))?;
-        let objects = LocalFileSystem::new_with_prefix(&absolute).map_err(|error| error.to_string())?;
-        let base = format!("file://{}", absolute.display());
-        Ok(Self { objects: Arc::new(objects), base, prefix: Path::default() })
+        // The file system's root and a prefix, for a store with a root of its own needs it to be there.
+        let prefix = Path::from_absolute_path(&absolute).map_err(|error| error.to_string())?;
+        Ok(Self { objects: Arc::new(LocalFileSystem::new()), base: "file://".to_owned(), prefix })
     }
 
     /// The same store with a root further in: `path` is segments joined by `/`. Characters that a path
@@ -102,6 +135,37 @@ impl Store {
             return self.base.clone();
         }
         format!("{}/{}", self.base, self.prefix)
+    }
+
+    /// The root as a folder, if that is what it is.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        (self.base == "file://").then(|| PathBuf::from(format!("/{}", self.prefix)))
+    }
+
+    /// Makes sure that the store honours create-if-absent, on which everything rests: some servers that
+    /// speak S3 take the condition and ignore it. Writes one object twice and deletes it.
+    ///
+    /// # Errors
+    /// `Location`: the second write went through. Any other: the store cannot be written.
+    pub async fn prove_creation(&self) -> Result<(), StateError> {
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).map_err(|error| StateError::Random(error.to_string()))?;
+        let path = format!("creation-probe-{:016x}", u64::from_be_bytes(name));
+        let first = self.create(&path, Bytes::from_static(b"first")).await?;
+        let second = self.create(&path, Bytes::from_static(b"second")).await?;
+        self.delete(&path).await?;
+        if (first, second) == (Creation::Won, Creation::Lost) {
+            return Ok(());
+        }
+        Err(StateError::Location {
+            location: self.url(),
+            problem:
+                "this store writes over an object that was to be written only if absent, so two processes \
+                      could both believe to be the one; use a store that honours conditional writes \
+                      (`If-None-Match: *`)"
+                    .to_owned(),
+        })
     }
 
     /// The object at `path`, or none.
