@@ -106,7 +106,7 @@ pub const DIALECTS: &[Dialect] = &[
     },
     Dialect { kind: "clickhouse", rudder_name: "CLICKHOUSE", max_columns: Some(1_000), ..SQL },
     Dialect { kind: "databricks", rudder_name: "DELTALAKE", reserved: databricks::RESERVED, ..SQL },
-    Dialect { kind: "lake", rudder_name: "DELTALAKE", reserved: databricks::RESERVED, ..SQL },
+    Dialect { kind: "lake", rudder_name: "DELTALAKE", widens: true, reserved: databricks::RESERVED, ..SQL },
     Dialect {
         kind: "mssql",
         rudder_name: "MSSQL",

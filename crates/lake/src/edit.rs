@@ -5,35 +5,43 @@
 //! commit at the end makes all of them the table, or none. What an edit leaves behind when it fails is
 //! collected later (`upkeep`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use deltalake_core::datafile::writer::DeltaWriter;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake_core::kernel::{Action, Add, LogicalFileView, Remove, Transaction};
+use deltalake_core::kernel::{Action, Add, LogicalFileView, MetadataExt, Remove, StructType, Transaction};
 use deltalake_core::parquet::errors::ParquetError;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::{Stream, TryStreamExt};
+use millrace_columnar::TableSchema;
 use millrace_columnar::arrow::array::RecordBatch;
 use millrace_columnar::arrow::datatypes::{Schema, SchemaRef};
 use millrace_columnar::arrow::error::ArrowError;
 use millrace_connector::{ConnectorError, TableName};
 use millrace_state::object_store::path::Path;
 
+use crate::columns::{arrow_schema, fields_of, stored_schema};
 use crate::data_file;
 use crate::error::{self, Result};
 use crate::merge::{Keys, Matched, common_columns, fit, merge_latest, split};
+use crate::partition::{Partition, Partitioning, by_date};
+use crate::protocol::protocol_for;
 use crate::stage::Stage;
-use crate::tables::{arrow_schema, display};
+use crate::tables::display;
+use crate::widen::widened;
 
 /// Versions between two deletions of log files that are past their time.
 const LOG_CLEANUP_EVERY: u64 = 50;
 
 /// A file of the table.
+#[derive(Clone)]
 struct File {
     path: Path,
     size: u64,
+    partition: Partition,
     /// What takes it out of the table; `None` for a file of this edit, which is not in it yet.
     remove: Option<Remove>,
 }
@@ -52,13 +60,35 @@ pub(crate) struct Edit {
     name: TableName,
     table: DeltaTable,
     schema: SchemaRef,
+    partitioned: bool,
     files: Vec<File>,
     adds: Vec<Add>,
     removes: Vec<Remove>,
+    /// The columns of the table from this version on, where they change.
+    columns: Option<StructType>,
     /// Whether rows change, or only the files that hold them.
     changes_rows: bool,
     /// Whether what is added does not depend on what is there.
     blind: bool,
+    begun: SystemTime,
+    /// The file that is open. The lock is never taken: it makes an edit one that threads may share, which a
+    /// writer by itself is not.
+    writer: Mutex<Option<OpenFile>>,
+}
+
+/// A file being written.
+struct OpenFile {
+    partition: Partition,
+    schema: SchemaRef,
+    writer: DeltaWriter,
+}
+
+/// A commit that was made.
+pub(crate) struct Committed {
+    /// The new version.
+    pub(crate) table: DeltaTable,
+    /// Bytes of the files that came with it.
+    pub(crate) bytes: u64,
 }
 
 impl Edit {
@@ -70,40 +100,58 @@ impl Edit {
             let text = format!("table {} has {feature}: it can be queried, but not loaded", display(name));
             return Err(ConnectorError::pause("table_features", text));
         }
-        let file = |file: LogicalFileView| File {
-            path: file.object_store_path(),
-            size: file.size().unsigned_abs(),
-            remove: Some(file.remove_action(true)),
-        };
-        let files = state.log_data().into_iter().map(file).collect();
-        let (adds, removes) = (Vec::new(), Vec::new());
-        Ok(Self { name: name.clone(), table, schema, files, adds, removes, changes_rows: true, blind: true })
+        let partitioned = !state.metadata().partition_columns().is_empty();
+        let files = files_of(state, partitioned);
+        Ok(Self {
+            name: name.clone(),
+            table,
+            schema,
+            partitioned,
+            files,
+            adds: Vec::new(),
+            removes: Vec::new(),
+            columns: None,
+            changes_rows: true,
+            blind: true,
+            begun: SystemTime::now(),
+            writer: Mutex::new(None),
+        })
     }
 
-    /// Adds rows. Columns that the batch lacks are not in the file, which reads as null.
+    /// Adds rows. Columns that the batch lacks are not in the file, which reads as null. Batches of one
+    /// schema and partition that follow each other share a file.
     pub(crate) async fn append(&mut self, rows: &RecordBatch) -> Result<()> {
         let schema = self.columns_of(rows)?;
-        let rows = self.fit(rows, &schema)?;
-        let mut writer = self.writer(&schema)?;
-        self.write(&mut writer, &rows).await?;
-        self.finish(writer).await
+        self.add(&self.fit(rows, &schema)?).await
     }
 
     /// Replaces all rows by those of a staged generation.
     pub(crate) async fn swap(&mut self, stage: &Stage, generation: u64) -> Result<()> {
-        self.blind = false;
-        for file in std::mem::take(&mut self.files) {
-            self.take_out(file);
-        }
-        let mut writer = self.writer(&self.schema)?;
+        self.take_all_out();
         for path in stage.files(&self.name, generation).await? {
             for rows in stage.read(&self.name, &path).await? {
                 self.columns_of(&rows)?;
-                let rows = self.fit(&rows, &self.schema)?;
-                self.write(&mut writer, &rows).await?;
+                self.add(&self.fit(&rows, &self.schema)?).await?;
             }
         }
-        self.finish(writer).await
+        Ok(())
+    }
+
+    /// Replaces all rows by those of another table, which has all of its columns.
+    pub(crate) async fn replace_by(&mut self, name: &TableName, table: &DeltaTable) -> Result<()> {
+        self.take_all_out();
+        let state = table.snapshot().map_err(|error| unreadable(name, error))?;
+        let mut files = files_of(state, !state.metadata().partition_columns().is_empty());
+        files.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
+        for file in files {
+            let opened = data_file::read(table, &file.path, file.size, None).await;
+            let mut batches = opened.map_err(|error| unread(name, error))?;
+            while let Some(rows) = batches.try_next().await.map_err(|error| unread(name, error))? {
+                self.columns_of(&rows)?;
+                self.add(&self.fit(&rows, &self.schema)?).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the rows that have the same key.
@@ -113,11 +161,43 @@ impl Edit {
         self.replace(&rows, key, |_| Ok(rows.clone())).await
     }
 
+    /// Deletes the rows that have the keys of these.
+    pub(crate) async fn delete(&mut self, rows: &RecordBatch, key: &[String]) -> Result<()> {
+        let rows = self.fit(rows, &self.schema)?;
+        self.replace(&rows, key, |_| Ok(rows.slice(0, 0))).await
+    }
+
     /// Merges rows into those of the same key, column by column.
     pub(crate) async fn merge_latest(&mut self, rows: &RecordBatch, key: &str, order: &str) -> Result<()> {
         self.columns_of(rows)?;
         let rows = self.fit(rows, &self.schema)?;
         self.replace(&rows, &[key.to_owned()], |matched| merge_latest(&rows, matched, order)).await
+    }
+
+    /// Writes all rows anew with columns of wider types. `from` and `to` have the same names.
+    pub(crate) async fn widen(&mut self, from: &TableSchema, to: &TableSchema) -> Result<()> {
+        let text = format!("cannot widen columns of table {}", display(&self.name));
+        let stored = stored_schema(from);
+        let mut fields = fields_of(&self.name, to)?;
+        if self.partitioned {
+            fields.push(Partitioning::field());
+        }
+        let columns = StructType::try_new(fields).map_err(|error| error::rows(text.clone(), error))?;
+        let mut files = std::mem::take(&mut self.files);
+        files.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
+        for file in files {
+            let mut batches = self.read(&file, None).await?;
+            while let Some(batch) = self.next(&mut batches).await? {
+                let batch = self.fit(&batch, &stored)?;
+                let batch = widened(&batch, from, to).map_err(|error| error::rows(text.clone(), error))?;
+                self.write(&file.partition, &batch).await?;
+            }
+            self.take_out(file);
+        }
+        self.blind = false;
+        self.schema = stored_schema(to);
+        self.columns = Some(columns);
+        Ok(())
     }
 
     /// Takes the rows with the keys of `incoming` out of the files that have some, and adds what `merged`
@@ -129,13 +209,15 @@ impl Edit {
         merged: impl FnOnce(&Matched) -> std::result::Result<RecordBatch, ArrowError>,
     ) -> Result<()> {
         self.blind = false;
+        self.finish().await?;
         let name = self.name.clone();
         let failed = |error| error::rows(format!("cannot merge rows into table {}", display(&name)), error);
         let keys = Keys::of(incoming, key).map_err(failed)?;
         let mut matched = Matched::default();
-        let mut writer = self.writer(&self.schema)?;
         let mut untouched = Vec::new();
-        for file in std::mem::take(&mut self.files) {
+        let mut files = std::mem::take(&mut self.files);
+        files.sort_by(|a, b| a.partition.cmp(&b.partition));
+        for file in files {
             if !self.has_key(&file, &keys, key).await? {
                 untouched.push(file);
                 continue;
@@ -145,13 +227,12 @@ impl Edit {
                 let batch = self.fit(&batch, &self.schema)?;
                 let matches = keys.matches(&batch).map_err(failed)?;
                 let rest = split(&batch, &matches, &mut matched).map_err(failed)?;
-                self.write(&mut writer, &rest).await?;
+                self.write(&file.partition, &rest).await?;
             }
             self.take_out(file);
         }
-        self.files = untouched;
-        self.write(&mut writer, &merged(&matched).map_err(failed)?).await?;
-        self.finish(writer).await
+        self.files.append(&mut untouched);
+        self.add(&merged(&matched).map_err(failed)?).await
     }
 
     /// Whether a file has a row with one of the keys. Only the key columns are read.
@@ -173,8 +254,9 @@ impl Edit {
     pub(crate) async fn compact(&mut self, paths: &[Path]) -> Result<()> {
         self.changes_rows = false;
         self.blind = false;
-        let mut writer = self.writer(&self.schema)?;
-        for file in std::mem::take(&mut self.files) {
+        let mut files = std::mem::take(&mut self.files);
+        files.sort_by(|a, b| a.partition.cmp(&b.partition));
+        for file in files {
             if !paths.contains(&file.path) {
                 self.files.push(file);
                 continue;
@@ -182,21 +264,23 @@ impl Edit {
             let mut batches = self.read(&file, None).await?;
             while let Some(batch) = self.next(&mut batches).await? {
                 let batch = self.fit(&batch, &self.schema)?;
-                self.write(&mut writer, &batch).await?;
+                self.write(&file.partition, &batch).await?;
             }
             self.take_out(file);
         }
-        self.finish(writer).await
+        Ok(())
     }
 
     /// Makes it the table's next version. Another writer's commit in between is a conflict
     /// ([`error::is_conflict`]) unless this edit only adds rows: what was read is then no longer what is there.
     pub(crate) async fn commit(
-        self,
+        mut self,
         mark: Option<&Mark>,
-    ) -> std::result::Result<DeltaTable, DeltaTableError> {
-        if self.adds.is_empty() && self.removes.is_empty() && mark.is_none() {
-            return Ok(self.table);
+    ) -> std::result::Result<Committed, DeltaTableError> {
+        self.end_file().await?;
+        let bytes = self.adds.iter().map(|add| add.size.unsigned_abs()).sum();
+        if self.adds.is_empty() && self.removes.is_empty() && mark.is_none() && self.columns.is_none() {
+            return Ok(Committed { table: self.table, bytes });
         }
         let version = self.table.version().unwrap_or_default();
         let mut properties = CommitProperties::default()
@@ -209,19 +293,31 @@ impl Edit {
             let number = i64::try_from(mark.number).unwrap_or(i64::MAX);
             properties = properties.with_application_transaction(Transaction::new(&mark.app_id, number));
         }
+        let mut table = self.table;
+        let state = table.snapshot()?;
+        let mut actions = Vec::new();
+        if let Some(columns) = &self.columns {
+            actions.push(Action::from(state.metadata().clone().with_schema(columns)?));
+            if let Some(protocol) = protocol_for(state.protocol(), columns)? {
+                actions.push(Action::from(protocol));
+            }
+        }
         let operation = operation(self.removes.is_empty(), self.changes_rows);
         let changes_rows = self.changes_rows;
         let removes = self.removes.into_iter().map(|remove| Remove { data_change: changes_rows, ..remove });
         let adds = self.adds.into_iter().map(|add| Add { data_change: changes_rows, ..add });
-        let actions = removes.map(Action::from).chain(adds.map(Action::from)).collect();
-        let mut table = self.table;
-        let state = table.snapshot()?;
+        actions.extend(removes.map(Action::from).chain(adds.map(Action::from)));
         let committed = CommitBuilder::from(properties)
             .with_actions(actions)
             .build(Some(state.snapshot()), table.log_store(), operation)
             .await?;
         table.state = Some(committed.snapshot());
-        Ok(table)
+        Ok(Committed { table, bytes })
+    }
+
+    /// How long ago it began. What nobody committed for as long as files without a table are kept may be gone.
+    pub(crate) fn age(&self) -> std::time::Duration {
+        self.begun.elapsed().unwrap_or_default()
     }
 
     fn columns_of(&self, rows: &RecordBatch) -> Result<SchemaRef> {
@@ -236,25 +332,74 @@ impl Edit {
             .map_err(|error| error::rows(format!("rows do not fit table {}", display(&self.name)), error))
     }
 
-    fn writer(&self, schema: &SchemaRef) -> Result<DeltaWriter> {
-        data_file::writer(&self.table, schema).map_err(|error| self.unwritten(error))
+    /// Adds rows, each to the partition it belongs to.
+    async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        if !self.partitioned {
+            return self.write(&Partition::Whole, rows).await;
+        }
+        let split = by_date(rows).map_err(|error| {
+            error::rows(format!("cannot tell the dates of rows for table {}", display(&self.name)), error)
+        })?;
+        for (partition, rows) in split {
+            self.write(&partition, &rows).await?;
+        }
+        Ok(())
     }
 
-    async fn write(&self, writer: &mut DeltaWriter, rows: &RecordBatch) -> Result<()> {
+    /// Writes rows to the file that is open, or to a new one if that is of another partition or of other
+    /// columns.
+    async fn write(&mut self, partition: &Partition, rows: &RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        writer.write(rows).await.map_err(|error| self.unwritten(error))
+        let fits = |file: &OpenFile| file.partition == *partition && file.schema == rows.schema();
+        let mut open = self.open_file().take();
+        if !open.as_ref().is_some_and(fits) {
+            *self.open_file() = open.take();
+            self.finish().await?;
+        }
+        let mut file = match open {
+            Some(file) => file,
+            None => {
+                let writer = data_file::writer(&self.table, &rows.schema(), partition);
+                let writer = writer.map_err(|error| self.unwritten(error))?;
+                OpenFile { partition: partition.clone(), schema: rows.schema(), writer }
+            }
+        };
+        file.writer.write(rows).await.map_err(|error| self.unwritten(error))?;
+        *self.open_file() = Some(file);
+        Ok(())
     }
 
-    async fn finish(&mut self, writer: DeltaWriter) -> Result<()> {
-        let adds = writer.close().await.map_err(|error| self.unwritten(error))?;
-        for add in adds {
+    fn open_file(&mut self) -> &mut Option<OpenFile> {
+        self.writer.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the file that is open.
+    async fn finish(&mut self) -> Result<()> {
+        self.end_file().await.map_err(|error| self.unwritten(error))
+    }
+
+    async fn end_file(&mut self) -> std::result::Result<(), DeltaTableError> {
+        let Some(OpenFile { partition, writer, .. }) = self.open_file().take() else { return Ok(()) };
+        for mut add in writer.close().await? {
+            if let Some(folder) = partition.folder() {
+                add.path = format!("{folder}/{}", add.path);
+            }
+            add.partition_values = partition.values();
             let path = Path::from(add.path.as_str());
-            self.files.push(File { path, size: add.size.unsigned_abs(), remove: None });
+            let size = add.size.unsigned_abs();
+            self.files.push(File { path, size, partition: partition.clone(), remove: None });
             self.adds.push(add);
         }
         Ok(())
+    }
+
+    fn take_all_out(&mut self) {
+        self.blind = false;
+        for file in std::mem::take(&mut self.files) {
+            self.take_out(file);
+        }
     }
 
     fn take_out(&mut self, file: File) {
@@ -271,19 +416,14 @@ impl Edit {
         columns: Option<&[String]>,
     ) -> Result<impl Stream<Item = std::result::Result<RecordBatch, ParquetError>> + Unpin + use<>> {
         let opened = data_file::read(&self.table, &file.path, file.size, columns).await;
-        opened.map_err(|error| self.unread(error))
+        opened.map_err(|error| unread(&self.name, error))
     }
 
     async fn next(
         &self,
         batches: &mut (impl Stream<Item = std::result::Result<RecordBatch, ParquetError>> + Unpin),
     ) -> Result<Option<RecordBatch>> {
-        batches.try_next().await.map_err(|error| self.unread(error))
-    }
-
-    fn unread(&self, error: ParquetError) -> ConnectorError {
-        let text = format!("cannot read a file of table {}", display(&self.name));
-        ConnectorError::retry("delta", text).caused_by(error)
+        batches.try_next().await.map_err(|error| unread(&self.name, error))
     }
 
     fn unwritten(&self, error: DeltaTableError) -> ConnectorError {
@@ -295,10 +435,25 @@ fn unreadable(name: &TableName, error: DeltaTableError) -> ConnectorError {
     error::delta(format!("cannot read the state of table {}", display(name)), error)
 }
 
+fn unread(name: &TableName, error: ParquetError) -> ConnectorError {
+    ConnectorError::retry("delta", format!("cannot read a file of table {}", display(name))).caused_by(error)
+}
+
+fn files_of(state: &DeltaTableState, partitioned: bool) -> Vec<File> {
+    let file = |file: LogicalFileView| File {
+        path: file.object_store_path(),
+        size: file.size().unsigned_abs(),
+        partition: Partition::of_file(partitioned, &file.partition_values_map()),
+        remove: Some(file.remove_action(true)),
+    };
+    state.log_data().into_iter().map(file).collect()
+}
+
 /// What a table has that reading its files one by one would overlook.
 fn unsupported(state: &DeltaTableState) -> Option<&'static str> {
-    if !state.metadata().partition_columns().is_empty() {
-        return Some("partitions");
+    let partitions = state.metadata().partition_columns();
+    if !partitions.is_empty() && *partitions != [Partitioning::COLUMN] {
+        return Some("partitions of another kind");
     }
     if state.metadata().configuration().get("delta.columnMapping.mode").is_some_and(|mode| mode != "none") {
         return Some("mapped columns");

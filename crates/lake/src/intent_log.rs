@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{self, Result};
+use crate::file_name::short;
 
 /// How often taking over is tried again when other loaders write entries meanwhile.
 const FENCE_ATTEMPTS: usize = 16;
@@ -142,6 +143,13 @@ impl IntentLog {
         Ok(unsealed.map_or(last.max(sealed) + 1, |intent| intent.number))
     }
 
+    /// As an onlooker sees it, if there is a log: what file names keep of its id, and the number below which
+    /// all loads are whole.
+    pub(crate) async fn whole(&self) -> Result<Option<(String, u64)>> {
+        let Some(latest) = self.loads.latest().await.map_err(unreadable)? else { return Ok(None) };
+        Ok(Some((short(&latest.value.log), self.whole_below().await?)))
+    }
+
     /// Makes sure that the last entry is of this epoch, and returns the id of the log and its number.
     async fn fence(&self, epoch: u64, kafka: &KafkaIdentity, numbers_used: u64) -> Result<(Uuid, u64)> {
         for _ in 0..FENCE_ATTEMPTS {
@@ -227,6 +235,10 @@ impl IntentLog {
         match self.loads.append(intent.number, &entry).await {
             Ok(()) => Ok(intent),
             Err(StateError::Lost { .. }) => {
+                // The answer to a write that went through may be lost, and the request sent again.
+                if self.loads.get(intent.number).await.map_err(unreadable)?.as_ref() == Some(&entry) {
+                    return Ok(intent);
+                }
                 let latest = self.loads.latest().await.map_err(unreadable)?;
                 let found = latest.map_or(cursor.epoch, |entry| entry.value.epoch);
                 Err(self.fenced_off(cursor.epoch, found))

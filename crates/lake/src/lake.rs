@@ -1,31 +1,35 @@
 //! The warehouse itself: the order in which a load becomes durable.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
+use millrace_columnar::TableSchema;
 use millrace_connector::{
-    ConnectorError, Context, Dialect, KafkaIdentity, Load, LoadReport, Positions, QueryStream, Resume,
+    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, Positions, QueryStream, Resume,
     SchemaChange, TableName, TableSchemas, Warehouse, dialect,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::crash_point;
 use millrace_state::Store;
-use uuid::Uuid;
+use tokio::sync::OnceCell;
 
-use crate::edit::Mark;
+use crate::columns::columns_of;
+use crate::edit::{Edit, Mark};
 use crate::error::{self, Result};
+use crate::file_name::short;
+use crate::files::{Files, LoadId};
 use crate::intent_log::{Cursor, Intent, IntentLog, unexpected_range};
-use crate::query::Queries;
+use crate::partition::Partitioning;
+use crate::query::{Queries, Source};
 use crate::seen::Seen;
 use crate::stage::Stage;
 use crate::table_work::{by_table, on_blocking_thread};
-use crate::tables::{OWN_FOLDER, Tables, columns_of};
-use crate::{LakeSettings, counts, upkeep};
+use crate::tables::{OWN_FOLDER, Tables, display};
+use crate::upkeep::Upkeep;
+use crate::{LakeFormat, LakeSettings, counts, object_stores, probe};
 
 /// Tables of one load that are written at once. Each holds a batch and a file's buffer in memory.
 const TABLES_AT_ONCE: usize = 4;
@@ -33,13 +37,24 @@ const TABLES_AT_ONCE: usize = 4;
 /// Loads between two rounds of merging and deleting files of seen ids.
 const TIDY_SEEN_EVERY: u64 = 64;
 
-/// A folder of Delta tables. See the crate's documentation for its protocol.
+/// How often the books are tried again to be rid of a job's when other loaders write to them meanwhile.
+const FORGET_ATTEMPTS: usize = 16;
+
+/// Delta tables in a folder or an object store. See the crate's documentation for its protocol.
 pub struct Lake {
     dialect: &'static Dialect,
     store: Store,
-    tables: Arc<Tables>,
+    layout: Layout,
     queries: Arc<Queries>,
+    /// Whether it is known that the store creates only what is absent.
+    proved: OnceCell<()>,
     connections: Mutex<HashMap<ConnectionId, Connection>>,
+}
+
+/// What the tables are.
+enum Layout {
+    Delta { tables: Arc<Tables>, upkeep: Arc<Upkeep> },
+    Files(Arc<Files>),
 }
 
 /// What is known of a connection since it was resumed.
@@ -50,23 +65,40 @@ struct Connection {
 }
 
 impl Lake {
-    /// Opens a lake; makes its folder where it is missing.
+    /// Opens a lake. Nothing is made or reached before it is used.
     ///
     /// # Errors
-    /// `Pause`: the url is not one of a folder, or the folder cannot be made.
+    /// `Pause`: the url or another setting is not right.
     pub fn open(settings: &LakeSettings, context: &Context) -> Result<Self> {
         let refuse = |problem: &str| {
             let text = format!("warehouse {:?}, url {:?}: {problem}", context.id, settings.url);
-            ConnectorError::pause("invalid_url", text)
+            ConnectorError::pause("invalid_settings", text)
         };
-        let store =
-            Store::open(&settings.url).map_err(|error| refuse("cannot be opened").caused_by(error))?;
-        let root =
-            folder_of(&store).ok_or_else(|| refuse("a lake is a local folder, such as ./data/lake"))?;
+        let store = Store::reach(&settings.url, &settings.storage_options)
+            .map_err(|error| refuse("cannot be opened").caused_by(error))?;
+        if store.url().starts_with("memory:") {
+            return Err(refuse("a lake is a folder, such as ./data/lake, or an object store"));
+        }
+        let store = if settings.fsync { store.synced() } else { store };
+        object_stores::register();
+        let kept = settings.kept().map_err(|problem| refuse(&problem))?;
+        let every = settings.compact_every().map_err(|problem| refuse(&problem))?;
         let dialect = dialect("lake").ok_or_else(|| refuse("there is no dialect for lakes"))?;
-        let tables = Arc::new(Tables::new(root));
-        let queries = Arc::new(Queries::new(Arc::clone(&tables))?);
-        Ok(Self { dialect, store, tables, queries, connections: Mutex::new(HashMap::new()) })
+        let partitioning = Partitioning { streams: settings.partition_streams };
+        let (layout, source) = match settings.format {
+            LakeFormat::Delta => {
+                let tables = Arc::new(Tables::new(store.clone(), partitioning, kept));
+                let source = Source::Delta(Arc::clone(&tables));
+                (Layout::Delta { tables, upkeep: Arc::new(Upkeep::new(every)) }, source)
+            }
+            LakeFormat::Parquet => {
+                let files = Arc::new(Files::new(store.clone(), partitioning));
+                (Layout::Files(Arc::clone(&files)), Source::Files(files))
+            }
+        };
+        let queries = Arc::new(Queries::new(source));
+        let connections = Mutex::new(HashMap::new());
+        Ok(Self { dialect, store, layout, queries, proved: OnceCell::new(), connections })
     }
 
     fn folder(&self, connection: &ConnectionId) -> Store {
@@ -102,27 +134,119 @@ impl Lake {
 
     /// Rows, then counts, then seen ids: each by itself harmless to repeat, and none of it counted on
     /// before the load is sealed.
-    async fn write(&self, load: Load, cursor: &Cursor, intent: &Intent, again: bool) -> Result<()> {
+    async fn write(
+        &self,
+        mut load: Load,
+        cursor: &Cursor,
+        intent: &Intent,
+        again: bool,
+    ) -> Result<LoadReport> {
+        if !load.counts.is_empty() {
+            self.create(&counts::name(), &counts::columns()).await?;
+            load.tables.push(counts::rows(&load.connection, &load.counts)?);
+        }
+        let (connection, at, seen) = (load.connection.clone(), load.at, std::mem::take(&mut load.seen));
+        let report = match &self.layout {
+            Layout::Delta { tables, .. } => self.write_tables(tables, load, cursor, intent, again).await?,
+            Layout::Files(files) => {
+                let id = LoadId {
+                    connection: connection.clone(),
+                    log: short(&cursor.log_id()),
+                    number: intent.number,
+                    ranges: intent.ranges.clone(),
+                };
+                let files = Arc::clone(files);
+                let written = async move {
+                    files.write(&id, load.tables, &load.swaps, &load.replacements, again).await
+                };
+                let report = on_blocking_thread(written).await?;
+                crash_point("between-tables");
+                report
+            }
+        };
+        self.seen_of(&connection)?.write(intent.number, at, &seen).await?;
+        Ok(report)
+    }
+
+    async fn write_tables(
+        &self,
+        tables: &Arc<Tables>,
+        load: Load,
+        cursor: &Cursor,
+        intent: &Intent,
+        again: bool,
+    ) -> Result<LoadReport> {
         let stage = self.stage(&load.connection);
         let mark = Mark {
             app_id: format!("millrace/{}/{}", load.connection, cursor.log_id()),
             number: intent.number,
         };
-        let mut tables = load.tables;
-        if !load.counts.is_empty() {
-            self.tables.create(&counts::name(), &counts::columns()).await?;
-            tables.push(counts::rows(&load.connection, &load.counts)?);
-        }
-        let works = by_table(tables, load.swaps);
-        stream::iter(works)
-            .map(|(name, work)| work.run(Arc::clone(&self.tables), stage.clone(), name, mark.clone(), again))
-            .buffer_unordered(TABLES_AT_ONCE)
-            .try_for_each(|()| async {
+        let works = by_table(load.tables, load.swaps, load.replacements)?;
+        // A replacement takes what this very load writes to the table it reads.
+        let (last, first): (Vec<_>, Vec<_>) = works.into_iter().partition(|(_, work)| work.is_replaced());
+        let mut report = LoadReport::default();
+        for works in [first, last] {
+            let mut done = stream::iter(works)
+                .map(|(name, work)| work.run(Arc::clone(tables), stage.clone(), name, mark.clone(), again))
+                .buffer_unordered(TABLES_AT_ONCE);
+            while let Some(part) = done.try_next().await? {
                 crash_point("between-tables");
-                Ok(())
-            })
-            .await?;
-        self.seen_of(&load.connection)?.write(intent.number, load.at, &load.seen).await
+                report.statements += part.statements;
+                report.bytes += part.bytes;
+            }
+        }
+        Ok(report)
+    }
+
+    async fn create(&self, name: &TableName, columns: &TableSchema) -> Result<()> {
+        match &self.layout {
+            Layout::Delta { tables, .. } => tables.create(name, columns).await,
+            Layout::Files(files) => files.create(name, columns).await,
+        }
+    }
+
+    async fn add_columns(&self, name: &TableName, columns: &TableSchema) -> Result<()> {
+        match &self.layout {
+            Layout::Delta { tables, .. } => tables.add_columns(name, columns).await,
+            Layout::Files(files) => files.create(name, columns).await,
+        }
+    }
+
+    async fn widen(&self, name: TableName, columns: TableSchema) -> Result<()> {
+        match &self.layout {
+            Layout::Delta { tables, .. } => {
+                let tables = Arc::clone(tables);
+                on_blocking_thread(async move { tables.widen(&name, &columns).await }).await
+            }
+            Layout::Files(files) => files.widen(&name, &columns).await,
+        }
+    }
+
+    /// Takes the counts of a connection out of the books.
+    async fn forget_counts(&self, connection: &ConnectionId) -> Result<()> {
+        let tables = match &self.layout {
+            Layout::Delta { tables, .. } => tables,
+            Layout::Files(files) => return files.forget_counts(connection).await,
+        };
+        let name = counts::name();
+        let (rows, key) = counts::key_of(connection)?;
+        for _ in 0..FORGET_ATTEMPTS {
+            let Some(table) = tables.latest(&name).await? else { return Ok(()) };
+            let mut edit = Edit::new(&name, table)?;
+            edit.delete(&rows, std::slice::from_ref(&key)).await?;
+            match edit.commit(None).await {
+                Ok(committed) => {
+                    tables.keep(&name, committed.table);
+                    return Ok(());
+                }
+                Err(error) if error::is_conflict(&error) => {}
+                Err(error) => {
+                    return Err(error::delta(format!("cannot delete from table {}", display(&name)), error));
+                }
+            }
+        }
+        let text = format!("other loaders wrote to {} {FORGET_ATTEMPTS} times meanwhile", display(&name));
+        Err(ConnectorError::retry("conflict", text))
     }
 
     /// What a sealed load may be followed by. It is whole already, so a failure here is only logged.
@@ -142,10 +266,11 @@ impl Lake {
         {
             tracing::warn!(%connection, error = %error.full(), "cannot tidy the seen ids");
         }
+        let Layout::Delta { tables, upkeep } = &self.layout else { return };
         for name in touched {
-            let tables = Arc::clone(&self.tables);
+            let (tables, upkeep) = (Arc::clone(tables), Arc::clone(upkeep));
             let done =
-                on_blocking_thread(async move { upkeep::after_commit(&tables, &name, Utc::now()).await });
+                on_blocking_thread(async move { upkeep.after_commit(&tables, &name, Utc::now()).await });
             if let Err(error) = done.await {
                 tracing::warn!(%connection, error = %error.full(), "cannot compact a table");
             }
@@ -164,17 +289,18 @@ impl Warehouse for Lake {
     }
 
     async fn check(&self) -> Result<()> {
-        let unwritable = |error| error::state("cannot write to the lake", error);
-        let probe = format!("{OWN_FOLDER}/check-{}", Uuid::new_v4());
-        self.store.create(&probe, Bytes::new()).await.map_err(unwritable)?;
-        self.store.delete(&probe).await.map_err(unwritable)
+        probe::prove(&self.store).await
     }
 
     async fn describe(&self, schema: &str) -> Result<TableSchemas> {
+        let tables = match &self.layout {
+            Layout::Delta { tables, .. } => tables,
+            Layout::Files(files) => return files.describe(schema).await,
+        };
         let mut described = TableSchemas::new();
-        for table in self.tables.names(schema).await? {
+        for table in tables.names(schema).await? {
             let name = TableName { schema: schema.to_owned(), table };
-            if let Some(table) = self.tables.latest(&name).await? {
+            if let Some(table) = tables.latest(&name).await? {
                 described.insert(name.table.clone(), columns_of(&name, &table)?);
             }
         }
@@ -187,15 +313,12 @@ impl Warehouse for Lake {
             match change {
                 // A schema is a folder, which comes with its first table.
                 SchemaChange::CreateSchema => {}
-                SchemaChange::CreateTable { table, columns } => {
-                    self.tables.create(&name(table), columns).await?
-                }
+                SchemaChange::CreateTable { table, columns } => self.create(&name(table), columns).await?,
                 SchemaChange::AddColumns { table, columns } => {
-                    self.tables.add_columns(&name(table), columns).await?;
+                    self.add_columns(&name(table), columns).await?;
                 }
-                SchemaChange::WidenColumns { table, .. } => {
-                    let text = format!("table {table}: columns of the lake keep their types");
-                    return Err(ConnectorError::pause("widening", text));
+                SchemaChange::WidenColumns { table, columns } => {
+                    self.widen(name(table), columns.clone()).await?;
                 }
             }
         }
@@ -203,6 +326,8 @@ impl Warehouse for Lake {
     }
 
     async fn resume(&self, connection: &ConnectionId, epoch: u64, kafka: &KafkaIdentity) -> Result<Resume> {
+        // Before the first load of this process: on a store that only pretends, there is no fence.
+        self.proved.get_or_try_init(|| probe::prove(&self.store)).await?;
         let log = self.log(connection);
         let folder = self.folder(connection).child("seen");
         let mut numbers_used = 0;
@@ -238,12 +363,6 @@ impl Warehouse for Lake {
     }
 
     async fn load(&self, load: Load) -> Result<LoadReport> {
-        if !load.replacements.is_empty() {
-            return Err(ConnectorError::pause(
-                "unsupported",
-                "the lake cannot make a table anew from another yet",
-            ));
-        }
         let log = self.log(&load.connection);
         let mut cursor = self.take_cursor(&load.connection)?;
         if load.epoch < cursor.epoch {
@@ -269,7 +388,7 @@ impl Warehouse for Lake {
 
         let (connection, at, seen) = (load.connection.clone(), load.at, load.seen.clone());
         let touched = load.tables.iter().map(|table| table.name.clone()).chain([counts::name()]).collect();
-        self.write(load, &cursor, &intent, again).await?;
+        let mut report = self.write(load, &cursor, &intent, again).await?;
 
         crash_point("before-seal");
         log.seal(&mut cursor, &intent).await?;
@@ -278,7 +397,58 @@ impl Warehouse for Lake {
         self.seen_of(&connection)?.remember(cursor.whole_below(), at, &seen);
         self.upkeep(&connection, intent.number, at, touched).await;
         self.put_cursor(&connection, cursor);
-        Ok(LoadReport::default())
+        // The intent and the seal.
+        report.statements += 2;
+        Ok(report)
+    }
+
+    async fn counts(
+        &self,
+        connection: &ConnectionId,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Count>> {
+        let there = match &self.layout {
+            Layout::Delta { tables, .. } => tables.latest(&counts::name()).await?.is_some(),
+            Layout::Files(files) => files.table(&counts::name()).await?.is_some(),
+        };
+        if !there {
+            return Ok(Vec::new());
+        }
+        let mut batches = self.queries.run(&counts::query(connection, from, until)).await?.batches;
+        let mut all = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            all.extend(counts::read(&batch)?);
+        }
+        Ok(all)
+    }
+
+    /// The schema first and the intent log last: whoever is stopped in between does it again.
+    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<()> {
+        if let Some(schema) = schema {
+            if schema == OWN_FOLDER {
+                return Err(ConnectorError::pause("invalid_name", "the lake's own schema is no job's"));
+            }
+            match &self.layout {
+                Layout::Delta { tables, .. } => tables.delete_schema(schema).await?,
+                Layout::Files(files) => files.delete_schema(schema).await?,
+            }
+        }
+        self.forget_counts(job).await?;
+        let failed = |error| error::state("cannot delete what is kept of a job", error);
+        let folder = self.folder(job);
+        for part in ["stage", "seen", "loads", "seals"] {
+            let part = folder.child(part);
+            for path in part.list("").await.map_err(failed)? {
+                part.delete(&path).await.map_err(failed)?;
+            }
+        }
+        if let Some(folder) = folder.folder() {
+            // What is left of it are empty folders, which harm nobody.
+            let _ = tokio::fs::remove_dir_all(folder).await;
+        }
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(job);
+        Ok(())
     }
 
     async fn query(&self, sql: &str) -> Result<QueryStream> {
@@ -320,9 +490,4 @@ fn not_resumed(connection: &ConnectionId) -> ConnectorError {
     let text =
         format!("connection {connection} must be resumed before it loads, and after a load that failed");
     ConnectorError::retry("not_resumed", text)
-}
-
-/// The folder beneath a store, if it is one.
-fn folder_of(store: &Store) -> Option<PathBuf> {
-    store.url().strip_prefix("file://").map(PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! The lake: the warehouse that needs no server. Delta tables in a folder, SQL over them.
+//! The lake: the warehouse that needs no server. Delta tables in a folder or an object store, SQL over them.
 //!
 //! `<url>/<schema>/<table>` is a Delta table, which Spark, DuckDB or pandas reads where it lies. What makes
 //! a load happen exactly once lies beside, under `<url>/_millrace/<connection>/`:
@@ -19,14 +19,22 @@
 //! Reading order: `lake` is the order of a load's steps, `intent_log` the protocol, `table_work`, `edit` and
 //! `merge` the one commit of a table, `seen` and `stage` what lies beside, `query` the SQL.
 
+mod columns;
 mod counts;
 mod data_file;
 mod edit;
 mod error;
+mod file_name;
+mod files;
 mod intent_log;
 mod lake;
 mod merge;
+mod object_stores;
+mod partition;
+mod probe;
+mod protocol;
 mod query;
+mod sealed_files;
 mod seen;
 mod seen_file;
 mod settings;
@@ -34,6 +42,7 @@ mod stage;
 mod table_work;
 mod tables;
 mod upkeep;
+mod widen;
 
 pub use lake::Lake;
-pub use settings::{ENTRY, LakeSettings};
+pub use settings::{ENTRY, LakeFormat, LakeSettings};

@@ -1,8 +1,8 @@
 //! SQL over all tables of the lake, by DataFusion. Read only.
 //!
-//! Every query gets a catalog of its own: `schema.table` for what lies in the lake at that moment, each
-//! table opened when the query names it and read at its version of then, so that a load that commits
-//! meanwhile changes nothing in the answer.
+//! Every query gets a catalog of its own: `schema.table` for what lies in the lake at that moment. A Delta
+//! table is opened when the query names it and read at its version of then; plain Parquet is read as of the
+//! loads that were sealed when the query began. A load that ends meanwhile changes nothing in the answer.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,9 +11,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -26,8 +29,12 @@ use millrace_connector::{ConnectorError, QueryStream, TableName};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::columns::stored_schema;
 use crate::error::Result;
+use crate::files::{self, Files};
 use crate::merge::recast;
+use crate::partition::Partitioning;
+use crate::sealed_files::SealedFiles;
 use crate::tables::Tables;
 
 /// What all queries of a lake together may hold in memory; sorts and joins beyond it go to temporary files.
@@ -45,18 +52,32 @@ const DEFAULT_SCHEMA: &str = "public";
 
 /// Runs queries over the tables.
 pub(crate) struct Queries {
-    tables: Arc<Tables>,
-    runtime: Arc<RuntimeEnv>,
-    /// What tables are scanned with. It has no catalog: that of a query holds the tables, which hold this.
-    scan: Arc<SessionState>,
+    source: Source,
+    /// Shared by all queries.
+    memory: Arc<FairSpillPool>,
+}
+
+/// What is queried.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// Delta tables.
+    Delta(Arc<Tables>),
+    /// Plain Parquet.
+    Files(Arc<Files>),
+}
+
+impl Source {
+    async fn schemas(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        match self {
+            Self::Delta(tables) => tables.schemas().await,
+            Self::Files(files) => files.schemas().await,
+        }
+    }
 }
 
 impl Queries {
-    pub(crate) fn new(tables: Arc<Tables>) -> Result<Self> {
-        let pool = Arc::new(FairSpillPool::new(QUERY_MEMORY));
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().map_err(failed)?;
-        let scan = Arc::new(session_state(&runtime));
-        Ok(Self { tables, runtime, scan })
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, memory: Arc::new(FairSpillPool::new(QUERY_MEMORY)) }
     }
 
     /// Plans a query and begins to run it.
@@ -66,8 +87,8 @@ impl Queries {
     }
 
     async fn begin(&self, sql: &str) -> Result<QueryStream> {
-        let schemas = self.tables.schemas().await?;
-        let context = self.session(&schemas);
+        let schemas = self.source.schemas().await?;
+        let context = self.session(&schemas).await?;
         let frame = self.plan(&context, sql, &schemas).await?;
         let schema = plain(frame.schema().as_arrow());
         let batches = frame.execute_stream().await.map_err(failed)?;
@@ -101,21 +122,55 @@ impl Queries {
         context.execute_logical_plan(plan).await.map_err(invalid)
     }
 
-    fn session(&self, schemas: &BTreeMap<String, Vec<String>>) -> SessionContext {
+    async fn session(&self, schemas: &BTreeMap<String, Vec<String>>) -> Result<SessionContext> {
+        let memory = Arc::clone(&self.memory);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory).build_arc().map_err(failed)?;
+        if let Source::Files(files) = &self.source {
+            let url = root_url(files)?;
+            let sealed = SealedFiles::new(files.store().object_store(), files.view().await?);
+            runtime.register_object_store(url.as_ref(), Arc::new(sealed));
+        }
+        // It has no catalog: that of the query holds the tables, which hold this.
+        let scan = Arc::new(session_state(&runtime));
         let catalog = schemas.iter().map(|(name, tables)| {
             let schema = LakeSchema {
                 name: name.clone(),
                 names: tables.clone(),
-                tables: Arc::clone(&self.tables),
-                session: Arc::clone(&self.scan),
+                source: self.source.clone(),
+                session: Arc::clone(&scan),
             };
             (name.clone(), Arc::new(schema) as Arc<dyn SchemaProvider>)
         });
         let catalog = LakeCatalog { schemas: catalog.collect() };
-        let context = SessionContext::new_with_state(session_state(&self.runtime));
+        let context = SessionContext::new_with_state(session_state(&runtime));
         context.register_catalog(CATALOG, Arc::new(catalog));
-        context
+        Ok(context)
     }
+}
+
+/// The url of the bucket, or of the file system.
+fn root_url(files: &Files) -> Result<ObjectStoreUrl> {
+    let url = files.store().url();
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let bucket = rest.split('/').next().unwrap_or_default();
+    ObjectStoreUrl::parse(format!("{scheme}://{bucket}")).map_err(failed)
+}
+
+/// A table of plain Parquet. Files that lack a column, or have a narrower one, are read as if they had it.
+fn listing_table(
+    files: &Files,
+    table: &files::Table,
+) -> std::result::Result<Arc<dyn TableProvider>, DataFusionError> {
+    let root = root_url(files).map_err(|error| DataFusionError::External(error.into()))?;
+    let url = ListingTableUrl::parse(format!("{}{}/", root.as_str(), table.path))?;
+    let mut options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+    if table.partitioned {
+        let column = (Partitioning::COLUMN.to_owned(), DataType::Date32);
+        options = options.with_table_partition_cols(vec![column]);
+    }
+    let config =
+        ListingTableConfig::new(url).with_listing_options(options).with_schema(stored_schema(&table.columns));
+    Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
 fn session_state(runtime: &Arc<RuntimeEnv>) -> SessionState {
@@ -148,7 +203,7 @@ impl CatalogProvider for LakeCatalog {
 struct LakeSchema {
     name: String,
     names: Vec<String>,
-    tables: Arc<Tables>,
+    source: Source,
     session: Arc<SessionState>,
 }
 
@@ -169,8 +224,15 @@ impl SchemaProvider for LakeSchema {
         name: &str,
     ) -> std::result::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let name = TableName { schema: self.name.clone(), table: name.to_owned() };
-        let opened =
-            self.tables.latest(&name).await.map_err(|error| DataFusionError::External(error.into()))?;
+        let external = |error: ConnectorError| DataFusionError::External(error.into());
+        let tables = match &self.source {
+            Source::Delta(tables) => tables,
+            Source::Files(files) => {
+                let found = files.table(&name).await.map_err(external)?;
+                return found.map(|table| listing_table(files, &table)).transpose();
+            }
+        };
+        let opened = tables.latest(&name).await.map_err(external)?;
         let Some(table) = opened else { return Ok(None) };
         table.update_datafusion_session(self.session.as_ref())?;
         Ok(Some(table.table_provider().with_session(Arc::clone(&self.session)).await?))

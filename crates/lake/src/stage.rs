@@ -24,7 +24,7 @@ impl Stage {
         Self { store }
     }
 
-    /// Writes what load `number` stages. `part` tells batches of one load apart.
+    /// Writes what load `number` stages and returns its bytes. `part` tells batches of one load apart.
     pub(crate) async fn write(
         &self,
         name: &TableName,
@@ -32,11 +32,13 @@ impl Stage {
         number: u64,
         part: usize,
         rows: &RecordBatch,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let unwritten = |error| error::rows(format!("cannot stage rows of table {}", display(name)), error);
         let bytes = parquet_bytes(rows.schema(), std::slice::from_ref(rows)).map_err(unwritten)?;
         let path = format!("{generation:020}/{number:020}-{part}.parquet");
-        self.of(name).put(&path, bytes).await.map_err(unreachable)
+        let length = bytes.len() as u64;
+        self.of(name).put(&path, bytes).await.map_err(unreachable)?;
+        Ok(length)
     }
 
     /// The files of a generation, in the order in which they were staged.

@@ -1,20 +1,24 @@
-//! The Delta tables of the lake: finding, opening, making and widening them.
+//! The Delta tables of the lake: finding, opening, making, widening and deleting them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
+use chrono::TimeDelta;
 use deltalake_core::kernel::transaction::CommitProperties;
-use deltalake_core::kernel::{StructField, StructType};
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::{DeltaTable, DeltaTableBuilder, TableProperty};
-use millrace_columnar::arrow::datatypes::{Schema, SchemaRef};
-use millrace_columnar::{TableSchema, schema_of, table_schema_of};
+use futures::{StreamExt, TryStreamExt, stream};
+use millrace_columnar::TableSchema;
 use millrace_connector::{ConnectorError, TableName};
+use millrace_state::Store;
+use millrace_state::object_store::path::Path;
+use millrace_state::object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use url::Url;
 
+use crate::columns::{columns_of, fields_of};
+use crate::edit::Edit;
 use crate::error::{self, Result};
+use crate::partition::Partitioning;
 
 /// Folders of the lake that hold no schema begin with this.
 pub(crate) const OWN_FOLDER: &str = "_millrace";
@@ -29,26 +33,34 @@ const CHECKPOINT_EVERY: &str = "25";
 /// How often columns are added anew because another writer's commit came first.
 const WIDEN_ATTEMPTS: usize = 8;
 
-/// How long a table's log and the files it no longer has are kept for those who still read an older
-/// version. A load every two seconds makes 1,800 versions an hour.
-pub(crate) const KEPT_HOURS: i64 = 1;
+/// Folders that are looked into at once: on an object store each takes a request.
+const LOOKS_AT_ONCE: usize = 16;
 
-/// The Delta tables under a folder.
+/// The Delta tables under a root.
 pub(crate) struct Tables {
-    root: PathBuf,
+    store: Store,
+    partitioning: Partitioning,
+    /// How long a table's log and the files it no longer has are kept for those who still read an older
+    /// version. A load every two seconds makes 1,800 versions an hour.
+    kept: TimeDelta,
     open: Mutex<HashMap<TableName, DeltaTable>>,
 }
 
 impl Tables {
-    /// The lake at a folder, given as an absolute path.
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root, open: Mutex::new(HashMap::new()) }
+    /// The lake at the root of a store.
+    pub(crate) fn new(store: Store, partitioning: Partitioning, kept: TimeDelta) -> Self {
+        Self { store, partitioning, kept, open: Mutex::new(HashMap::new()) }
+    }
+
+    /// How long old versions are kept.
+    pub(crate) fn kept(&self) -> TimeDelta {
+        self.kept
     }
 
     /// The schemas: folders that hold at least one table.
     pub(crate) async fn schemas(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let mut schemas = BTreeMap::new();
-        for schema in folders(self.root.clone()).await? {
+        for schema in self.folders(self.store.prefix()).await? {
             let tables = self.names(&schema).await?;
             if !tables.is_empty() {
                 schemas.insert(schema, tables);
@@ -57,11 +69,38 @@ impl Tables {
         Ok(schemas)
     }
 
-    /// The names of the tables of a schema.
+    /// The names of the tables of a schema, sorted.
     pub(crate) async fn names(&self, schema: &str) -> Result<Vec<String>> {
-        let folder = self.root.join(segment(schema)?);
-        let mut names = folders(folder.clone()).await?;
-        names.retain(|name| folder.join(name).join("_delta_log").is_dir());
+        let folders = self.folders(&self.schema_path(schema)?).await?;
+        let looked = stream::iter(folders).map(|table| async move {
+            let name = TableName { schema: schema.to_owned(), table };
+            Ok::<_, ConnectorError>(self.exists(&name).await?.then_some(name.table))
+        });
+        let found: Vec<Option<String>> = looked.buffered(LOOKS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Whether there is a log of a table; one that is open has one.
+    async fn exists(&self, name: &TableName) -> Result<bool> {
+        if self.cached(name).is_some() {
+            return Ok(true);
+        }
+        let log = parse(&format!("{}/_delta_log", self.path(name)?))?;
+        let first = self.store.object_store().list(Some(&log)).next().await;
+        Ok(first.transpose().map_err(unlisted)?.is_some())
+    }
+
+    /// The names of the folders directly under a path, sorted; none if it does not exist.
+    async fn folders(&self, path: &Path) -> Result<Vec<String>> {
+        let listed = match self.store.object_store().list_with_delimiter(Some(path)).await {
+            Ok(listed) => listed,
+            Err(StoreError::NotFound { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(unlisted(error)),
+        };
+        let mut names: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        names.retain(|name| segment(name).is_ok());
+        names.sort_unstable();
         Ok(names)
     }
 
@@ -73,7 +112,12 @@ impl Tables {
             self.keep(name, table.clone());
             return Ok(Some(table));
         }
-        // Not cached, or deleted and made again by someone else.
+        self.fresh(name).await
+    }
+
+    /// As [`Self::latest`], but nothing that was known before counts: the table may have been deleted and
+    /// made again by another process.
+    pub(crate) async fn fresh(&self, name: &TableName) -> Result<Option<DeltaTable>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let mut table = self.handle(name)?;
         let unreadable = |error| error::delta(format!("cannot open table {}", display(name)), error);
@@ -111,20 +155,19 @@ impl Tables {
         if self.latest(name).await?.is_some() {
             return self.add_columns(name, columns).await;
         }
-        let folder = self.folder(name)?;
         let unmade = |error| error::delta(format!("cannot create table {}", display(name)), error);
-        let made = tokio::fs::create_dir_all(&folder).await;
-        made.map_err(|error| {
-            ConnectorError::retry("folder", format!("cannot make {}", folder.display())).caused_by(error)
-        })?;
+        let mut fields = fields_of(name, columns)?;
+        let partitioned = self.partitioning.covers(name, columns);
+        fields.extend(partitioned.then(Partitioning::field));
         let created = self
             .handle(name)?
             .create()
-            .with_columns(fields_of(name, columns)?)
+            .with_columns(fields)
+            .with_partition_columns(partitioned.then_some(Partitioning::COLUMN))
             .with_save_mode(SaveMode::Ignore)
             .with_configuration_property(TableProperty::CheckpointInterval, Some(CHECKPOINT_EVERY))
-            .with_configuration_property(TableProperty::LogRetentionDuration, Some(kept()))
-            .with_configuration_property(TableProperty::DeletedFileRetentionDuration, Some(kept()))
+            .with_configuration_property(TableProperty::LogRetentionDuration, Some(self.interval()))
+            .with_configuration_property(TableProperty::DeletedFileRetentionDuration, Some(self.interval()))
             // Tried again, the second of two would write its columns over those of the first.
             .with_commit_properties(CommitProperties::default().with_max_retries(0))
             .await;
@@ -147,6 +190,14 @@ impl Tables {
             if lacking.is_empty() {
                 return Ok(());
             }
+            if lacking.contains_key(Partitioning::COLUMN) {
+                let text = format!(
+                    "table {} is partitioned by {}, which cannot be a column of its own as well",
+                    display(name),
+                    Partitioning::COLUMN
+                );
+                return Err(ConnectorError::pause("reserved_column", text));
+            }
             let properties = CommitProperties::default().with_max_retries(0);
             let widening = table.add_columns().with_fields(fields_of(name, &lacking)?);
             match widening.with_commit_properties(properties).await {
@@ -167,9 +218,68 @@ impl Tables {
         Err(ConnectorError::retry("conflict", text))
     }
 
-    /// The folder of a table.
-    pub(crate) fn folder(&self, name: &TableName) -> Result<PathBuf> {
-        Ok(self.root.join(segment(&name.schema)?).join(segment(&name.table)?))
+    /// Gives columns wider types, in one commit that writes all rows anew.
+    pub(crate) async fn widen(&self, name: &TableName, columns: &TableSchema) -> Result<()> {
+        for _ in 0..WIDEN_ATTEMPTS {
+            let Some(table) = self.latest(name).await? else { return Err(missing(name)) };
+            let mut wider = columns_of(name, &table)?;
+            let known = wider.clone();
+            for (column, field_type) in columns {
+                if let Some(present) = wider.get_mut(column) {
+                    *present = *field_type;
+                }
+            }
+            if wider == known {
+                return Ok(());
+            }
+            let mut edit = Edit::new(name, table)?;
+            edit.widen(&known, &wider).await?;
+            match edit.commit(None).await {
+                Ok(widened) => {
+                    self.keep(name, widened.table);
+                    return Ok(());
+                }
+                Err(error) if error::is_conflict(&error) => {}
+                Err(error) => {
+                    let text = format!("cannot widen columns of table {}", display(name));
+                    return Err(error::delta(text, error));
+                }
+            }
+        }
+        let text = format!("other writers of table {} were first {WIDEN_ATTEMPTS} times", display(name));
+        Err(ConnectorError::retry("conflict", text))
+    }
+
+    /// Deletes all tables of a schema, with everything else in its folder.
+    pub(crate) async fn delete_schema(&self, schema: &str) -> Result<()> {
+        let undeleted = |error: StoreError| {
+            ConnectorError::retry("store", format!("cannot delete schema {schema}")).caused_by(error)
+        };
+        let path = self.schema_path(schema)?;
+        let store = self.store.object_store();
+        let objects: Vec<_> = store.list(Some(&path)).try_collect().await.map_err(undeleted)?;
+        for object in objects {
+            match store.delete(&object.location).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(undeleted(error)),
+            }
+        }
+        if let Some(root) = self.store.folder() {
+            // What is left of it are empty folders, which harm nobody.
+            let _ = tokio::fs::remove_dir_all(root.join(segment(schema)?)).await;
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|name, _| name.schema != schema);
+        Ok(())
+    }
+
+    fn schema_path(&self, schema: &str) -> Result<Path> {
+        parse(&format!("{}/{}", self.store.prefix(), segment(schema)?))
+    }
+
+    /// Where a table lies in the object store.
+    pub(crate) fn path(&self, name: &TableName) -> Result<Path> {
+        parse(&format!("{}/{}", self.schema_path(&name.schema)?, segment(&name.table)?))
     }
 
     fn cached(&self, name: &TableName) -> Option<DeltaTable> {
@@ -177,29 +287,23 @@ impl Tables {
     }
 
     fn handle(&self, name: &TableName) -> Result<DeltaTable> {
-        let folder = self.folder(name)?;
-        let url = Url::from_directory_path(&folder)
-            .map_err(|()| ConnectorError::pause("folder", format!("{} is not a path", folder.display())))?;
-        let built = DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build);
+        let bad_url = || ConnectorError::pause("url", format!("{} cannot hold tables", self.store.url()));
+        let root = self.store.url();
+        let (scheme, rest) = root.split_once("://").ok_or_else(bad_url)?;
+        let bucket = rest.split('/').next().unwrap_or_default();
+        let mut url = Url::parse(&format!("{scheme}://{bucket}/")).map_err(|_| bad_url())?;
+        let path = self.path(name)?;
+        // The empty segment makes it end in a slash: the url of a folder.
+        let segments = path.parts().map(|part| part.as_ref().to_owned()).chain([String::new()]);
+        url.path_segments_mut().map_err(|()| bad_url())?.pop_if_empty().extend(segments);
+        let built = DeltaTableBuilder::from_url(url.clone())
+            .and_then(|builder| builder.with_storage_backend(self.store.object_store(), url).build());
         built.map_err(|error| error::delta(format!("cannot open table {}", display(name)), error))
     }
-}
 
-/// The columns of an open table as Arrow has them.
-pub(crate) fn arrow_schema(name: &TableName, table: &DeltaTable) -> Result<SchemaRef> {
-    let unreadable =
-        |error| error::delta(format!("cannot read the columns of table {}", display(name)), error);
-    let state = table.snapshot().map_err(unreadable)?;
-    let kernel: &StructType = &state.schema();
-    let schema: Schema = kernel.try_into_arrow().map_err(|error| {
-        error::rows(format!("table {} has columns of unknown types", display(name)), error)
-    })?;
-    Ok(Arc::new(schema))
-}
-
-/// The columns of an open table.
-pub(crate) fn columns_of(name: &TableName, table: &DeltaTable) -> Result<TableSchema> {
-    Ok(table_schema_of(&*arrow_schema(name, table)?))
+    fn interval(&self) -> String {
+        format!("interval {} seconds", self.kept.num_seconds())
+    }
 }
 
 /// `schema.table`.
@@ -211,20 +315,8 @@ pub(crate) fn missing(name: &TableName) -> ConnectorError {
     ConnectorError::retry("missing_table", format!("there is no table {}", display(name)))
 }
 
-fn kept() -> String {
-    format!("interval {KEPT_HOURS} hours")
-}
-
-fn fields_of(name: &TableName, columns: &TableSchema) -> Result<Vec<StructField>> {
-    let schema = schema_of(columns);
-    let kernel: std::result::Result<StructType, _> = schema.as_ref().try_into_kernel();
-    let kernel = kernel
-        .map_err(|error| error::rows(format!("table {} cannot have these columns", display(name)), error))?;
-    Ok(kernel.fields().cloned().collect())
-}
-
 /// A name as one folder of a path: never a way out of the lake.
-fn segment(name: &str) -> Result<&str> {
+pub(crate) fn segment(name: &str) -> Result<&str> {
     let safe = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
     if safe {
         return Ok(name);
@@ -232,25 +324,12 @@ fn segment(name: &str) -> Result<&str> {
     Err(ConnectorError::reject("invalid_name", format!("{name:?} cannot be the name of a schema or a table")))
 }
 
-/// The names of the folders in a folder, sorted; none if it does not exist.
-async fn folders(path: PathBuf) -> Result<Vec<String>> {
-    let read = move || -> std::io::Result<Vec<String>> {
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                names.extend(entry.file_name().into_string().ok());
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
-    };
-    let failed = || ConnectorError::retry("folder", "cannot list the lake");
-    let listed = tokio::task::spawn_blocking(read).await.map_err(|error| failed().caused_by(error))?;
-    listed.map_err(|error| failed().caused_by(error))
+pub(crate) fn parse(path: &str) -> Result<Path> {
+    Path::parse(path).map_err(|error| {
+        ConnectorError::reject("invalid_name", format!("{path:?} is no path of a lake")).caused_by(error)
+    })
+}
+
+fn unlisted(error: StoreError) -> ConnectorError {
+    ConnectorError::retry("store", "cannot list the lake").caused_by(error)
 }

@@ -1,10 +1,13 @@
 //! Keeping a table small and fast though it is committed to every few seconds.
 //!
-//! Now and then, after a load is sealed: small files are merged into larger ones, and files that are no
-//! longer the table's are deleted when nobody can still be reading them. Nothing depends on it: if it
-//! fails, it is tried again later.
+//! After a load is sealed, and not more often than the settings say for each table: small files are merged
+//! into larger ones, and files that are no longer the table's are deleted when nobody can still be reading
+//! them. It is done by the loader between two loads, under its fence, so it never races one of its own;
+//! another connection's load of the same table makes the merge give way. Nothing depends on it: if it fails,
+//! it is tried again later.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use deltalake_core::DeltaTable;
@@ -15,10 +18,8 @@ use millrace_state::object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::edit::Edit;
 use crate::error::{self, Result};
-use crate::tables::{KEPT_HOURS, Tables, display};
-
-/// Commits between two rounds. In one round an appended table gets at most as many new small files.
-const EVERY_VERSIONS: u64 = 64;
+use crate::partition::Partitioning;
+use crate::tables::{Tables, display};
 
 /// Files of one size class that are merged into one. Classes are powers of this, so a row is rewritten once
 /// per class: four times on the way from 4 KiB to 64 MiB.
@@ -27,14 +28,41 @@ const MERGE_FILES: usize = 16;
 /// Files from this size on stay as they are.
 const LARGE: i64 = 32 * 1024 * 1024;
 
-/// Does a round, if one is due after a load's commit.
-pub(crate) async fn after_commit(tables: &Tables, name: &TableName, now: DateTime<Utc>) -> Result<()> {
-    let Some(table) = tables.any(name).await? else { return Ok(()) };
-    if !table.version().is_some_and(|version| version.is_multiple_of(EVERY_VERSIONS)) {
-        return Ok(());
+/// When each table had its last round in this process.
+pub(crate) struct Upkeep {
+    every: TimeDelta,
+    last: Mutex<HashMap<TableName, DateTime<Utc>>>,
+}
+
+impl Upkeep {
+    pub(crate) fn new(every: TimeDelta) -> Self {
+        Self { every, last: Mutex::new(HashMap::new()) }
     }
-    let table = compact(tables, name, table).await?;
-    collect(name, &table, now).await
+
+    /// Does a round, if one is due after a load's commit. The first commit of a process makes one due, so
+    /// that a loader that is started for each load has them too.
+    pub(crate) async fn after_commit(
+        &self,
+        tables: &Tables,
+        name: &TableName,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        if !self.is_due(name, now) {
+            return Ok(());
+        }
+        let Some(table) = tables.any(name).await? else { return Ok(()) };
+        let table = compact(tables, name, table).await?;
+        collect(name, &table, now - tables.kept()).await
+    }
+
+    fn is_due(&self, name: &TableName, now: DateTime<Utc>) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.get(name).is_none_or(|last| now - *last >= self.every);
+        if due {
+            last.insert(name.clone(), now);
+        }
+        due
+    }
 }
 
 /// Merges small files. A writer that comes in between is a reason to leave it for the next round.
@@ -50,49 +78,55 @@ async fn compact(tables: &Tables, name: &TableName, table: DeltaTable) -> Result
     edit.compact(&small).await?;
     match edit.commit(None).await {
         Ok(compacted) => {
-            tables.keep(name, compacted.clone());
-            Ok(compacted)
+            tables.keep(name, compacted.table.clone());
+            Ok(compacted.table)
         }
         Err(error) if error::is_conflict(&error) => Ok(table),
         Err(error) => Err(failed(error)),
     }
 }
 
-/// The files of each size class that has enough of them.
+/// The files of each partition and size class that has enough of them.
 fn to_merge(files: impl Iterator<Item = (Path, i64)>) -> Vec<Path> {
     let class_bits = MERGE_FILES.ilog2();
-    let mut classes: BTreeMap<u32, Vec<Path>> = BTreeMap::new();
+    let mut classes: BTreeMap<(String, u32), Vec<Path>> = BTreeMap::new();
     for (path, size) in files.filter(|(_, size)| *size < LARGE) {
-        classes.entry(size.max(1).ilog2() / class_bits).or_default().push(path);
+        let folder = path.as_ref().rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        classes.entry((folder, size.max(1).ilog2() / class_bits)).or_default().push(path);
     }
     classes.into_values().filter(|paths| paths.len() >= MERGE_FILES).flatten().collect()
 }
 
 /// Deletes data files that are not the table's and are older than anyone reads or writes.
-async fn collect(name: &TableName, table: &DeltaTable, now: DateTime<Utc>) -> Result<()> {
+async fn collect(name: &TableName, table: &DeltaTable, before: DateTime<Utc>) -> Result<()> {
     let failed = |error| error::delta(format!("cannot delete old files of table {}", display(name)), error);
     let state = table.snapshot().map_err(failed)?;
     let live: HashSet<Path> = state.log_data().into_iter().map(|file| file.object_store_path()).collect();
-    let before = now - TimeDelta::hours(KEPT_HOURS);
     let store = table.object_store();
     let found: Vec<_> = store.list(None).try_collect().await.map_err(|error| failed(error.into()))?;
     for object in found {
-        // Whatever else lies in the folder is not ours.
-        let is_data = object.location.parts_count() == 1 && object.location.extension() == Some("parquet");
-        if is_data && object.last_modified < before && !live.contains(&object.location) {
+        if is_data(&object.location) && object.last_modified < before && !live.contains(&object.location) {
             store.delete(&object.location).await.map_err(|error| failed(error.into()))?;
         }
     }
     Ok(())
 }
 
+/// Whether a path of a table's folder is where its rows lie. Whatever else lies there is not ours.
+fn is_data(path: &Path) -> bool {
+    let folder = path.as_ref().rsplit_once('/').map_or("", |(folder, _)| folder);
+    let partition = folder.strip_prefix(Partitioning::COLUMN).and_then(|rest| rest.strip_prefix('='));
+    let place = folder.is_empty() || partition.is_some_and(|date| !date.contains('/'));
+    place && path.extension() == Some("parquet")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::path::PathBuf;
 
     use millrace_columnar::{Cell, Row, TableSchema, batch_of};
     use millrace_event_model::FieldType;
+    use millrace_state::Store;
 
     use super::*;
 
@@ -106,29 +140,49 @@ mod tests {
         assert!(merged.iter().all(|path| path.as_ref().starts_with("small")));
     }
 
+    #[test]
+    fn files_of_two_dates_are_not_merged_and_only_files_of_rows_are_ours() {
+        let files = |date: &str| -> Vec<(Path, i64)> {
+            (0..10).map(|n| (Path::from(format!("millrace_date={date}/{n}.parquet")), 5_000)).collect()
+        };
+        let of_two = files("2026-11-24").into_iter().chain(files("2026-11-25"));
+        assert_eq!(to_merge(of_two), Vec::<Path>::new());
+        let ours = ["a.parquet", "millrace_date=2026-11-24/a.parquet"];
+        let others =
+            ["_delta_log/1.checkpoint.parquet", "a.csv", "x=1/a.parquet", "millrace_date=1/y=2/a.parquet"];
+        assert!(ours.iter().all(|path| is_data(&Path::from(*path))));
+        assert!(!others.iter().any(|path| is_data(&Path::from(*path))));
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn small_files_become_one_and_go_when_nobody_can_read_them() {
         let folder = tempfile::tempdir().unwrap();
-        let tables = Tables::new(folder.path().to_owned());
+        let store = Store::reach(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
+        let tables = Tables::new(store, Partitioning { streams: false }, TimeDelta::hours(1));
+        let upkeep = Upkeep::new(TimeDelta::minutes(5));
         let name = TableName { schema: "web".to_owned(), table: "tracks".to_owned() };
-        let columns = TableSchema::from([("n".to_owned(), FieldType::Int)]);
+        let columns = TableSchema::from([
+            ("n".to_owned(), FieldType::Int),
+            ("received_at".to_owned(), FieldType::DateTime),
+        ]);
         tables.create(&name, &columns).await.unwrap();
-        let files = |folder: &PathBuf| {
-            let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-            entries.filter(|path| path.extension().is_some_and(|end| end == "parquet")).count()
-        };
-        let folder = tables.folder(&name).unwrap();
-        for n in 0..64 {
-            let row = Row::from([("n".to_owned(), Cell::Int(n))]);
+        let of_day = folder.path().join("web/tracks/millrace_date=1970-01-01");
+        let files = || std::fs::read_dir(&of_day).unwrap().count();
+        let begun = Utc::now();
+        for n in 0..17 {
+            let row =
+                Row::from([("n".to_owned(), Cell::Int(n)), ("received_at".to_owned(), Cell::DateTime(n))]);
             let mut edit = Edit::new(&name, tables.any(&name).await.unwrap().unwrap()).unwrap();
             edit.append(&batch_of(&columns, &[row]).unwrap()).await.unwrap();
-            tables.keep(&name, edit.commit(None).await.unwrap());
-            after_commit(&tables, &name, Utc::now()).await.unwrap();
+            tables.keep(&name, edit.commit(None).await.unwrap().table);
+            upkeep.after_commit(&tables, &name, begun + TimeDelta::seconds(n)).await.unwrap();
         }
-        assert_eq!(files(&folder), 65, "the old files are still there for those who read them");
+        assert_eq!(files(), 17, "a round was had at the first commit and none is due");
+        upkeep.after_commit(&tables, &name, begun + TimeDelta::minutes(6)).await.unwrap();
+        assert_eq!(files(), 18, "the old files are still there for those who read them");
         let table = tables.latest(&name).await.unwrap().unwrap();
         assert_eq!(table.snapshot().unwrap().log_data().num_files(), 1);
-        collect(&name, &table, Utc::now() + TimeDelta::hours(KEPT_HOURS + 1)).await.unwrap();
-        assert_eq!(files(&folder), 1);
+        upkeep.after_commit(&tables, &name, begun + TimeDelta::hours(2)).await.unwrap();
+        assert_eq!(files(), 1);
     }
 }

@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use millrace_connector::{Warehouse, conformance};
 
-use crate::rig::open;
+use crate::rig::{in_s3, open, open_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lake_keeps_the_promises_of_a_warehouse() {
     let folder = tempfile::tempdir().unwrap();
     conformance::warehouse(|| Arc::new(open(folder.path())) as Arc<dyn Warehouse>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_in_an_s3_keeps_them_too() {
+    let Some(settings) = in_s3("conformance") else { return };
+    conformance::warehouse(|| Arc::new(open_with(&settings)) as Arc<dyn Warehouse>).await;
 }

@@ -3,18 +3,19 @@
 //! The victim is this very test binary, started again with the name of a crash point in its environment:
 //! it loads until it aborts, as a loader that is killed does.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use millrace_columnar::Cell;
 use millrace_connector::{Load, Warehouse, WriteMode};
 use millrace_event_model::FieldType::{self, DateTime, Int, String as Text};
-use millrace_lake::Lake;
+use millrace_lake::{Lake, LakeSettings};
 use millrace_service::arm_crash_point;
 
-use crate::rig::{Rig, SCHEMA, With, at, connection, kafka, load, open, query, rows, schema, text};
+use crate::rig::{
+    Rig, SCHEMA, With, at, connection, in_s3, kafka, load, open_with, query, rows, schema, text,
+};
 
-const FOLDER: &str = "MILLRACE_LAKE_TEST_FOLDER";
+const SETTINGS: &str = "MILLRACE_LAKE_TEST_SETTINGS";
 const POINT: &str = "MILLRACE_LAKE_TEST_POINT";
 
 const COLUMNS: [(&str, FieldType); 3] = [("id", Text), ("n", Int), ("received_at", DateTime)];
@@ -85,15 +86,15 @@ async fn contents(lake: &Lake) -> Vec<String> {
 /// Not a test of its own: the victim of the tests below.
 #[tokio::test(flavor = "multi_thread")]
 async fn victim() {
-    let (Ok(folder), Ok(point)) = (std::env::var(FOLDER), std::env::var(POINT)) else { return };
+    let (Ok(settings), Ok(point)) = (std::env::var(SETTINGS), std::env::var(POINT)) else { return };
     arm_crash_point(point.parse().unwrap());
-    run(&open(Path::new(&folder)), 1).await;
+    run(&open_with(&serde_json::from_str(&settings).unwrap()), 1).await;
 }
 
-fn run_victim(folder: &Path, point: &str) {
+fn run_victim(settings: &LakeSettings, point: &str) {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::victim"])
-        .env(FOLDER, folder)
+        .env(SETTINGS, serde_json::to_string(settings).unwrap())
         .env(POINT, point)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -121,8 +122,9 @@ async fn after_a_crash_at_any_step_the_tables_are_those_of_an_undisturbed_run() 
     ];
     for point in points {
         let folder = tempfile::tempdir().unwrap();
-        run_victim(folder.path(), point);
-        let lake = open(folder.path());
+        let settings = LakeSettings::at(folder.path().display().to_string());
+        run_victim(&settings, point);
+        let lake = open_with(&settings);
         run(&lake, 2).await;
         assert_eq!(contents(&lake).await, expected, "{point}");
     }
@@ -134,11 +136,28 @@ async fn a_loader_that_dies_again_and_again_still_gets_there() {
     run(&undisturbed.lake, 1).await;
     let expected = contents(&undisturbed.lake).await;
     let folder = tempfile::tempdir().unwrap();
+    let settings = LakeSettings::at(folder.path().display().to_string());
     for point in ["between-tables:2", "between-tables:3", "before-seal:1", "after-seal:1", "between-tables:4"]
     {
-        run_victim(folder.path(), point);
+        run_victim(&settings, point);
     }
-    let lake = open(folder.path());
+    let lake = open_with(&settings);
     run(&lake, 2).await;
     assert_eq!(contents(&lake).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_at_any_step_an_s3_holds_what_a_folder_does() {
+    let undisturbed = Rig::new().await;
+    run(&undisturbed.lake, 1).await;
+    let expected = contents(&undisturbed.lake).await;
+    for (n, point) in
+        ["after-intent:2", "between-tables:8", "before-seal:3", "after-seal:1"].into_iter().enumerate()
+    {
+        let Some(settings) = in_s3(&format!("crash-{n}")) else { return };
+        run_victim(&settings, point);
+        let lake = open_with(&settings);
+        run(&lake, 2).await;
+        assert_eq!(contents(&lake).await, expected, "{point}");
+    }
 }

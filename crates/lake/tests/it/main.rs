@@ -4,9 +4,14 @@
 
 mod conformance;
 mod crash;
+mod jobs;
+mod partitions;
+mod plain;
 mod protocol;
 mod query;
+mod readers;
 mod rig;
+mod s3;
 mod schema;
 mod seen;
 mod speed;

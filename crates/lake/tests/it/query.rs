@@ -62,7 +62,9 @@ async fn the_catalog_can_be_asked() {
     let columns = rig
         .query("SELECT column_name FROM information_schema.columns WHERE table_name = 'sales' ORDER BY 1")
         .await;
-    assert_eq!(columns, ["column_name=id", "column_name=received_at", "column_name=total"]);
+    let expected =
+        ["column_name=id", "column_name=millrace_date", "column_name=received_at", "column_name=total"];
+    assert_eq!(columns, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,13 @@
 //! A lake in a temporary folder, and short ways to say what is loaded and what is there.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use millrace_columnar::arrow::array::RecordBatch;
+use millrace_columnar::arrow::array::{RecordBatch, RecordBatchOptions};
+use millrace_columnar::arrow::compute::cast;
+use millrace_columnar::arrow::datatypes::{DataType, Schema};
 use millrace_columnar::{Cell, Row, TableSchema, batch_of, rows_of, text_of};
 use millrace_connector::{
     ConnectorError, Context, Count, ErrorKind, KafkaIdentity, Load, OffsetRange, Resume, SchemaChange,
@@ -55,9 +58,32 @@ impl Rig {
 }
 
 pub(crate) fn open(folder: &Path) -> Lake {
-    let settings = LakeSettings { url: folder.display().to_string() };
-    let context = Context { id: "lake".to_owned(), work_dir: folder.join("work") };
-    Lake::open(&settings, &context).unwrap()
+    open_with(&LakeSettings::at(folder.display().to_string()))
+}
+
+pub(crate) fn open_with(settings: &LakeSettings) -> Lake {
+    let context = Context { id: "lake".to_owned(), work_dir: "unused".into() };
+    Lake::open(settings, &context).unwrap()
+}
+
+/// A lake in the bucket that `MILLRACE_TEST_S3` names (`http://host:port/bucket`), under a prefix of its
+/// own; none, with a word on it, where there is no S3.
+pub(crate) fn in_s3(prefix: &str) -> Option<LakeSettings> {
+    let Ok(s3) = std::env::var("MILLRACE_TEST_S3") else {
+        eprintln!("SKIPPED: MILLRACE_TEST_S3 names no bucket (integration-tests/servers/s3.sh starts one)");
+        return None;
+    };
+    let (endpoint, bucket) = s3.rsplit_once('/').unwrap();
+    let options = [
+        ("endpoint", endpoint),
+        ("allow_http", "true"),
+        ("region", "us-east-1"),
+        ("access_key_id", "test"),
+        ("secret_access_key", "test"),
+    ];
+    let mut settings = LakeSettings::at(format!("s3://{bucket}/{prefix}-{}", std::process::id()));
+    settings.storage_options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    Some(settings)
 }
 
 pub(crate) fn connection() -> ConnectionId {
@@ -156,7 +182,23 @@ impl With for Load {
 /// The rows of a query, each as `column=value` without its nulls.
 pub(crate) async fn query(lake: &Lake, sql: &str) -> Result<Vec<String>, ConnectorError> {
     let batches: Vec<RecordBatch> = lake.query(sql).await?.batches.try_collect().await?;
-    Ok(batches.iter().flat_map(|batch| rows_of(batch).unwrap()).map(|row| line(&row)).collect())
+    Ok(batches.iter().flat_map(|batch| rows_of(&with_text(batch)).unwrap()).map(|row| line(&row)).collect())
+}
+
+/// The batch with its decimals as text.
+fn with_text(batch: &RecordBatch) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let plain = if field.data_type().is_decimal() {
+            cast(column, &DataType::Utf8).unwrap()
+        } else {
+            column.clone()
+        };
+        (field.as_ref().clone().with_data_type(plain.data_type().clone()), plain)
+    });
+    let (fields, columns): (Vec<_>, Vec<_>) = columns.unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).unwrap()
 }
 
 fn line(row: &Row) -> String {

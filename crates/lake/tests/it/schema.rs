@@ -122,8 +122,13 @@ fn settings_that_are_not_right_say_so() {
     let entry = millrace_lake::ENTRY;
     let refused = |settings| (entry.build)(&settings, &context).err().unwrap().full();
     assert!(refused(json!({ "uri": "./lake" })).contains("unknown field `uri`"));
-    let cloud = refused(json!({ "url": "s3://bucket/lake" }));
-    assert!(cloud.contains("\"main\"") && cloud.contains("not built in yet"), "{cloud}");
-    assert!(refused(json!({ "url": "memory://" })).contains("a local folder"));
+    let cloud = refused(json!({ "url": "s3://bucket/lake", "storage_options": { "regoin": "hidden" } }));
+    assert!(
+        cloud.contains("\"main\"") && cloud.contains("\"regoin\"") && !cloud.contains("hidden"),
+        "{cloud}"
+    );
+    assert!(refused(json!({ "url": "memory://" })).contains("a lake is a folder"));
+    assert!(refused(json!({ "url": "./lake", "keep_versions_for": "1m" })).contains("at least 10m"));
+    assert!(refused(json!({ "url": "./lake", "compact_every": "0 * * * *" })).contains("a length of time"));
     assert_eq!((entry.schema)()["required"], json!(["url"]));
 }

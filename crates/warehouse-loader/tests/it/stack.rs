@@ -100,7 +100,7 @@ pub(crate) async fn run_once(service: Service) -> Result<Report, Error> {
 }
 
 fn open_lake(folder: &Path) -> Lake {
-    let settings = LakeSettings { url: folder.display().to_string() };
+    let settings = LakeSettings::at(folder.display().to_string());
     Lake::open(&settings, &Context { id: "lake".to_owned(), work_dir: folder.join("work") }).unwrap()
 }
 
