@@ -32,6 +32,9 @@ const WAREHOUSES: [(&str, &str, usize); 7] = [
 /// The names of `names_js.json`.
 const NAMES: usize = 643;
 
+/// The cases of `rules_go.json`.
+const GO_RULES: usize = 56;
+
 /// The limit of the JavaScript transformer, which answered the cases.
 const MAX_COLUMNS_OF_JS: u64 = 200;
 
@@ -226,6 +229,62 @@ fn names_of(options: &Value) -> Names<'static> {
         blendo: options["integrationOptions"]["useBlendoCasing"] == true,
         escape_reserved: true,
     }
+}
+
+#[test]
+fn the_rules_of_the_go_transformer_hold() {
+    let Some(cases) = cases("rules_go.json") else { return };
+    Tally::of(cases.iter().map(|case| rule_outcome(case.as_ref().unwrap()))).report("rules", GO_RULES);
+}
+
+fn rule_outcome(case: &Value) -> Outcome {
+    let (function, text) = (case["fn"].as_str().unwrap(), |field: &str| case[field].as_str().unwrap());
+    let (found, expected) = match function {
+        "IsRudderReservedColumn" => {
+            let kind = rules::Kind::of(text("eventType"));
+            (Value::from(kind.is_some_and(|kind| kind.reserves(text("columnName")))), &case["expected"])
+        }
+        "IsStringLikeObject" => (Value::from(letters(case).is_some()), &case["expected"]),
+        "StringLikeObjectToString" => (Value::from(letters(case)), &case["expected"]),
+        "ReservedKeywords" => {
+            let column = names_of(&Value::Null).safe_column(text("keyword"));
+            (Value::from(column.starts_with('_')), &case["isReserved"])
+        }
+        "ExtractRecordID" | "ExtractCloudRecordID" => (record_id(case), &case["expectedRecordID"]),
+        // ExtractJSONPathInfo and the like: their answers are how Go keeps the paths.
+        other => return Outcome::LeftOut(format!("{other}: {}", case["name"])),
+    };
+    if found == *expected {
+        return Outcome::Passed;
+    }
+    Outcome::Failed(format!("{function}: {}: {found}, not {expected}", case["name"]))
+}
+
+fn letters(case: &Value) -> Option<String> {
+    use sonic_rs::JsonContainerTrait;
+    let object = parse_object(case["input"].to_string().as_bytes()).unwrap();
+    flatten::letters_of(object.as_object().unwrap())
+}
+
+/// The column `id` of an event of a cloud source; null where it is refused.
+fn record_id(case: &Value) -> Value {
+    let mut message = case.get("message").cloned().unwrap_or_else(|| serde_json::json!({}));
+    let always = case["fn"] == "ExtractRecordID";
+    message["type"] = if always { "extract".into() } else { "track".into() };
+    message["event"] = "e".into();
+    message["messageId"] = case.get("fallbackValue").cloned().unwrap_or_default();
+    let input = serde_json::json!({"message": message, "recordId": case["metadata"]["RecordID"]}).to_string();
+    let input = parse_object(input.as_bytes()).unwrap();
+    let metadata = MessageMetadata {
+        received_at: None,
+        record_id: last(&input, "recordId"),
+        now: DateTime::UNIX_EPOCH,
+        new_id: Uuid::nil(),
+    };
+    let mut mapping = Mapping::new(dialect("postgres").unwrap());
+    mapping.source.category = Some("cloud".to_owned());
+    let rows = rows_of_message(last(&input, "message").unwrap(), &metadata, mapping);
+    rows.ok().and_then(|rows| rows.last()?.values().remove("id")).unwrap_or_default()
 }
 
 #[test]

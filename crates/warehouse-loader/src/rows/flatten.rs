@@ -46,7 +46,7 @@ impl Flattener<'_, '_> {
     ) -> Result<(), Collision> {
         match (value.map(Value::as_ref), more) {
             (Some(ValueRef::Object(object)), more) => self.object(root.node(), object, more, columns),
-            (_, Some((key, value))) => self.property(root.node(), key, value, columns),
+            (_, Some((key, value))) => self.property(root.node(), 0, key, value, columns),
             (_, None) => Ok(()),
         }
     }
@@ -70,20 +70,32 @@ impl Flattener<'_, '_> {
             return self.put(place, || Some(typed_text(text.into(), dialect)), columns);
         }
         if self.order == KeyOrder::Sorted {
-            return sorted(object, more)
-                .try_for_each(|(key, value)| self.property(place, key, value, columns));
+            return self.properties(place, sorted(object, more), columns);
         }
-        object.iter().chain(more).try_for_each(|(key, value)| self.property(place, key, value, columns))
+        self.properties(place, object.iter().chain(more), columns)
+    }
+
+    fn properties<'e>(
+        &mut self,
+        place: NodeId,
+        entries: impl Iterator<Item = (&'e str, &'e Value)>,
+        columns: &mut Columns<'e, '_>,
+    ) -> Result<(), Collision> {
+        for (nth, (key, value)) in entries.enumerate() {
+            self.property(place, nth, key, value, columns)?;
+        }
+        Ok(())
     }
 
     fn property<'e>(
         &mut self,
         parent: NodeId,
+        nth: usize,
         key: &str,
         value: &'e Value,
         columns: &mut Columns<'e, '_>,
     ) -> Result<(), Collision> {
-        let place = self.shape.child(parent, key, self.names);
+        let place = self.shape.child(parent, nth, key, self.names);
         let pass = self.pass;
         let dialect = self.shape.names.dialect;
         let node = self.shape.node(place);
@@ -120,7 +132,7 @@ impl Flattener<'_, '_> {
 }
 
 /// The text of which `{"0": "a", "1": "b"}` is made: keys without a gap from 0 or 1, one letter each.
-fn letters_of(object: &Object) -> Option<String> {
+pub(super) fn letters_of(object: &Object) -> Option<String> {
     let mut letters = Vec::new();
     for (key, value) in object.iter() {
         let place = place_of(key).filter(|place| *place <= object.len())?;

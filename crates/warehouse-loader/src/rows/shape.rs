@@ -79,6 +79,8 @@ pub(super) struct Node {
     /// What the names of columns below begin with, in the client's spelling.
     prefix: String,
     children: HashMap<Box<str>, NodeId, RandomState>,
+    /// The children in the order in which they came: most events have their keys in the same.
+    in_order: Vec<NodeId>,
 }
 
 /// The columns of one kind of event under one naming.
@@ -143,6 +145,7 @@ impl<'d> Shape<'d> {
                 path,
                 prefix: root.prefix().to_owned(),
                 children: HashMap::default(),
+                in_order: Vec::new(),
             });
         }
         shape
@@ -158,16 +161,25 @@ impl<'d> Shape<'d> {
         &mut self.nodes[id.0 as usize]
     }
 
-    /// The place of a key below another.
-    pub(super) fn child(&mut self, parent: NodeId, key: &str, table: &mut NameTable) -> NodeId {
-        if let Some(known) = self.node(parent).children.get(key) {
+    /// The place of a key below another. It is the object's `nth`, from 0.
+    pub(super) fn child(&mut self, parent: NodeId, nth: usize, key: &str, table: &mut NameTable) -> NodeId {
+        // Ids are made below, with their nodes.
+        let outer = &self.nodes[parent.0 as usize];
+        if let Some(guess) = outer.in_order.get(nth)
+            && self.nodes[guess.0 as usize].path.last().is_some_and(|known| known.as_ref() == key)
+        {
+            return *guess;
+        }
+        if let Some(known) = outer.children.get(key) {
             return *known;
         }
         let node = self.new_node(parent, key, table);
         // Memory ends long before 32 bits do.
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         self.nodes.push(node);
-        self.node(parent).children.insert(key.into(), id);
+        let outer = self.node(parent);
+        outer.children.insert(key.into(), id);
+        outer.in_order.push(id);
         id
     }
 
@@ -190,6 +202,7 @@ impl<'d> Shape<'d> {
             path,
             prefix: format!("{name}_"),
             children: HashMap::default(),
+            in_order: Vec::new(),
         }
     }
 

@@ -33,11 +33,13 @@ struct Table {
     write: Arc<WriteMode>,
     rows: Rows,
     known: HashMap<NameId, Known, RandomState>,
+    /// The columns of the last row, in its order: the next one mostly has the same.
+    last: Vec<(NameId, Known)>,
 }
 
 /// A column that was found before. The name itself is kept, since another mapper, or the same after it has
 /// forgotten its names, gives the number to another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     name: Arc<str>,
     column: ColumnId,
@@ -68,8 +70,12 @@ impl RowsOfTables {
         if let Some(table) = self.tables.get_mut(row.table.as_ref()) {
             return table.push(row, names);
         }
-        let mut table =
-            Table { write: Arc::clone(&row.write), rows: Rows::default(), known: HashMap::default() };
+        let mut table = Table {
+            write: Arc::clone(&row.write),
+            rows: Rows::default(),
+            known: HashMap::default(),
+            last: Vec::new(),
+        };
         for column in row.at_load.iter() {
             table.rows.declare(names.name(*column), FieldType::DateTime);
         }
@@ -81,27 +87,44 @@ impl RowsOfTables {
 impl Table {
     fn push(&mut self, row: &NewRow<'_>, names: &NameTable) {
         let mut cells: Vec<(ColumnId, CellRef<'_>)> = Vec::with_capacity(row.columns.len());
-        for column in &row.columns {
+        for (nth, column) in row.columns.iter().enumerate() {
             let Some(cell) = &column.cell else { continue };
             if row.at_load.contains(&column.name) {
                 continue;
             }
-            let id = self.column(column.name, names.name(column.name), column.field_type);
+            let id = self.column(nth, column.name, names.name(column.name), column.field_type);
             cells.push((id, cell.borrowed()));
         }
         self.rows.push(&cells);
     }
 
-    fn column(&mut self, id: NameId, name: &Arc<str>, field_type: FieldType) -> ColumnId {
-        if let Some(known) = self.known.get(&id)
-            && Arc::ptr_eq(&known.name, name)
-            && (known.field_type == field_type || field_type != FieldType::Text)
+    fn column(&mut self, nth: usize, id: NameId, name: &Arc<str>, field_type: FieldType) -> ColumnId {
+        if let Some((guess, known)) = self.last.get(nth)
+            && *guess == id
+            && known.is(name, field_type)
         {
             return known.column;
         }
-        // A column of text stays one whatever comes later; else the first type stands.
-        let column = self.rows.column(name, field_type);
-        self.known.insert(id, Known { name: Arc::clone(name), column, field_type });
+        let found = self.known.get(&id).filter(|known| known.is(name, field_type)).cloned();
+        let known = found.unwrap_or_else(|| {
+            let column = self.rows.column(name, field_type);
+            let known = Known { name: Arc::clone(name), column, field_type };
+            self.known.insert(id, known.clone());
+            known
+        });
+        let column = known.column;
+        match self.last.get_mut(nth) {
+            Some(last) => *last = (id, known),
+            None => self.last.push((id, known)),
+        }
         column
+    }
+}
+
+impl Known {
+    /// Whether it is this column, and the type needs no look: a column of text stays one whatever comes
+    /// later; else the first type stands.
+    fn is(&self, name: &Arc<str>, field_type: FieldType) -> bool {
+        Arc::ptr_eq(&self.name, name) && (self.field_type == field_type || field_type != FieldType::Text)
     }
 }
