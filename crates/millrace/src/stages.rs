@@ -6,7 +6,7 @@ use std::time::Duration;
 use millrace_bus::Start;
 use millrace_connector::Warehouse;
 use millrace_event_model::WarehouseId;
-use millrace_service::config::{self, SourceConfig, Target};
+use millrace_service::config::{self, NestedConfig, SourceConfig, Target};
 use millrace_service::{Schedule, Stop, Tasks};
 use tokio::net::TcpListener;
 
@@ -191,13 +191,15 @@ pub(crate) fn loader_options(
     installation: &Installation,
     anyway: bool,
 ) -> Result<millrace_warehouse_loader::Options, Failure> {
-    use millrace_warehouse_loader::rows::{Mapping, SourceContext};
+    use millrace_warehouse_loader::rows::{Mapping, Nested, SourceContext};
     use millrace_warehouse_loader::{ConnectionOptions, Kind, LoadLimits, Options, Timing};
 
     let warehouses = warehouses(installation)?;
     let mut connections = Vec::new();
     for connection in &installation.config.connections {
-        let Target::Warehouse { id, schema, schedule, exclude, flush } = &connection.to else { continue };
+        let Target::Warehouse { id, schema, schedule, exclude, flush, nested } = &connection.to else {
+            continue;
+        };
         let Some(source) = installation.source_of(connection) else { continue };
         let Some((_, warehouse)) = warehouses.iter().find(|(other, _)| other == id) else { continue };
         let dialect = warehouse.dialect();
@@ -226,6 +228,11 @@ pub(crate) fn loader_options(
                 },
                 destination_id: Some(id.to_string()),
                 destination_type: Some(dialect.rudder_name.to_owned()),
+                nested: match nested {
+                    NestedConfig::Json => Nested::Json,
+                    NestedConfig::Flatten => Nested::Flatten,
+                    NestedConfig::Tables => Nested::Tables,
+                },
                 ..Mapping::new(dialect)
             },
             mode: connection.mode,

@@ -34,8 +34,8 @@ use serde_json::Value;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
-    AdminConfig, BlockEvents, DestinationConfig, FlushConfig, GeoipConfig, IngestConfig, Settings,
-    SourceConfig, SyncMode, WarehouseConfig,
+    AdminConfig, BlockEvents, DestinationConfig, FlushConfig, GeoipConfig, IngestConfig, NestedConfig,
+    Settings, SourceConfig, SyncMode, WarehouseConfig,
 };
 pub use ingest::{LimitsConfig, RateLimitConfig, TlsConfig};
 pub use interpolate::Environment;
@@ -126,6 +126,8 @@ pub enum Target {
         exclude: Vec<Window>,
         /// When to load before the schedule says so.
         flush: FlushConfig,
+        /// What becomes of objects in the rows of an ELT source.
+        nested: NestedConfig,
     },
     /// Out to a tool.
     Destination {

@@ -42,6 +42,15 @@ pub(crate) fn loaded(load: &LoadSize, books: &Books, now: DateTime<Utc>) {
         .set(now.timestamp() as f64);
 }
 
+/// Values of records that are null in the load that was prepared, since they did not fit their columns. A load
+/// that is prepared again counts them again.
+pub(crate) fn nulled(connection: &ConnectionId, values: u64) {
+    if values > 0 {
+        counter!("millrace_loader_values_nulled_total", "connection" => connection.to_string())
+            .increment(values);
+    }
+}
+
 /// What is kept of a load for counting, once it is given away.
 #[derive(Debug)]
 pub(crate) struct LoadSize {

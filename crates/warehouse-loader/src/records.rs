@@ -1,7 +1,7 @@
 //! ELT: the rows of a source between its barriers, to rows of tables.
 //!
 //! - `scan`: which rows are real, by reading ahead;
-//! - `table`, `row`: a stream's table, and a row's cells;
+//! - `table`, `row`, `value`: a stream's table, a row's cells, and one of them;
 //! - `prepare`: a batch of records to rows by table;
 //! - `loader`: the loop.
 
@@ -10,5 +10,6 @@ mod prepare;
 mod row;
 mod scan;
 mod table;
+mod value;
 
 pub(crate) use loader::RecordLoader;

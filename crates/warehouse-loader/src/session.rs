@@ -131,6 +131,8 @@ pub(crate) struct Prepared {
     pub(crate) seen: Vec<SeenId>,
     pub(crate) books: Books,
     pub(crate) dead_letters: Vec<DeadLetter>,
+    /// Values of records that did not fit their columns: null there, and told in `_meta`.
+    pub(crate) nulled: u64,
     /// Tables and generations.
     pub(crate) swaps: Vec<(String, u64)>,
 }

@@ -266,6 +266,9 @@ pub(super) struct ConnectionEntry {
     /// For a warehouse: how large a load becomes, and how long its oldest item may wait.
     #[serde(default)]
     pub(super) flush: FlushConfig,
+    /// For a warehouse, of an ELT source: what becomes of objects in its rows. By default a column of JSON.
+    #[serde(default)]
+    pub(super) nested: NestedConfig,
     /// Where to begin when the connection is new: `earliest`, `latest`, or a time.
     #[serde(default)]
     pub(super) start: Start,
@@ -303,6 +306,20 @@ pub struct FlushConfig {
     /// When the first has waited so long. Only beside an interval: a cron schedule takes all that is there at its
     /// times.
     pub age: Option<Period>,
+}
+
+/// What becomes of objects and lists in the rows of an ELT source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NestedConfig {
+    /// A column of JSON.
+    #[default]
+    Json,
+    /// A column for each field of an object, the names joined by `_`. Lists are JSON.
+    Flatten,
+    /// As `flatten`, and a table for each list that the source declares. The lists of streams that are written by
+    /// primary key stay JSON.
+    Tables,
 }
 
 /// A reverse ETL model with its mapping and schedule.

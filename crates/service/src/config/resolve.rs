@@ -359,7 +359,7 @@ impl Judge<'_> {
     ) -> Option<Target> {
         let to = entry.to.as_str();
         if self.names.destinations.iter().any(|name| name == to) {
-            let keys = ["schema", "schedule", "exclude", "flush", "accept_gap", "mode", "dedup", "contract"];
+            let keys = ["schema", "schedule", "exclude", "flush", "nested", "accept_gap", "mode", "dedup", "contract"];
             for key in keys {
                 if node.get(key).is_some() {
                     let help = format!("{to:?} is a destination, to which events go as they come");
@@ -384,8 +384,8 @@ impl Judge<'_> {
         let schema = entry.schema.clone().unwrap_or_else(|| entry.from.as_str().replace('-', "_"));
         let schedule = entry.schedule.clone().unwrap_or_else(|| default_schedule(warehouse, mode));
         self.timing(entry, &schedule, node);
-        let (exclude, flush) = (entry.exclude.clone(), entry.flush);
-        Some(Target::Warehouse { id: warehouse.id.clone(), schema, schedule, exclude, flush })
+        let (exclude, flush, nested) = (entry.exclude.clone(), entry.flush, entry.nested);
+        Some(Target::Warehouse { id: warehouse.id.clone(), schema, schedule, exclude, flush, nested })
     }
 
     /// Whether it is ever loaded, and not in loads that no memory holds.

@@ -164,6 +164,7 @@ impl<'s> RecordLoader<'s> {
         let mut prepared =
             spawn_blocking(move || prepare(judged, swaps, ranges, &connection, &topic, now)).await?;
         prepared.books.count_many(&source, now, Disposition::Expired, expired);
+        metrics::nulled(&self.session.connection.id, prepared.nulled);
         crash_point("after-parse");
         Ok(prepared)
     }

@@ -7,11 +7,12 @@ use millrace_bus::Received;
 use millrace_connector::{Dialect, OffsetRange};
 use millrace_event_model::{Disposition, Reason, Record, RecordBody, SourceId, StreamSpec};
 
-use super::row::cells_of;
+use super::row::{Origin, RecordRows, TableRow, rows_of};
 use super::scan::{Scan, Verdict};
 use super::table::StreamTable;
 use crate::dead_letters::dead_letter;
 use crate::gather::Gathered;
+use crate::rows::Nested;
 use crate::session::Prepared;
 use crate::{ConnectionOptions, Error};
 
@@ -90,8 +91,8 @@ pub(crate) fn prepare(
     now: DateTime<Utc>,
 ) -> Prepared {
     let mut prepared = Prepared { ranges, ..Prepared::default() };
-    let dialect = connection.warehouse.dialect();
-    let mut tables = Tables { dialect, known: Vec::new(), rows: Gathered::default() };
+    let (dialect, nested) = (connection.warehouse.dialect(), connection.mapping.nested);
+    let mut tables = Tables { dialect, nested, known: Vec::new(), rows: Gathered::default(), nulled: 0 };
     for Judged { record, fate } in records {
         let at = record.appended_at;
         let loaded = match fate {
@@ -113,11 +114,14 @@ pub(crate) fn prepare(
     }
     for spec in swaps {
         // A stream whose name makes no table has had every row rejected: there is nothing to swap.
-        let Ok(table) = StreamTable::of(&spec, tables.dialect) else { continue };
-        prepared.swaps.push((table.name.clone(), spec.generation));
-        // The table is made even where the refresh had no rows.
-        tables.rows.declare(&table.name, &table.write, &table.columns);
+        let Ok(table) = StreamTable::of(&spec, tables.dialect, tables.nested) else { continue };
+        for table in table.with_lists() {
+            prepared.swaps.push((table.name.clone(), spec.generation));
+            // The table is made even where the refresh had no rows.
+            tables.rows.declare(&table.name, &table.write, &table.columns);
+        }
     }
+    prepared.nulled = tables.nulled;
     prepared.rows = tables.rows.finish();
     prepared
 }
@@ -125,9 +129,12 @@ pub(crate) fn prepare(
 /// The tables of the streams of one batch, by the barriers that told of them.
 struct Tables<'d> {
     dialect: &'d Dialect,
+    nested: Nested,
     /// Barriers that say the same share their streams, so these are few.
     known: Vec<Known>,
     rows: Gathered,
+    /// See [`Prepared::nulled`].
+    nulled: u64,
 }
 
 struct Known {
@@ -150,17 +157,23 @@ impl Tables<'_> {
         let table = self.known.get(known).and_then(|known| known.tables.get(index));
         let Some(table) = table else { return Ok(()) };
         let table = table.as_ref().map_err(Reason::clone)?;
-        let (cells, undeclared) = cells_of(table, json, message.emitted_at, dialect)?;
-        let mut columns = table.columns.clone();
-        columns.extend(undeclared);
-        self.rows.add(&table.name, &table.write, &columns, &cells);
+        let origin =
+            Origin { partition: record.partition, offset: record.offset, emitted_at: message.emitted_at };
+        let RecordRows { rows, nulled } = rows_of(table, json, origin, dialect)?;
+        for TableRow { table, cells, undeclared } in rows {
+            let mut columns = table.columns.clone();
+            columns.extend(undeclared);
+            self.rows.add(&table.name, &table.write, &columns, &cells);
+        }
+        self.nulled += nulled;
         Ok(())
     }
 
     fn know(&mut self, streams: &Arc<[StreamSpec]>) -> usize {
         let known = self.known.iter().position(|known| Arc::ptr_eq(&known.streams, streams));
         known.unwrap_or_else(|| {
-            let tables = streams.iter().map(|spec| StreamTable::of(spec, self.dialect)).collect();
+            let of = |spec| StreamTable::of(spec, self.dialect, self.nested);
+            let tables = streams.iter().map(of).collect();
             self.known.push(Known { streams: Arc::clone(streams), tables });
             self.known.len() - 1
         })

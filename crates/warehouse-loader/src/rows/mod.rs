@@ -36,7 +36,7 @@ use millrace_connector::Dialect;
 pub(crate) use json::parse_object;
 pub use mapper::RowMapper;
 pub(crate) use message::MessageMetadata;
-pub(crate) use names::{stream_column, stream_table};
+pub(crate) use names::{list_table, marked, stream_column, stream_table};
 pub use options::MappingOptions;
 pub use preview::{MappedRow, rows_of_event};
 pub(crate) use preview::{rows_of_message, rows_of_transformer_input};
@@ -55,6 +55,21 @@ pub struct Mapping<'a> {
     pub destination_id: Option<String>,
     /// Becomes the column `context_destination_type`.
     pub destination_type: Option<String>,
+    /// What becomes of nested values of ELT streams.
+    pub nested: Nested,
+}
+
+/// What becomes of the objects and lists in the rows of ELT streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Nested {
+    /// A column of JSON.
+    #[default]
+    Json,
+    /// A column for each field of an object, the names joined by `_`. Lists are JSON.
+    Flatten,
+    /// As [`Self::Flatten`], and a table for each list that the schema declares. The lists of streams whose rows
+    /// replace each other by key stay JSON: which rows of a list are gone, nobody says.
+    Tables,
 }
 
 impl<'a> Mapping<'a> {
@@ -67,6 +82,7 @@ impl<'a> Mapping<'a> {
             source: SourceContext::default(),
             destination_id: None,
             destination_type: None,
+            nested: Nested::default(),
         }
     }
 }

@@ -63,19 +63,51 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The name of an ELT stream's table.
+/// The name of an ELT stream's table. A name that is cut says so with a mark ([`marked`]), so that no two
+/// streams meet in one table because their long names begin alike.
 ///
 /// # Errors
 /// Nothing of the name is left.
 pub(crate) fn stream_table(dialect: &Dialect, stream: &str) -> Result<String, Reason> {
     let names = Names::of_streams(dialect);
-    names.safe_table(&names.table(stream))
+    let table = names.safe_table(&names.table(stream))?;
+    Ok(if is_cut(dialect, stream) { marked(dialect, &table, stream) } else { table })
 }
 
-/// The name of an ELT field's column; `None` where nothing of the name is left.
+/// The name of an ELT field's column; `None` where nothing of the name is left. As with tables, a name that is
+/// cut has a mark.
 pub(crate) fn stream_column(dialect: &Dialect, field: &str) -> Option<String> {
     let names = Names::of_streams(dialect);
-    names.safe(&names.column(field))
+    let column = names.safe(&names.column(field))?;
+    Some(if is_cut(dialect, field) { marked(dialect, &column, field) } else { column })
+}
+
+/// The name of the table of a list in the rows of another, whose column it would be.
+pub(crate) fn list_table(dialect: &Dialect, parent: &str, column: &str) -> String {
+    let name = format!("{parent}__{column}");
+    let fits = limit(dialect).is_none_or(|limit| name.len() <= limit);
+    if fits { name } else { marked(dialect, &name, &name) }
+}
+
+fn is_cut(dialect: &Dialect, name: &str) -> bool {
+    limit(dialect).is_some_and(|limit| plain(name, Digits::WithLetters).len() > limit)
+}
+
+fn limit(dialect: &Dialect) -> Option<usize> {
+    dialect.cut_before_reserved.or(dialect.max_name_bytes)
+}
+
+/// Hexadecimal digits of a mark: among a million names that begin alike, two have the same mark once in ten
+/// thousand times.
+const MARK_DIGITS: usize = 8;
+
+/// The name with a few digits of a hash of `whole`, which tells it from others that look like it.
+pub(crate) fn marked(dialect: &Dialect, name: &str, whole: &str) -> String {
+    let hash = blake3::hash(whole.as_bytes()).to_hex();
+    let mark = hash.get(..MARK_DIGITS).unwrap_or_default();
+    let mark = if dialect.upper_case { mark.to_uppercase() } else { mark.to_owned() };
+    let room = limit(dialect).map(|limit| limit - MARK_DIGITS - 1);
+    format!("{}_{mark}", cut(name.to_owned(), room))
 }
 
 /// Runs of ASCII letters and digits, as snake case. Underscores at the front are the client's escape of
@@ -161,6 +193,18 @@ mod tests {
         assert_eq!(stream_table(dialect, "public_OrderLines").unwrap(), "PUBLIC_ORDER_LINES");
         assert_eq!(stream_column(dialect, "from"), Some("_FROM".to_owned()));
         assert_eq!(stream_column(dialect, "名"), None);
+    }
+
+    #[test]
+    fn fields_of_streams_whose_long_names_begin_alike_have_columns_of_their_own() {
+        for known in DIALECTS {
+            let column = |end: &str| stream_column(known, &format!("{}{end}", "Long".repeat(50))).unwrap();
+            assert_ne!(column("a"), column("b"), "{}", known.kind);
+            assert!(limit(known).is_none_or(|limit| column("a").len() == limit), "{}", known.kind);
+        }
+        let postgres = dialect("postgres").unwrap();
+        assert_eq!(stream_column(postgres, &"x".repeat(63)), Some("x".repeat(63)));
+        assert_ne!(stream_table(postgres, &"x".repeat(64)), stream_table(postgres, &"x".repeat(65)));
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use super::cells::NameTable;
 use super::json::parse_object;
 use super::mapper::NewRow;
 use super::message::{Message, MessageMetadata, last};
-use super::{Mapping, MappingOptions, RowMapper, SourceContext};
+use super::{Mapping, MappingOptions, Nested, RowMapper, SourceContext};
 
 /// A row for one table, as it is shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +90,7 @@ impl<'a> Mapping<'a> {
             },
             destination_id: metadata("destinationId"),
             destination_type: metadata("destinationType"),
+            nested: Nested::default(),
         }
     }
 }

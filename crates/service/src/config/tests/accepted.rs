@@ -132,6 +132,18 @@ fn a_schedule_is_an_interval_too() {
 }
 
 #[test]
+fn nested_values_of_a_stream_are_json_unless_a_connection_flattens_them() {
+    let config = config(&with_base(
+        "connections:\n  - { from: web, to: main, schema: a }\n  - { from: web, to: main, schema: b, nested: flatten }\n",
+    ));
+    let nested = config.connections.iter().map(|connection| match connection.to {
+        Target::Warehouse { nested, .. } => Some(nested),
+        Target::Destination { .. } => None,
+    });
+    assert_eq!(nested.collect::<Vec<_>>(), [Some(NestedConfig::Json), Some(NestedConfig::Flatten)]);
+}
+
+#[test]
 fn the_schema_for_editors_names_every_key_of_the_file() {
     let schema = schema();
     let mut keys: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
