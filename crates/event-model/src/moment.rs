@@ -1,6 +1,8 @@
 //! Which text is a moment: what the consumers of events must agree on.
 
-use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveTime, Utc};
+use std::ops::RangeInclusive;
+
+use chrono::NaiveDate;
 
 /// The longest text that is tried: the same bound as RudderStack's, so that the same texts are times.
 const MAX_LENGTH: usize = 40;
@@ -22,10 +24,10 @@ pub fn parse_moment(text: &str) -> Option<i64> {
     let month = number(&mut rest, 2).filter(|month| (1..=12).contains(month))?;
     take(&mut rest, b"-")?;
     let day = number(&mut rest, 2).filter(|day| (1..=31).contains(day))?;
-    let first = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, 1)?;
-    let date = first + Duration::days(i64::from(day) - 1);
+    let first = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, 1)?.to_epoch_days();
+    let midnight = (i64::from(first) + i64::from(day) - 1) * MILLIS_PER_DAY;
     if rest.is_empty() {
-        return in_range(date.and_time(NaiveTime::MIN).and_utc());
+        return in_range(midnight);
     }
     take(&mut rest, b"Tt \t\n")?;
     let time = time_of_day(&mut rest)?;
@@ -33,20 +35,26 @@ pub fn parse_moment(text: &str) -> Option<i64> {
     if !rest.is_empty() {
         return None;
     }
-    in_range((date.and_time(time) - offset).and_utc())
+    in_range(midnight + time - offset)
 }
 
-fn in_range(at: DateTime<Utc>) -> Option<i64> {
-    (1..=9999).contains(&at.year()).then(|| at.timestamp_millis() * 1_000)
+const MILLIS_PER_MINUTE: i64 = 60_000;
+const MILLIS_PER_DAY: i64 = 86_400_000;
+
+/// The years 1 to 9999 in milliseconds since 1970 UTC.
+const YEARS: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+fn in_range(millis: i64) -> Option<i64> {
+    YEARS.contains(&millis).then(|| millis * 1_000)
 }
 
-/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.fff…`; digits beyond milliseconds are dropped.
-fn time_of_day(rest: &mut &[u8]) -> Option<NaiveTime> {
+/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.fff…`, in milliseconds; digits beyond those are dropped.
+fn time_of_day(rest: &mut &[u8]) -> Option<i64> {
     let hour = number(rest, 2).filter(|hour| *hour < 24)?;
     take(rest, b":")?;
     let minute = number(rest, 2).filter(|minute| *minute < 60)?;
     if take(rest, b":").is_none() {
-        return NaiveTime::from_hms_opt(hour, minute, 0);
+        return Some(i64::from(hour * 60 + minute) * MILLIS_PER_MINUTE);
     }
     let second = number(rest, 2).filter(|second| *second < 60)?;
     let mut millis = 0;
@@ -57,19 +65,19 @@ fn time_of_day(rest: &mut &[u8]) -> Option<NaiveTime> {
         millis = value(0) * 100 + value(1) * 10 + value(2);
         *rest = after;
     }
-    NaiveTime::from_hms_milli_opt(hour, minute, second, millis)
+    Some(i64::from(hour * 60 + minute) * MILLIS_PER_MINUTE + i64::from(second * 1_000 + millis))
 }
 
-/// Nothing, `Z`, `+HH`, `+HHMM`, `+HH:MM`.
-fn offset(rest: &mut &[u8]) -> Option<Duration> {
+/// Nothing, `Z`, `+HH`, `+HHMM`, `+HH:MM`, in milliseconds.
+fn offset(rest: &mut &[u8]) -> Option<i64> {
     if rest.is_empty() || take(rest, b"Zz").is_some() {
-        return Some(Duration::zero());
+        return Some(0);
     }
     let sign = if take(rest, b"+-")? == b'+' { 1 } else { -1 };
     let hours = number(rest, 2).filter(|hours| *hours < 24)?;
     take(rest, b":");
     let minutes = if rest.is_empty() { 0 } else { number(rest, 2).filter(|minutes| *minutes < 60)? };
-    Some(Duration::minutes(sign * i64::from(hours * 60 + minutes)))
+    Some(sign * i64::from(hours * 60 + minutes) * MILLIS_PER_MINUTE)
 }
 
 fn take(rest: &mut &[u8], any_of: &[u8]) -> Option<u8> {
@@ -82,7 +90,11 @@ fn number(rest: &mut &[u8], length: usize) -> Option<u32> {
     let (digits, after) = rest.split_at_checked(length)?;
     let mut value = 0;
     for digit in digits {
-        value = value * 10 + char::from(*digit).to_digit(10)?;
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u32::from(digit);
     }
     *rest = after;
     Some(value)
@@ -90,6 +102,7 @@ fn number(rest: &mut &[u8], length: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
     use proptest::prelude::*;
 
     use super::*;

@@ -177,14 +177,14 @@ impl<'e> EventRows<'_, 'e, '_> {
             self.flatten(message.user_properties, Root::UserProperties, &mut own)?;
             own.extend(&common);
             if let Some(id) = &record_id {
-                self.set(self.shape.fixed.id, id.clone(), &mut own);
+                self.set(self.shape.fixed.id, id, &mut own);
             }
             own_row = Some(self.finish(table?, own)?);
         }
         let mut rows = Vec::with_capacity(2);
         if !skip_tracks_table {
             if let Some(id) = record_id {
-                self.set(self.shape.fixed.record_id, Given::Text(id.text()), &mut common);
+                self.set(self.shape.fixed.record_id, &Given::Text(id.text()), &mut common);
             }
             self.whole_event(&mut common);
             rows.push(self.finish(self.shape.fixed.table.clone()?, common)?);
@@ -249,8 +249,8 @@ impl<'e> EventRows<'_, 'e, '_> {
         };
         self.flatten(message.properties, Root::Properties, &mut columns)?;
         self.context(&mut columns)?;
-        self.set(self.shape.fixed.event, Given::Text(event), &mut columns);
-        self.set(self.shape.fixed.id, record_id, &mut columns);
+        self.set(self.shape.fixed.event, &Given::Text(event), &mut columns);
+        self.set(self.shape.fixed.id, &record_id, &mut columns);
         self.rules(&mut columns);
         Ok(vec![self.finish(table?, columns)?])
     }
@@ -300,7 +300,7 @@ impl<'e> EventRows<'_, 'e, '_> {
 
     /// Sets a column to a value that a rule gave. A value that is blank, a list or an object is none: then
     /// there is no such column, whoever set it before.
-    fn set(&self, name: NameId, given: Given<'e>, columns: &mut Columns<'e, '_>) {
+    fn set(&self, name: NameId, given: &Given<'e>, columns: &mut Columns<'e, '_>) {
         match given.typed(self.mapping.dialect) {
             Some(typed) => {
                 columns.set(name, typed, RULES);

@@ -51,11 +51,11 @@ impl<'e> Given<'e> {
     }
 
     /// The cell of a column that a rule sets: none where the value is blank, a list or an object.
-    pub(super) fn typed(self, dialect: &Dialect) -> Option<Typed<'e>> {
+    pub(super) fn typed(&self, dialect: &Dialect) -> Option<Typed<'e>> {
         match self {
             Self::Json(value) => typed_plain(value, dialect),
-            Self::Text(text) if !text.is_empty() => Some(typed_text(text, dialect)),
-            Self::Moment(micros) => Some(typed_moment(micros)),
+            Self::Text(text) if !text.is_empty() => Some(typed_text(text.clone(), dialect)),
+            Self::Moment(micros) => Some(typed_moment(*micros)),
             Self::Nothing | Self::Text(_) => None,
         }
     }
@@ -98,6 +98,7 @@ pub(super) struct Message<'e> {
     /// `context.ip`.
     pub(super) passed_ip: Given<'e>,
     pub(super) event: Given<'e>,
+    /// The event's, else that in its properties.
     pub(super) name: Given<'e>,
     pub(super) group_id: Given<'e>,
     pub(super) previous_id: Given<'e>,
@@ -218,6 +219,9 @@ impl<'e> Message<'e> {
             }
         }
         message.passed_ip = Given::of(message.context_field("ip"));
+        if message.name.is_blank() {
+            message.name = Given::of(message.properties.and_then(|properties| last(properties, "name")));
+        }
         message
     }
 
@@ -235,14 +239,6 @@ impl<'e> Message<'e> {
 
     pub(super) fn context_field(&self, name: &str) -> Option<&'e Value> {
         last(self.context?, name)
-    }
-
-    /// The event's name, else that in its properties.
-    pub(super) fn name_or_property(&self) -> Given<'e> {
-        if !self.name.is_blank() {
-            return self.name.clone();
-        }
-        Given::of(self.properties.and_then(|properties| last(properties, "name")))
     }
 
     /// Whether the context is an object, or nothing that could be mistaken for one.

@@ -144,24 +144,23 @@ impl Kind {
 }
 
 impl From {
-    pub(super) fn value<'e>(self, message: &Message<'e>) -> Given<'e> {
+    pub(super) fn value<'m, 'e>(self, message: &'m Message<'e>) -> &'m Given<'e> {
         match self {
-            Self::MessageId => message.id.clone(),
-            Self::AnonymousId => message.anonymous_id.clone(),
-            Self::UserId => message.user_id.clone(),
-            Self::SentAt => message.sent_at.clone(),
-            Self::Timestamp => message.timestamp.clone(),
-            Self::ReceivedAt => message.received_at.clone(),
-            Self::OriginalTimestamp => message.original_timestamp.clone(),
-            Self::Channel => message.channel.clone(),
-            Self::RequestIp => message.request_ip.clone(),
-            Self::PassedIp => message.passed_ip.clone(),
-            Self::Ip if message.passed_ip.is_blank() => message.request_ip.clone(),
-            Self::Ip => message.passed_ip.clone(),
-            Self::Event => message.event.clone(),
-            Self::Name => message.name_or_property(),
-            Self::GroupId => message.group_id.clone(),
-            Self::PreviousId => message.previous_id.clone(),
+            Self::MessageId => &message.id,
+            Self::AnonymousId => &message.anonymous_id,
+            Self::UserId => &message.user_id,
+            Self::SentAt => &message.sent_at,
+            Self::Timestamp => &message.timestamp,
+            Self::ReceivedAt => &message.received_at,
+            Self::OriginalTimestamp => &message.original_timestamp,
+            Self::Channel => &message.channel,
+            Self::RequestIp => &message.request_ip,
+            Self::Ip if message.passed_ip.is_blank() => &message.request_ip,
+            Self::Ip | Self::PassedIp => &message.passed_ip,
+            Self::Event => &message.event,
+            Self::Name => &message.name,
+            Self::GroupId => &message.group_id,
+            Self::PreviousId => &message.previous_id,
         }
     }
 }
