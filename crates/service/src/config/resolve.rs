@@ -359,7 +359,17 @@ impl Judge<'_> {
     ) -> Option<Target> {
         let to = entry.to.as_str();
         if self.names.destinations.iter().any(|name| name == to) {
-            let keys = ["schema", "schedule", "exclude", "flush", "nested", "accept_gap", "mode", "dedup", "contract"];
+            let keys = [
+                "schema",
+                "schedule",
+                "exclude",
+                "flush",
+                "nested",
+                "accept_gap",
+                "mode",
+                "dedup",
+                "contract",
+            ];
             for key in keys {
                 if node.get(key).is_some() {
                     let help = format!("{to:?} is a destination, to which events go as they come");

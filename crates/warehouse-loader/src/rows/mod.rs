@@ -38,8 +38,7 @@ pub use mapper::RowMapper;
 pub(crate) use message::MessageMetadata;
 pub(crate) use names::{list_table, marked, stream_column, stream_table};
 pub use options::MappingOptions;
-pub use preview::{MappedRow, rows_of_event};
-pub(crate) use preview::{rows_of_message, rows_of_transformer_input};
+pub(crate) use preview::{MappedRow, rows_of_message, rows_of_transformer_input};
 pub use tables::{RowsOfTables, TableBlock};
 
 /// What rows depend on besides the event.

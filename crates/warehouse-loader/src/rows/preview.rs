@@ -3,28 +3,27 @@
 use chrono::{DateTime, Utc};
 use millrace_columnar::{Cell, Row, TableSchema, format_moment, text_of};
 use millrace_connector::{Dialect, WriteMode};
-use millrace_event_model::{Event, FieldType, Reason};
+use millrace_event_model::{FieldType, Reason};
 use serde_json::{Map, json};
 use sonic_rs::{JsonValueTrait, Value};
 use uuid::Uuid;
 
 use super::cells::NameTable;
-use super::json::parse_object;
 use super::mapper::NewRow;
 use super::message::{Message, MessageMetadata, last};
 use super::{Mapping, MappingOptions, Nested, RowMapper, SourceContext};
 
 /// A row for one table, as it is shown.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MappedRow {
+pub(crate) struct MappedRow {
     /// The table's name.
-    pub table: String,
+    pub(crate) table: String,
     /// The row's columns, and those that are set at load (`uuid_ts`) and have no cell here.
-    pub columns: TableSchema,
+    pub(crate) columns: TableSchema,
     /// The values. A list in a column of text is a JSON cell.
-    pub cells: Row,
+    pub(crate) cells: Row,
     /// `Append`, but `MergeLatest` for `users`.
-    pub write: WriteMode,
+    pub(crate) write: WriteMode,
 }
 
 /// The rows of an event as RudderStack's transformer is given it.
@@ -37,16 +36,6 @@ pub(crate) fn rows_of_message(
     mapping: Mapping<'_>,
 ) -> Result<Vec<MappedRow>, Reason> {
     RowMapper::new(mapping).mapped(&Message::of_document(message, metadata))
-}
-
-/// The rows of an event from Kafka, one by one.
-///
-/// # Errors
-/// As [`RowMapper::event`].
-pub fn rows_of_event(event: &Event, mapping: &Mapping<'_>) -> Result<Vec<MappedRow>, Reason> {
-    let invalid = || Reason::new("invalid_json", "the event is not a JSON object");
-    let body = parse_object(&event.body).ok_or_else(invalid)?;
-    RowMapper::new(mapping.clone()).mapped(&Message::of_event(event, &body))
 }
 
 /// The rows of a line of RudderStack's transformer input, `{message, metadata, destination: {Config}}`.
@@ -96,7 +85,7 @@ impl<'a> Mapping<'a> {
 }
 
 impl RowMapper<'_> {
-    fn mapped(&mut self, message: &Message<'_>) -> Result<Vec<MappedRow>, Reason> {
+    pub(super) fn mapped(&mut self, message: &Message<'_>) -> Result<Vec<MappedRow>, Reason> {
         let rows = self.rows(message)?;
         Ok(rows.into_iter().map(|row| MappedRow::of(row, self.names())).collect())
     }
@@ -119,8 +108,7 @@ impl MappedRow {
     }
 
     /// `{table, columns: {name: type}, data: {}}`, as `preview rows` prints it.
-    #[must_use]
-    pub fn preview(&self) -> serde_json::Value {
+    pub(crate) fn preview(&self) -> serde_json::Value {
         let columns: Map<String, serde_json::Value> =
             self.columns.iter().map(|(name, column)| (name.clone(), column.as_str().into())).collect();
         json!({ "table": self.table, "columns": columns, "data": self.values() })
@@ -128,8 +116,7 @@ impl MappedRow {
 
     /// The values as RudderStack's transformer answers them: times to the millisecond, a list as a list, a
     /// JSON column as its text.
-    #[must_use]
-    pub fn values(&self) -> Map<String, serde_json::Value> {
+    pub(crate) fn values(&self) -> Map<String, serde_json::Value> {
         self.cells.iter().map(|(name, cell)| (name.clone(), self.value(name, cell))).collect()
     }
 
@@ -156,6 +143,7 @@ mod tests {
     use millrace_connector::dialect;
 
     use super::*;
+    use crate::rows::parse_object;
 
     #[test]
     fn a_line_of_transformer_input_brings_its_options_along() {

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use millrace_columnar::Cell;
 use millrace_connector::WriteMode;
 use millrace_connector::dialect;
-use millrace_event_model::{Event, FieldType, MessageId, PartitionKey};
+use millrace_event_model::{Event, FieldType, MessageId, PartitionKey, Reason};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -30,6 +30,15 @@ fn event(event_type: &str, body: &Value) -> Event {
         key: PartitionKey([0; 16]),
         body: Bytes::from(body.to_string()),
     }
+}
+
+/// The rows of an event from Kafka, one by one.
+fn rows_of_event(event: &Event, mapping: &Mapping<'_>) -> Result<Vec<MappedRow>, Reason> {
+    let mut mapper = RowMapper::new(mapping.clone());
+    let Some(body) = parse_object(&event.body) else {
+        return mapper.event(event, &mut RowsOfTables::default()).map(|_| Vec::new());
+    };
+    mapper.mapped(&message::Message::of_event(event, &body))
 }
 
 fn rows(kind: &str, event_type: &str, body: &Value) -> Vec<MappedRow> {
