@@ -120,16 +120,15 @@ async fn a_full_refresh_shows_when_it_is_complete_everywhere_and_replaces_the_la
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_that_do_not_fit_are_kept_in_the_discards() {
+async fn values_that_do_not_fit_are_null_and_stand_in_meta() {
     let elt = Elt::start().await;
     elt.rows(&[row(1, "users", json!({"id": 1, "born": "soon", "extra": [1, 2]}))]).await;
     elt.everywhere(&barrier(1, 1, spec("users", LoadMode::Upsert, 0), false)).await;
     assert_eq!(elt.load().await.loaded, 1);
-    assert_eq!(query(&*elt.lake, "SELECT id, born, extra FROM web.users").await, ["extra=[1,2] id=1"]);
-    let discards = "SELECT table_name, row_id, column_name, column_value, reason FROM web.rudder_discards";
-    let expected = "column_name=born column_value=soon \
-                    reason=incompatible schema conversion from datetime to string row_id=1 table_name=users";
-    assert_eq!(query(&*elt.lake, discards).await, [expected]);
+    let rows = query(&*elt.lake, "SELECT id, born, extra, _meta FROM web.users").await;
+    let change =
+        r#"{"change":"NULLED","field":"born","reason":"DESTINATION_TYPECAST_ERROR","value":"\"soon\""}"#;
+    assert_eq!(rows, [format!("_meta={{\"changes\":[{change}]}} extra=[1,2] id=1")]);
     elt.stack.stop().await;
 }
 
