@@ -26,7 +26,8 @@ prepare() {
         rm -rf "$cache"
         mkdir -p "$cache"
         python3 -m venv "$cache" >&2 || skip "python3 has no module venv"
-        # Not quoted: three packages.
+        # Not quoted: these are several packages.
+        # shellcheck disable=SC2086
         "$cache/bin/pip" install --quiet --disable-pip-version-check $readers >&2 \
             || skip "$readers cannot be installed"
         echo "$readers" >"$cache/.made-for"

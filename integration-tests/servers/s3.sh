@@ -30,10 +30,10 @@ ensure_moto() {
 }
 
 start() {
-    local dir=$1 port attempt
+    local dir=$1 port
     ensure_moto
     mkdir -p "$dir"
-    for attempt in 1 2 3 4 5; do
+    for _ in 1 2 3 4 5; do
         port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
         if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue; fi
         "$cache/bin/moto_server" -H 127.0.0.1 -p "$port" >"$dir/moto.log" 2>&1 </dev/null &

@@ -128,6 +128,10 @@ impl Installation {
         broker: Option<Broker>,
     ) -> Result<Self, Failure> {
         let store = Store::open(&config.state)?.child(config.workspace.as_str());
+        if store.folder().is_none() {
+            // Leases and intents rest on it, and not every server that speaks S3 keeps it.
+            store.prove_creation().await?;
+        }
         let key = workspace_key(&store).await?;
         Ok(Self {
             registry: millrace_connectors::registry(),
