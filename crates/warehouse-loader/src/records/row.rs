@@ -410,7 +410,7 @@ mod tests {
                 ("orders__lines", index(2)),
             ]
         );
-        let [order, four, bad, first, _, last] = record.rows.as_slice() else { panic!("not six rows") };
+        let [order, four, bad, first, _, last] = <&[_; 6]>::try_from(record.rows.as_slice()).unwrap();
         assert!(text(order, "_millrace_id").is_some());
         assert_eq!(text(first, "_millrace_parent_id"), text(order, "_millrace_id"));
         assert_eq!(text(four, "_millrace_parent_id"), text(first, "_millrace_id"));
