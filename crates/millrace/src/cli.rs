@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use millrace_event_model::{Lane, SourceId};
+use millrace_event_model::{ConnectionId, Lane, SourceId};
 use millrace_service::Schedule;
 use millrace_service::config::Start;
 
@@ -168,6 +168,13 @@ pub(crate) enum Command {
     /// Hold what Kafka has of each source and hour against the books of each connection; exit 3 where they differ.
     #[cfg(feature = "warehouse-loader")]
     Balance(BalanceArgs),
+    /// Load again what a connection to a warehouse has loaded, with today's settings. Rows are merged by id: nothing
+    /// is doubled.
+    #[cfg(feature = "warehouse-loader")]
+    Replay(JobArgs),
+    /// Load what came before a connection to a warehouse began.
+    #[cfg(feature = "warehouse-loader")]
+    Backfill(JobArgs),
     /// Validate the config; with --connect, reach everything it names.
     Check {
         #[command(flatten)]
@@ -373,6 +380,29 @@ pub(crate) struct BalanceArgs {
     /// Up to this hour; up to now without it.
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) to: Option<DateTime<Utc>>,
+}
+
+/// What a job loads.
+#[cfg(feature = "warehouse-loader")]
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The connection, such as web--main.
+    #[arg(long, value_name = "ID")]
+    pub(crate) connection: ConnectionId,
+    /// From when on, by when the server had the event: 2h or 7d for so long ago, or a time.
+    #[arg(long, value_name = "WHEN", value_parser = moment, required_unless_present = "resume")]
+    pub(crate) from: Option<DateTime<Utc>>,
+    /// Until when; now without it.
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(crate) to: Option<DateTime<Utc>>,
+    /// Its name; one is made up without it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id: Option<String>,
+    /// Go on with the job of this name, which was stopped.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to", "id"])]
+    pub(crate) resume: Option<String>,
 }
 
 /// A time, or so long ago.

@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use millrace_service::telemetry::{self, LogFormat};
+#[cfg(feature = "warehouse-loader")]
+use millrace_warehouse_loader::JobKind;
 
 use crate::cli::{Cli, Command, DeadLettersCommand, Global, LogStyle, SuppressionsCommand};
 use crate::exit::Failure;
@@ -142,6 +144,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Balance(args) => {
             start_logs(&cli.global, quiet)?;
             commands::balance::run(&args, output).await
+        }
+        #[cfg(feature = "warehouse-loader")]
+        Command::Replay(args) => {
+            start_logs(&cli.global, quiet)?;
+            commands::jobs::run(JobKind::Replay, &args, output).await
+        }
+        #[cfg(feature = "warehouse-loader")]
+        Command::Backfill(args) => {
+            start_logs(&cli.global, quiet)?;
+            commands::jobs::run(JobKind::Backfill, &args, output).await
         }
         Command::Check { place, connect, dev } => {
             start_logs(&cli.global, quiet)?;

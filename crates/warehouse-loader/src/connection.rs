@@ -12,9 +12,11 @@ use millrace_event_model::topics::{EVENTS, RECORDS};
 use millrace_event_model::{ConnectionId, Disposition};
 use millrace_service::{HealthHandle, Schedule, Stop, excluded_from, excluded_until};
 use millrace_state::{Lease, LeaseAttempt, RunLog, Store};
+use tokio::sync::watch;
 
 use crate::error::NextStep;
 use crate::events::EventLoader;
+use crate::jobs::Bound;
 use crate::keeper::Keeper;
 use crate::options::{Kind, LoadLimits};
 use crate::records::RecordLoader;
@@ -137,6 +139,17 @@ impl Connection {
         };
         let session = Session::new(Arc::clone(&options), topic, &surroundings, state.clone(), health.clone());
         Self { options, surroundings, state, log, holder, lease_ttl, limits, health, session, logged: None }
+    }
+
+    /// Keeps it within a job.
+    pub(crate) fn within(mut self, bound: Bound) -> Self {
+        self.session.bound = Some(bound);
+        self
+    }
+
+    /// How far it got.
+    pub(crate) fn progress(&self) -> watch::Receiver<Positions> {
+        self.session.progress()
     }
 
     /// Loads on schedule until `stop`. Never gives up: what a person has to mend shows in the health.
@@ -291,6 +304,10 @@ impl Connection {
     }
 
     async fn load_to_now(&mut self, stop: &Stop) -> Result<(), Error> {
+        if let Some(bound) = &self.session.bound {
+            let target = bound.until.clone();
+            return self.load_batches(TARGETED_WAIT, Some(target), stop).await;
+        }
         let watermarks = self.surroundings.bus.watermarks(&self.session.topic).await?;
         let target = watermarks.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
         self.load_batches(TARGETED_WAIT, Some(target), stop).await

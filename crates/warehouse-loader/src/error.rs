@@ -54,6 +54,9 @@ pub enum Error {
         /// By whom.
         holder: String,
     },
+    /// A job that cannot be done.
+    #[error("{0}")]
+    Job(String),
     /// `load --once` named a connection that the config does not have.
     #[error("there is no connection {0} to a warehouse")]
     UnknownConnection(ConnectionId),
@@ -93,6 +96,7 @@ impl Error {
             | Self::Task(_)
             | Self::Ended(_)
             | Self::Held { .. }
+            | Self::Job(_)
             | Self::UnknownConnection(_) => NextStep::StandBack,
         }
     }
@@ -133,6 +137,7 @@ impl Error {
             Self::TablesChanged { .. } => "tables_changed",
             Self::NotYetDecided => "not_yet_decided",
             Self::Held { .. } => "held",
+            Self::Job(_) => "job",
             Self::UnknownConnection(_) => "unknown_connection",
         }
     }

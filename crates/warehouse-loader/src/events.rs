@@ -67,9 +67,12 @@ impl<'s> EventLoader<'s> {
 
     async fn prepare(
         &self,
-        records: Vec<Received<Event>>,
+        mut records: Vec<Received<Event>>,
         ranges: Vec<OffsetRange>,
     ) -> Result<Prepared, Error> {
+        if let Some(bound) = &self.session.bound {
+            records.retain(|record| bound.takes(record));
+        }
         crash_point("before-parse");
         let connection = Arc::clone(&self.session.connection);
         metrics::received(&connection.id, records.len());
@@ -143,6 +146,10 @@ impl Consume<Event> for EventLoader<'_> {
 
     async fn stage(&mut self, batch: Batch<Event>) -> Result<Option<Staged>, Error> {
         crash_point("after-poll");
+        let batch = match &self.session.bound {
+            Some(bound) => bound.cut(batch),
+            None => batch,
+        };
         self.session.note_oldest(batch.records.iter().map(|record| record.appended_at).min());
         let ranges = position::stored_ranges(&batch.ranges);
         let prepared = self.prepare(batch.records, ranges).await?;

@@ -9,8 +9,9 @@ use millrace_service::{Health, SharedClock, Stop, Tasks};
 use millrace_state::Store;
 
 use crate::connection::{Connection, Report};
+use crate::jobs::Bound;
 use crate::session::Surroundings;
-use crate::{Error, Options};
+use crate::{ConnectionOptions, Error, Options};
 
 /// How long connections may take to finish the load in hand after the stop.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -78,6 +79,29 @@ impl Service {
             runs.push(Run { connection, outcome });
         }
         Ok(runs)
+    }
+
+    /// Takes a connection's options out.
+    pub(crate) fn take_connection(&mut self, id: &ConnectionId) -> Result<ConnectionOptions, Error> {
+        let found = self.options.connections.iter().position(|connection| connection.id == *id);
+        let index = found.ok_or_else(|| Error::UnknownConnection(id.clone()))?;
+        Ok(self.options.connections.swap_remove(index))
+    }
+
+    pub(crate) fn surroundings(&self) -> (Bus, Store) {
+        (self.bus.clone(), self.store.clone())
+    }
+
+    /// The connection of a job alone.
+    pub(crate) fn job_connection(
+        mut self,
+        connection: ConnectionOptions,
+        bound: Bound,
+    ) -> Result<Connection, Error> {
+        let id = connection.id.clone();
+        self.options.connections = vec![connection];
+        let made = self.connections(None)?.pop().map(|(_, connection)| connection.within(bound));
+        made.ok_or(Error::UnknownConnection(id))
     }
 
     fn connections(self, chosen: Option<&[ConnectionId]>) -> Result<Vec<(ConnectionId, Connection)>, Error> {

@@ -33,6 +33,7 @@ use crate::books::Books;
 use crate::dedup::{Contents, distinct_ids};
 use crate::drift;
 use crate::flight::{Flight, Landed};
+use crate::jobs::Bound;
 use crate::metrics;
 use crate::position::{self, Gap};
 use crate::runs::{Loaded, Runs};
@@ -77,6 +78,8 @@ pub(crate) struct Session {
     totals: Totals,
     /// While the connection holds its lease.
     pub(crate) runs: Option<Runs>,
+    /// Of a job: what it must not go beyond.
+    pub(crate) bound: Option<Bound>,
     health: HealthHandle,
     /// A load has failed and not succeeded since: being able to resume does not make it ready.
     unfinished: bool,
@@ -178,6 +181,7 @@ impl Session {
             progress: watch::Sender::new(Positions::new()),
             totals: Totals::default(),
             runs: None,
+            bound: None,
             health,
             unfinished: false,
         }

@@ -42,6 +42,20 @@ pub(crate) async fn first_positions(
     }
 }
 
+/// Has a connection begin at these offsets, unless it has begun.
+pub(crate) async fn begin_at(
+    state: &Store,
+    cluster: &str,
+    topic: &str,
+    positions: Positions,
+) -> Result<(), Error> {
+    let kept = Generations::<Began>::new(state.child("start").child(cluster).child(topic));
+    match kept.append(ONLY, &Began { positions }).await {
+        Ok(()) | Err(StateError::Lost { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The offsets at which the connection began, if it has.
 pub(crate) async fn begun(state: &Store, cluster: &str, topic: &str) -> Result<Option<Positions>, Error> {
     let kept = Generations::<Began>::new(state.child("start").child(cluster).child(topic));

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: &BalanceArgs, output: Output) -> Result<(), Failur
         connections.retain(|connection| connection.source == *source);
     }
     if connections.is_empty() {
-        let of = args.source.as_ref().map(|source| format!(" of source {source:?}")).unwrap_or_default();
+        let of = args.source.as_ref().map(|source| format!(" of source {source}")).unwrap_or_default();
         return Err(Failure::Usage(format!("the config has no connection{of} to a warehouse")));
     }
     let stop = Stop::new();

@@ -3,6 +3,8 @@
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod balance;
 pub(crate) mod check;
+#[cfg(feature = "warehouse-loader")]
+pub(crate) mod jobs;
 pub(crate) mod once;
 pub(crate) mod operate;
 pub(crate) mod preview;

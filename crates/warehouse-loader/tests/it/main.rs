@@ -6,6 +6,7 @@
 mod balance;
 mod events;
 mod faults;
+mod jobs;
 mod messages;
 mod planted;
 mod records;

@@ -1,0 +1,117 @@
+//! `millrace replay` and `millrace backfill`: a past range of a connection, loaded beside what comes in.
+
+use chrono::Utc;
+use millrace_service::config::Mode;
+use millrace_service::{Stop, stop_on_signals};
+use millrace_warehouse_loader::{Error, JobKind, JobOutcome, JobProgress, JobRequest, NextStep, Service};
+use serde_json::json;
+
+use crate::cli::{JobArgs, Output};
+use crate::exit::Failure;
+use crate::installation::{Installation, read_config};
+use crate::{output, stages};
+
+/// Does a job to its end, or until a signal.
+pub(crate) async fn run(kind: JobKind, args: &JobArgs, output: Output) -> Result<(), Failure> {
+    let request = request(kind, args)?;
+    let config = read_config(&args.place, Mode::Dev)?;
+    let installation = Installation::open_attached(config, &args.place).await?;
+    let mut options = stages::loader_options(&installation, true)?;
+    options.holder = installation.holder("job");
+    let service = Service::new(
+        options,
+        installation.bus.clone(),
+        installation.store.clone(),
+        installation.clock.clone(),
+        installation.health.clone(),
+    );
+    let stop = Stop::new();
+    tokio::spawn(stop_on_signals(stop.clone()));
+    let again = format!("millrace {} --connection {} --resume {}", word(kind), args.connection, request.name);
+    progress(&format!(
+        "{} {} of {}; if it is stopped: {again}",
+        word(kind),
+        request.name,
+        request.connection
+    ));
+    let mut told = None;
+    let tell = |now: JobProgress| {
+        if told != Some(now) {
+            progress(&format!("{} of {} offsets", now.done, now.of));
+        }
+        told = Some(now);
+    };
+    let outcome = service.run_job(&request, tell, &stop).await.map_err(|error| failure(&error, &again))?;
+    output::result(output, &json!(outcome), text(&outcome));
+    if outcome.done {
+        return Ok(());
+    }
+    Err(Failure::Partial(format!("stopped before the end; to go on: {again}")))
+}
+
+fn request(kind: JobKind, args: &JobArgs) -> Result<JobRequest, Failure> {
+    let connection = args.connection.clone();
+    if let Some(name) = &args.resume {
+        return Ok(JobRequest { name: name.clone(), kind, connection, time: None });
+    }
+    let now = Utc::now();
+    let (from, to) = (args.from.unwrap_or(now), args.to.unwrap_or(now));
+    if to <= from {
+        return Err(Failure::Usage("--to is not after --from".to_owned()));
+    }
+    let made_up = || format!("{}-{}", word(kind), now.format("%Y%m%d-%H%M%S"));
+    let name = args.id.clone().unwrap_or_else(made_up);
+    connection.job(&name).map_err(|error| Failure::Usage(format!("--id: {error}")))?;
+    Ok(JobRequest { name, kind, connection, time: Some(from..to) })
+}
+
+fn word(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Replay => "replay",
+        JobKind::Backfill => "backfill",
+        JobKind::Rebuild => "rebuild",
+    }
+}
+
+fn failure(error: &Error, again: &str) -> Failure {
+    match error {
+        Error::Job(text) => Failure::Usage(text.clone()),
+        Error::UnknownConnection(_) => Failure::Usage(error.to_string()),
+        _ => {
+            let text = format!("{}; what is loaded stays, and it goes on with: {again}", error.full());
+            match error.next_step() {
+                NextStep::Retry { .. } => Failure::Unreachable(text),
+                NextStep::StandBack => Failure::Failed(text),
+            }
+        }
+    }
+}
+
+fn text(outcome: &JobOutcome) -> String {
+    let report = &outcome.report;
+    let mut text = format!(
+        "{} {} of {}: {} loaded, {} duplicate, {} filtered, {} rejected, in {} loads",
+        word(outcome.kind),
+        outcome.job,
+        report.connection.connection(),
+        report.loaded,
+        report.duplicates,
+        report.filtered,
+        report.rejected,
+        report.batches
+    );
+    if let Some(run) = &report.run {
+        text.push_str(&format!("\nrun {run}"));
+    }
+    if outcome.cut {
+        text.push_str(
+            "\nretention had already taken the beginning of this time from Kafka; the rest is loaded",
+        );
+    }
+    text
+}
+
+#[expect(clippy::print_stderr, reason = "progress, beside the result on stdout")]
+fn progress(text: &str) {
+    eprintln!("{text}");
+}
