@@ -9,7 +9,6 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -21,6 +20,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
+use crate::Creation;
+
 /// Folders that are known to be on the disk. Beyond it all are forgotten and synced once more.
 const MAX_KNOWN: usize = 10_000;
 
@@ -29,13 +30,11 @@ const MAX_KNOWN: usize = 10_000;
 pub(crate) struct Synced {
     inner: Arc<LocalFileSystem>,
     known: Arc<Mutex<HashSet<PathBuf>>>,
-    /// For names of unfinished files.
-    next: Arc<AtomicU64>,
 }
 
 impl Synced {
     pub(crate) fn new() -> Self {
-        Self { inner: Arc::new(LocalFileSystem::new()), known: Arc::default(), next: Arc::default() }
+        Self { inner: Arc::new(LocalFileSystem::new()), known: Arc::default() }
     }
 
     /// Where an object lies, with its folder, which is made and synced where that has not happened yet.
@@ -59,33 +58,14 @@ impl Synced {
 
     fn write(&self, location: &Path, payload: &PutPayload, mode: &PutMode) -> Result<PutResult> {
         let (path, folder) = self.place(location)?;
-        // Listings leave out names that end so: they are unfinished files to `object_store` too.
-        let unique = u64::from(std::process::id()) << 32 | self.next.fetch_add(1, Ordering::Relaxed);
-        let mut unfinished = path.clone().into_os_string();
-        unfinished.push(format!("#{unique}"));
-        let unfinished = PathBuf::from(unfinished);
-        let write = || -> io::Result<()> {
-            let mut file = File::create_new(&unfinished)?;
-            for bytes in payload {
-                file.write_all(bytes)?;
-            }
-            file.sync_all()?;
-            match mode {
-                PutMode::Overwrite => fs::rename(&unfinished, &path)?,
-                _ => fs::hard_link(&unfinished, &path)?,
-            }
-            sync(&folder)
-        };
-        let written = write();
-        if !matches!((mode, &written), (PutMode::Overwrite, Ok(()))) {
-            // It has its own name now, or none.
-            let _ = fs::remove_file(&unfinished);
-        }
+        let written = unfinished_name(&path)
+            .and_then(|unfinished| write_under(&unfinished, &path, &folder, payload, mode));
         match written {
-            Ok(()) => Ok(PutResult { e_tag: None, version: None }),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(Error::AlreadyExists { path: location.to_string(), source: error.into() })
-            }
+            Ok(Creation::Won) => Ok(PutResult { e_tag: None, version: None }),
+            Ok(Creation::Lost) => Err(Error::AlreadyExists {
+                path: location.to_string(),
+                source: io::Error::from(ErrorKind::AlreadyExists).into(),
+            }),
             Err(error) => Err(failed(location, error)),
         }
     }
@@ -94,6 +74,49 @@ impl Synced {
         let (path, folder) = self.place(location)?;
         sync(&path).and_then(|()| sync(&folder)).map_err(|error| failed(location, error))
     }
+}
+
+/// The name of a file in the writing. Listings leave out names that end so: they are unfinished files to
+/// `object_store` too. Random, for a process id does not tell two writers apart: in a container each is 1,
+/// and so is the one that takes the place of one that was killed. The test
+/// `what_another_writer_left_unfinished_is_neither_used_nor_removed` shows what depends on it.
+fn unfinished_name(path: &std::path::Path) -> io::Result<PathBuf> {
+    let mut suffix = [0; 8];
+    getrandom::fill(&mut suffix).map_err(|error| io::Error::other(error.to_string()))?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!("#{}", u64::from_be_bytes(suffix)));
+    Ok(name.into())
+}
+
+/// Writes to `unfinished`, and names that `path` when it is on the disk. Only an object at `path` is a loss:
+/// an `unfinished` that is there already is another writer's, stays, and is an error like any other.
+fn write_under(
+    unfinished: &std::path::Path,
+    path: &std::path::Path,
+    folder: &std::path::Path,
+    payload: &PutPayload,
+    mode: &PutMode,
+) -> io::Result<Creation> {
+    let mut file = File::create_new(unfinished)?;
+    let mut write = || -> io::Result<Creation> {
+        for bytes in payload {
+            file.write_all(bytes)?;
+        }
+        file.sync_all()?;
+        if matches!(mode, PutMode::Overwrite) {
+            fs::rename(unfinished, path)?;
+        } else if let Err(error) = fs::hard_link(unfinished, path) {
+            return if error.kind() == ErrorKind::AlreadyExists { Ok(Creation::Lost) } else { Err(error) };
+        }
+        sync(folder)?;
+        Ok(Creation::Won)
+    };
+    let written = write();
+    if !matches!((mode, &written), (PutMode::Overwrite, Ok(_))) {
+        // It has its own name now, or none.
+        let _ = fs::remove_file(unfinished);
+    }
+    written
 }
 
 fn sync(path: &std::path::Path) -> io::Result<()> {
@@ -213,5 +236,41 @@ mod tests {
         let left = fs::read_dir(folder.path().join("a")).unwrap().count();
         assert_eq!(left, 3, "no unfinished file is left");
         assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_another_writer_left_unfinished_is_neither_used_nor_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        // The names of a writer with this process id, as they are in two containers.
+        let theirs: Vec<_> = (0..4_u64)
+            .map(|count| folder.path().join(format!("x#{}", u64::from(std::process::id()) << 32 | count)))
+            .collect();
+        for file in &theirs {
+            fs::write(file, "theirs").unwrap();
+        }
+        let path = Path::from_absolute_path(folder.path().join("x")).unwrap();
+        let created = Synced::new().put_opts(&path, "ours".into(), PutMode::Create.into()).await;
+        assert!(created.is_ok(), "nothing was there: {created:?}");
+        for file in &theirs {
+            assert_eq!(fs::read(file).unwrap(), b"theirs");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_an_error_and_no_object_that_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, unfinished) = (folder.path().join("x"), folder.path().join("x#1"));
+        fs::write(&unfinished, "theirs").unwrap();
+        for mode in [PutMode::Create, PutMode::Overwrite] {
+            let written = write_under(&unfinished, &path, folder.path(), &"ours".into(), &mode);
+            assert_eq!(written.unwrap_err().kind(), ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&unfinished).unwrap(), b"theirs");
+            assert!(!path.exists());
+        }
+        fs::write(&path, "before").unwrap();
+        let other = folder.path().join("x#2");
+        let written = write_under(&other, &path, folder.path(), &"ours".into(), &PutMode::Create);
+        assert_eq!(written.unwrap(), Creation::Lost);
+        assert!(!other.exists());
     }
 }
