@@ -43,8 +43,12 @@ impl Synced {
         let folder = path.parent().map(PathBuf::from).unwrap_or_default();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.contains(&folder) || !folder.exists() {
+            // What was removed since is made again, and that is not on the disk yet.
+            for missing in folder.ancestors().take_while(|ancestor| !ancestor.exists()) {
+                known.remove(missing);
+            }
             fs::create_dir_all(&folder).map_err(|error| failed(location, error))?;
-            for ancestor in folder.ancestors().skip(1).take_while(|ancestor| !known.contains(*ancestor)) {
+            for ancestor in to_sync(&folder, &known) {
                 // A folder that may not be opened was there before us.
                 let _ = sync(ancestor);
             }
@@ -74,6 +78,19 @@ impl Synced {
         let (path, folder) = self.place(location)?;
         sync(&path).and_then(|()| sync(&folder)).map_err(|error| failed(location, error))
     }
+}
+
+/// The folders that hold the name of `folder` or of a folder around it that may be new: up to the first that
+/// is known, and with it, for it has got a new name.
+fn to_sync<'a>(folder: &'a std::path::Path, known: &HashSet<PathBuf>) -> Vec<&'a std::path::Path> {
+    let mut found = Vec::new();
+    for ancestor in folder.ancestors().skip(1) {
+        found.push(ancestor);
+        if known.contains(ancestor) {
+            break;
+        }
+    }
+    found
 }
 
 /// The name of a file in the writing. Listings leave out names that end so: they are unfinished files to
@@ -272,5 +289,26 @@ mod tests {
         let written = write_under(&other, &path, folder.path(), &"ours".into(), &PutMode::Create);
         assert_eq!(written.unwrap(), Creation::Lost);
         assert!(!other.exists());
+    }
+
+    #[test]
+    fn a_new_folder_is_synced_up_to_the_known_one_that_holds_it() {
+        let known = HashSet::from([PathBuf::from("/r/a")]);
+        let found = |folder: &'static str| to_sync(std::path::Path::new(folder), &known);
+        assert_eq!(found("/r/a/b"), [std::path::Path::new("/r/a")]);
+        assert_eq!(found("/r/a/b/c"), [std::path::Path::new("/r/a/b"), std::path::Path::new("/r/a")]);
+        assert_eq!(found("/r/x"), [std::path::Path::new("/r"), std::path::Path::new("/")]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_was_removed_is_known_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Synced::new();
+        let path = |name: &str| Path::from_absolute_path(folder.path().join(name)).unwrap();
+        store.put(&path("a/x"), "1".into()).await.unwrap();
+        fs::remove_dir_all(folder.path().join("a")).unwrap();
+        store.put(&path("a/b/x"), "1".into()).await.unwrap();
+        let known = store.known.lock().unwrap();
+        assert_eq!(*known, HashSet::from([folder.path().join("a/b")]));
     }
 }
