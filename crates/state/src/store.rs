@@ -152,10 +152,12 @@ impl Store {
         let mut name = [0; 8];
         getrandom::fill(&mut name).map_err(|error| StateError::Random(error.to_string()))?;
         let path = format!("creation-probe-{:016x}", u64::from_be_bytes(name));
-        let first = self.create(&path, Bytes::from_static(b"first")).await?;
-        let second = self.create(&path, Bytes::from_static(b"second")).await?;
-        self.delete(&path).await?;
-        if (first, second) == (Creation::Won, Creation::Lost) {
+        let second = self.create_twice(&path).await;
+        // Also after an error: a write whose answer was lost has left the object.
+        let deleted = self.delete(&path).await;
+        let second = second?;
+        deleted?;
+        if second == Creation::Lost {
             return Ok(());
         }
         Err(StateError::Location {
@@ -166,6 +168,13 @@ impl Store {
                       (`If-None-Match: *`)"
                     .to_owned(),
         })
+    }
+
+    /// How the second creation went. The first may be lost to itself: it was tried again, for the answer to
+    /// it did not arrive, and found what it had written.
+    async fn create_twice(&self, path: &str) -> Result<Creation, StateError> {
+        self.create(path, Bytes::from_static(b"first")).await?;
+        self.create(path, Bytes::from_static(b"second")).await
     }
 
     /// The object at `path`, or none.
@@ -253,5 +262,123 @@ impl Store {
     fn relative(&self, location: &Path) -> Option<String> {
         let parts = location.prefix_match(&self.prefix)?;
         Some(parts.collect::<Path>().to_string())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fmt;
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use futures::stream::BoxStream;
+    use object_store::{
+        CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+        PutMultipartOptions, PutPayload, PutResult, Result,
+    };
+
+    use super::*;
+
+    /// What comes back for a write that was done.
+    #[derive(Debug, Clone, Copy)]
+    enum Answer {
+        True,
+        /// It was lost, the write was tried again, and found itself.
+        Exists,
+        Error,
+    }
+
+    /// A store in memory that answers writes as it is told, the last first.
+    #[derive(Debug)]
+    struct Answering {
+        inner: InMemory,
+        answers: Mutex<Vec<Answer>>,
+        ignores_conditions: bool,
+    }
+
+    impl fmt::Display for Answering {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("answering")
+        }
+    }
+
+    #[async_trait]
+    impl ObjectStore for Answering {
+        async fn put_opts(
+            &self,
+            location: &Path,
+            payload: PutPayload,
+            mut opts: PutOptions,
+        ) -> Result<PutResult> {
+            if self.ignores_conditions {
+                opts.mode = PutMode::Overwrite;
+            }
+            let answer = self.answers.lock().unwrap().pop().unwrap();
+            let done = self.inner.put_opts(location, payload, opts).await;
+            match answer {
+                Answer::True => done,
+                Answer::Exists => {
+                    Err(Error::AlreadyExists { path: location.to_string(), source: "412".into() })
+                }
+                Answer::Error => Err(Error::Generic { store: "answering", source: "no answer".into() }),
+            }
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            location: &Path,
+            opts: PutMultipartOptions,
+        ) -> Result<Box<dyn MultipartUpload>> {
+            self.inner.put_multipart_opts(location, opts).await
+        }
+
+        async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+            self.inner.get_opts(location, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            locations: BoxStream<'static, Result<Path>>,
+        ) -> BoxStream<'static, Result<Path>> {
+            self.inner.delete_stream(locations)
+        }
+
+        fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+            self.inner.list(prefix)
+        }
+
+        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+            self.inner.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+            self.inner.copy_opts(from, to, options).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proof_blames_only_who_writes_over_an_object_and_leaves_nothing() {
+        use Answer::{Error, Exists, True};
+        let cases = [
+            ([True, True], false, "Ok"),
+            ([Exists, True], false, "Ok"),
+            ([True, True], true, "Location"),
+            ([Error, True], false, "Store"),
+            ([True, Error], false, "Store"),
+        ];
+        for ([first, second], ignores_conditions, expected) in cases {
+            let answers = Mutex::new(vec![second, first]);
+            let objects = Arc::new(Answering { inner: InMemory::new(), answers, ignores_conditions });
+            let store = Store { objects, ..Store::in_memory() };
+            let proved = match store.prove_creation().await {
+                Ok(()) => "Ok",
+                Err(StateError::Location { .. }) => "Location",
+                Err(_) => "Store",
+            };
+            let case = format!("{first:?}, {second:?}, ignores conditions: {ignores_conditions}");
+            assert_eq!(proved, expected, "{case}");
+            assert_eq!(store.list("").await.unwrap(), Vec::<String>::new(), "{case}");
+        }
     }
 }
