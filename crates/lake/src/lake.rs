@@ -1,6 +1,6 @@
 //! The warehouse itself: the order in which a load becomes durable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -28,7 +28,7 @@ use crate::seen::Seen;
 use crate::stage::Stage;
 use crate::table_work::{by_table, on_blocking_thread};
 use crate::tables::{OWN_FOLDER, Tables, display};
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Upkeep, committed_by};
 use crate::{LakeFormat, LakeSettings, counts, object_stores, probe};
 
 /// Tables of one load that are written at once. Each holds a batch and a file's buffer in memory.
@@ -255,7 +255,7 @@ impl Lake {
         connection: &ConnectionId,
         number: u64,
         at: DateTime<Utc>,
-        touched: Vec<TableName>,
+        touched: BTreeSet<TableName>,
     ) {
         if let Err(error) = self.log(connection).prune(number).await {
             tracing::warn!(%connection, error = %error.full(), "cannot prune the intent log");
@@ -269,8 +269,8 @@ impl Lake {
         let Layout::Delta { tables, upkeep } = &self.layout else { return };
         for name in touched {
             let (tables, upkeep) = (Arc::clone(tables), Arc::clone(upkeep));
-            let done =
-                on_blocking_thread(async move { upkeep.after_commit(&tables, &name, Utc::now()).await });
+            let now = Utc::now();
+            let done = on_blocking_thread(async move { upkeep.after_commit(&tables, &name, now).await });
             if let Err(error) = done.await {
                 tracing::warn!(%connection, error = %error.full(), "cannot compact a table");
             }
@@ -387,7 +387,7 @@ impl Warehouse for Lake {
         crash_point("after-intent");
 
         let (connection, at, seen) = (load.connection.clone(), load.at, load.seen.clone());
-        let touched = load.tables.iter().map(|table| table.name.clone()).chain([counts::name()]).collect();
+        let touched = committed_by(&load);
         let mut report = self.write(load, &cursor, &intent, again).await?;
 
         crash_point("before-seal");

@@ -6,16 +6,17 @@
 //! another connection's load of the same table makes the merge give way. Nothing depends on it: if it fails,
 //! it is tried again later.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use deltalake_core::DeltaTable;
 use futures::TryStreamExt;
-use millrace_connector::TableName;
+use millrace_connector::{Load, TableLoad, TableName, WriteMode};
 use millrace_state::object_store::path::Path;
 use millrace_state::object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::counts;
 use crate::edit::Edit;
 use crate::error::{self, Result};
 use crate::partition::Partitioning;
@@ -40,7 +41,8 @@ impl Upkeep {
     }
 
     /// Does a round, if one is due after a load's commit. The first commit of a process makes one due, so
-    /// that a loader that is started for each load has them too.
+    /// that a loader that is started for each load has them too. `now` is a moment before the call: what is
+    /// committed later than it is looked at must be young in its terms.
     pub(crate) async fn after_commit(
         &self,
         tables: &Tables,
@@ -50,8 +52,10 @@ impl Upkeep {
         if !self.is_due(name, now) {
             return Ok(());
         }
-        let Some(table) = tables.any(name).await? else { return Ok(()) };
-        let table = compact(tables, name, table).await?;
+        // Not the version in memory: it may be hours old, and files that others have committed since would
+        // look like nobody's.
+        let Some(table) = tables.latest(name).await? else { return Ok(()) };
+        let Some(table) = compact(tables, name, table).await? else { return Ok(()) };
         collect(name, &table, now - tables.kept()).await
     }
 
@@ -65,23 +69,37 @@ impl Upkeep {
     }
 }
 
-/// Merges small files. A writer that comes in between is a reason to leave it for the next round.
-async fn compact(tables: &Tables, name: &TableName, table: DeltaTable) -> Result<DeltaTable> {
+/// The tables that get a new version by a load, which are the ones that a round may be due for. Rows that are
+/// only staged are not in a table yet.
+pub(crate) fn committed_by(load: &Load) -> BTreeSet<TableName> {
+    let has_rows = |table: &&TableLoad| table.rows.iter().any(|rows| rows.num_rows() > 0);
+    let is_staged = |table: &TableLoad| matches!(table.write, WriteMode::Stage { .. });
+    let written = load.tables.iter().filter(has_rows).filter(|table| !is_staged(table));
+    let mut names: BTreeSet<TableName> = written.map(|table| table.name.clone()).collect();
+    names.extend(load.swaps.iter().map(|swap| swap.name.clone()));
+    names.extend(load.replacements.iter().map(|replacement| replacement.to.clone()));
+    names.extend((!load.counts.is_empty()).then(counts::name));
+    names
+}
+
+/// Merges small files. None when a writer came in between, which is a reason to leave all of it for the next
+/// round: the version at hand lacks that writer's files.
+async fn compact(tables: &Tables, name: &TableName, table: DeltaTable) -> Result<Option<DeltaTable>> {
     let failed = |error| error::delta(format!("cannot compact table {}", display(name)), error);
     let state = table.snapshot().map_err(failed)?;
     let files = state.log_data().into_iter().map(|file| (file.object_store_path(), file.size()));
     let small = to_merge(files);
     if small.is_empty() {
-        return Ok(table);
+        return Ok(Some(table));
     }
-    let mut edit = Edit::new(name, table.clone())?;
+    let mut edit = Edit::new(name, table)?;
     edit.compact(&small).await?;
     match edit.commit(None).await {
         Ok(compacted) => {
             tables.keep(name, compacted.table.clone());
-            Ok(compacted.table)
+            Ok(Some(compacted.table))
         }
-        Err(error) if error::is_conflict(&error) => Ok(table),
+        Err(error) if error::is_conflict(&error) => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }
@@ -123,9 +141,10 @@ fn is_data(path: &Path) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-
+    use millrace_columnar::arrow::array::RecordBatch;
     use millrace_columnar::{Cell, Row, TableSchema, batch_of};
-    use millrace_event_model::FieldType;
+    use millrace_connector::{Count, Replacement, Swap};
+    use millrace_event_model::{Disposition, FieldType};
     use millrace_state::Store;
 
     use super::*;
@@ -154,35 +173,110 @@ mod tests {
         assert!(!others.iter().any(|path| is_data(&Path::from(*path))));
     }
 
+    fn tracks() -> (TableName, TableSchema) {
+        let name = TableName { schema: "web".to_owned(), table: "tracks".to_owned() };
+        let columns = [("n", FieldType::Int), ("received_at", FieldType::DateTime)];
+        (name, columns.map(|(name, column)| (name.to_owned(), column)).into())
+    }
+
+    fn tables_in(folder: &tempfile::TempDir) -> Tables {
+        let store = Store::reach(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
+        Tables::new(store, Partitioning { streams: false }, TimeDelta::hours(1))
+    }
+
+    fn row(n: i64) -> RecordBatch {
+        let row = Row::from([("n".to_owned(), Cell::Int(n)), ("received_at".to_owned(), Cell::DateTime(n))]);
+        batch_of(&tracks().1, &[row]).unwrap()
+    }
+
+    async fn append(tables: &Tables, n: i64) {
+        let name = tracks().0;
+        let mut edit = Edit::new(&name, tables.any(&name).await.unwrap().unwrap()).unwrap();
+        edit.append(&row(n)).await.unwrap();
+        tables.keep(&name, edit.commit(None).await.unwrap().table);
+    }
+
+    /// The files of the only day that rows are of.
+    fn files(folder: &tempfile::TempDir) -> Vec<std::path::PathBuf> {
+        let of_day = folder.path().join("web/tracks/millrace_date=1970-01-01");
+        std::fs::read_dir(of_day).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_another_process_committed_hours_ago_is_not_taken_for_abandoned() {
+        let folder = tempfile::tempdir().unwrap();
+        let (quiet, busy) = (tables_in(&folder), tables_in(&folder));
+        let (name, columns) = tracks();
+        quiet.create(&name, &columns).await.unwrap();
+        append(&busy, 1).await;
+        let upkeep = Upkeep::new(TimeDelta::minutes(5));
+        upkeep.after_commit(&quiet, &name, Utc::now() + TimeDelta::hours(2)).await.unwrap();
+        assert_eq!(files(&folder).len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_merge_that_another_writer_forestalled_leaves_everything_for_the_next_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (tables_in(&folder), tables_in(&folder));
+        let (name, columns) = tracks();
+        ours.create(&name, &columns).await.unwrap();
+        for n in 0..16 {
+            append(&ours, n).await;
+        }
+        let table = ours.latest(&name).await.unwrap().unwrap();
+        append(&theirs, 16).await;
+        assert!(compact(&ours, &name, table).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn a_round_is_only_due_for_a_table_that_the_load_gave_a_new_version() {
+        let name = |table: &str| TableName { schema: "web".to_owned(), table: table.to_owned() };
+        let of = |table: &str, rows, write| TableLoad { name: name(table), rows, write };
+        let mut load = Load {
+            connection: "web--lake".parse().unwrap(),
+            epoch: 1,
+            ranges: Vec::new(),
+            tables: vec![
+                of("tracks", vec![row(1)], WriteMode::Append),
+                of("empty", vec![row(1).slice(0, 0)], WriteMode::Append),
+                of("staged", vec![row(1)], WriteMode::Stage { generation: 1 }),
+            ],
+            seen: Vec::new(),
+            counts: Vec::new(),
+            swaps: vec![Swap { name: name("swapped"), generation: 1 }],
+            replacements: vec![Replacement { from: name("staged"), to: name("replaced") }],
+            at: DateTime::UNIX_EPOCH,
+        };
+        let expected = ["replaced", "swapped", "tracks"].map(name);
+        assert_eq!(committed_by(&load), expected.into(), "not the books, which it has nothing for");
+        load.counts.push(Count {
+            source: "web".parse().unwrap(),
+            hour: DateTime::UNIX_EPOCH,
+            disposition: Disposition::Loaded,
+            conflicts: 0,
+            items: 1,
+        });
+        assert!(committed_by(&load).contains(&counts::name()));
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn small_files_become_one_and_go_when_nobody_can_read_them() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::reach(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
-        let tables = Tables::new(store, Partitioning { streams: false }, TimeDelta::hours(1));
+        let tables = tables_in(&folder);
         let upkeep = Upkeep::new(TimeDelta::minutes(5));
-        let name = TableName { schema: "web".to_owned(), table: "tracks".to_owned() };
-        let columns = TableSchema::from([
-            ("n".to_owned(), FieldType::Int),
-            ("received_at".to_owned(), FieldType::DateTime),
-        ]);
+        let (name, columns) = tracks();
         tables.create(&name, &columns).await.unwrap();
-        let of_day = folder.path().join("web/tracks/millrace_date=1970-01-01");
-        let files = || std::fs::read_dir(&of_day).unwrap().count();
         let begun = Utc::now();
         for n in 0..17 {
-            let row =
-                Row::from([("n".to_owned(), Cell::Int(n)), ("received_at".to_owned(), Cell::DateTime(n))]);
-            let mut edit = Edit::new(&name, tables.any(&name).await.unwrap().unwrap()).unwrap();
-            edit.append(&batch_of(&columns, &[row]).unwrap()).await.unwrap();
-            tables.keep(&name, edit.commit(None).await.unwrap().table);
+            append(&tables, n).await;
             upkeep.after_commit(&tables, &name, begun + TimeDelta::seconds(n)).await.unwrap();
         }
-        assert_eq!(files(), 17, "a round was had at the first commit and none is due");
+        assert_eq!(files(&folder).len(), 17, "a round was had at the first commit and none is due");
         upkeep.after_commit(&tables, &name, begun + TimeDelta::minutes(6)).await.unwrap();
-        assert_eq!(files(), 18, "the old files are still there for those who read them");
+        assert_eq!(files(&folder).len(), 18, "the old files are still there for those who read them");
         let table = tables.latest(&name).await.unwrap().unwrap();
         assert_eq!(table.snapshot().unwrap().log_data().num_files(), 1);
         upkeep.after_commit(&tables, &name, begun + TimeDelta::hours(2)).await.unwrap();
-        assert_eq!(files(), 1);
+        assert_eq!(files(&folder).len(), 1);
     }
 }
