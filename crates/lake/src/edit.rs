@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use chrono::Utc;
 use deltalake_core::datafile::writer::DeltaWriter;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, Add, LogicalFileView, MetadataExt, Remove, StructType, Transaction};
@@ -304,7 +305,10 @@ impl Edit {
         }
         let operation = operation(self.removes.is_empty(), self.changes_rows);
         let changes_rows = self.changes_rows;
-        let removes = self.removes.into_iter().map(|remove| Remove { data_change: changes_rows, ..remove });
+        // Counted from the commit, not from when the edit began: until now, others could open these files.
+        let deletion_timestamp = Some(Utc::now().timestamp_millis());
+        let removed = |remove| Remove { data_change: changes_rows, deletion_timestamp, ..remove };
+        let removes = self.removes.into_iter().map(removed);
         let adds = self.adds.into_iter().map(|add| Add { data_change: changes_rows, ..add });
         actions.extend(removes.map(Action::from).chain(adds.map(Action::from)));
         let committed = CommitBuilder::from(properties)

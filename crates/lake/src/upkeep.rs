@@ -1,8 +1,8 @@
 //! Keeping a table small and fast though it is committed to every few seconds.
 //!
 //! After a load is sealed, and not more often than the settings say for each table: small files are merged
-//! into larger ones, and files that are no longer the table's are deleted when nobody can still be reading
-//! them. It is done by the loader between two loads, under its fence, so it never races one of its own;
+//! into larger ones, and files that have not been the table's for `keep_versions_for` are deleted
+//! (`a_file_stays_for_as_long_as_promised_after_it_left_the_table`). It is done by the loader between two loads, under its fence, so it never races one of its own;
 //! another connection's load of the same table makes the merge give way. Nothing depends on it: if it fails,
 //! it is tried again later.
 
@@ -14,7 +14,7 @@ use deltalake_core::DeltaTable;
 use futures::TryStreamExt;
 use millrace_connector::{Load, TableLoad, TableName, WriteMode};
 use millrace_state::object_store::path::Path;
-use millrace_state::object_store::{ObjectStore, ObjectStoreExt};
+use millrace_state::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::counts;
 use crate::edit::Edit;
@@ -115,17 +115,31 @@ fn to_merge(files: impl Iterator<Item = (Path, i64)>) -> Vec<Path> {
     classes.into_values().filter(|paths| paths.len() >= MERGE_FILES).flatten().collect()
 }
 
-/// Deletes data files that are not the table's and are older than anyone reads or writes.
+/// Deletes data files that are not the table's, and that are older than anyone reads or writes: what was never
+/// committed by when it was written, what a version had by when the last one that had it was replaced. A file
+/// may have been the table's for months, and somebody opened it a second before it left.
 async fn collect(name: &TableName, table: &DeltaTable, before: DateTime<Utc>) -> Result<()> {
     let failed = |error| error::delta(format!("cannot delete old files of table {}", display(name)), error);
     let state = table.snapshot().map_err(failed)?;
     let live: HashSet<Path> = state.log_data().into_iter().map(|file| file.object_store_path()).collect();
     let store = table.object_store();
     let found: Vec<_> = store.list(None).try_collect().await.map_err(|error| failed(error.into()))?;
-    for object in found {
-        if is_data(&object.location) && object.last_modified < before && !live.contains(&object.location) {
-            store.delete(&object.location).await.map_err(|error| failed(error.into()))?;
+    let is_old = |object: &ObjectMeta| is_data(&object.location) && object.last_modified < before;
+    let mut doomed: HashSet<Path> = found.into_iter().filter(is_old).map(|old| old.location).collect();
+    doomed.retain(|path| !live.contains(path));
+    if doomed.is_empty() {
+        return Ok(());
+    }
+    let log = table.log_store();
+    let mut removed = state.all_tombstones(&log);
+    while let Some(file) = removed.try_next().await.map_err(failed)? {
+        if file.deletion_timestamp().is_some_and(|at| at >= before.timestamp_millis()) {
+            let path = file.path();
+            doomed.remove(&Path::parse(path.as_ref()).unwrap_or_else(|_| Path::from(path.as_ref())));
         }
+    }
+    for path in doomed {
+        store.delete(&path).await.map_err(|error| failed(error.into()))?;
     }
     Ok(())
 }
@@ -211,6 +225,30 @@ mod tests {
         append(&busy, 1).await;
         let upkeep = Upkeep::new(TimeDelta::minutes(5));
         upkeep.after_commit(&quiet, &name, Utc::now() + TimeDelta::hours(2)).await.unwrap();
+        assert_eq!(files(&folder).len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_stays_for_as_long_as_promised_after_it_left_the_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = tables_in(&folder);
+        let (name, columns) = tracks();
+        tables.create(&name, &columns).await.unwrap();
+        for n in 0..16 {
+            append(&tables, n).await;
+        }
+        let of_old = files(&folder);
+        for file in &of_old {
+            let file = std::fs::File::options().write(true).open(file).unwrap();
+            file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600))
+                .unwrap();
+        }
+        let round = async |now| Upkeep::new(TimeDelta::minutes(5)).after_commit(&tables, &name, now).await;
+        round(Utc::now()).await.unwrap();
+        assert_eq!(files(&folder).len(), 17, "whoever reads the version before the merge still can");
+        round(Utc::now() + TimeDelta::minutes(59)).await.unwrap();
+        assert_eq!(files(&folder).len(), 17);
+        round(Utc::now() + TimeDelta::minutes(61)).await.unwrap();
         assert_eq!(files(&folder).len(), 1);
     }
 
