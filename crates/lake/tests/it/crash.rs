@@ -3,6 +3,7 @@
 //! The victim is this very test binary, started again with the name of a crash point in its environment:
 //! it loads until it aborts, as a loader that is killed does.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use millrace_columnar::Cell;
@@ -14,6 +15,9 @@ use millrace_service::arm_crash_point;
 use crate::rig::{
     Rig, SCHEMA, With, at, connection, in_s3, kafka, load, open_with, query, rows, schema, text,
 };
+
+/// How a process ends that a crash point aborts; a test that fails ends otherwise.
+const SIGABRT: i32 = 6;
 
 const SETTINGS: &str = "MILLRACE_LAKE_TEST_SETTINGS";
 const POINT: &str = "MILLRACE_LAKE_TEST_POINT";
@@ -100,7 +104,7 @@ fn run_victim(settings: &LakeSettings, point: &str) {
         .stderr(Stdio::null())
         .status()
         .unwrap();
-    assert!(!status.success(), "{point}: the victim was to die");
+    assert_eq!(status.signal(), Some(SIGABRT), "{point}: the victim was to die there: {status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
