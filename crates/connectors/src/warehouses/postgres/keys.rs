@@ -190,12 +190,23 @@ async fn make(client: &mut Client, name: &TableName, columns: &[String]) -> Resu
     }
     let schema = quote(&name.schema)?;
     client.batch_execute(BUILD_TIMEOUT).await?;
-    // One that was given up is there, and of no use.
-    client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}.{index_name}")).await?;
-    let create = format!("CREATE INDEX CONCURRENTLY {index_name} ON {table} {index}");
-    let created = client.batch_execute(&create).await;
+    let built = build(
+        client,
+        // One that was given up is there, and of no use.
+        &format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}.{index_name}"),
+        &format!("CREATE INDEX CONCURRENTLY {index_name} ON {table} {index}"),
+    )
+    .await;
+    // Whatever came of it: loads go on over this connection.
     client.batch_execute(USUAL_TIMEOUT).await?;
-    created.map_err(|error| Failure::of(error, &create))
+    built
+}
+
+async fn build(client: &Client, drop: &str, create: &str) -> Result<(), Failure> {
+    for statement in [drop, create] {
+        client.batch_execute(statement).await.map_err(|error| Failure::of(error, statement))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
