@@ -10,7 +10,7 @@ use millrace_event_model::{Event, Lane, Record, RecordBody, SourceId};
 use millrace_service::Stop;
 use millrace_state::Store;
 
-use super::sheet::{BalanceLine, Sheet, Stand, hour_of};
+use super::sheet::{BalanceLine, Sheet, Stand, whole_hours};
 use crate::options::Kind;
 use crate::position::{complete, reached};
 use crate::start::begun;
@@ -27,8 +27,8 @@ const STILL_ATTEMPTS: usize = 5;
 const LIMITS: BatchLimits =
     BatchLimits { max_records: 20_000, max_bytes: 32 * 1024 * 1024, max_wait: Duration::from_millis(500) };
 
-/// The balance of these connections for the hours from that of `from` up to `until`, by hour, source and
-/// connection. It reads all that their topics hold from there on: about as long as loading it takes.
+/// The balance of these connections for the hours from that of `from` up to that before `until`, whole hours as
+/// the books have them, by hour, source and connection. It reads all that their topics hold from there on: about as long as loading it takes.
 ///
 /// # Errors
 /// Kafka, the state or a warehouse does not answer; or the warehouse cannot tell positions or books.
@@ -40,7 +40,7 @@ pub async fn balance(
     until: DateTime<Utc>,
     stop: &Stop,
 ) -> Result<Vec<BalanceLine>, Error> {
-    let from = hour_of(from);
+    let (from, until) = whole_hours(from, until);
     let mut topics: Vec<(&Lane, Kind)> = Vec::new();
     for connection in connections {
         if !topics.contains(&(&connection.lane, connection.kind)) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_connector::{Count, Positions};
 use millrace_event_model::{ConnectionId, Disposition, SourceId};
 use serde::Serialize;
@@ -172,6 +172,13 @@ pub(super) fn hour_of(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap_or(at)
 }
 
+/// The hours that the two moments are in or border on, whole: the books cannot tell of a part of one.
+pub(super) fn whole_hours(from: DateTime<Utc>, until: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+    let last = hour_of(until);
+    let end = if last == until { until } else { last + TimeDelta::hours(1) };
+    (hour_of(from), end)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -181,6 +188,13 @@ mod tests {
 
     fn at(minutes: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_764_000_000 + 60 * minutes, 0).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_an_hour_is_the_whole_hour() {
+        let hour = |minutes| hour_of(at(minutes));
+        assert_eq!(whole_hours(at(30), hour(120)), (hour(30), hour(120)));
+        assert_eq!(whole_hours(hour(60), hour(60) + TimeDelta::minutes(1)), (hour(60), hour(120)));
     }
 
     fn count(minutes: i64, disposition: Disposition, items: u64) -> Count {
