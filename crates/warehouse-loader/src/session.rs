@@ -83,6 +83,8 @@ pub(crate) struct Session {
     health: HealthHandle,
     /// A load has failed and not succeeded since: being able to resume does not make it ready.
     unfinished: bool,
+    /// Since when the oldest item in hand has been waiting.
+    waiting_since: Option<DateTime<Utc>>,
 }
 
 /// What a session has done, for `load --once`.
@@ -184,6 +186,7 @@ impl Session {
             bound: None,
             health,
             unfinished: false,
+            waiting_since: None,
         }
     }
 
@@ -342,6 +345,9 @@ impl Session {
     /// Begins to make it durable, once the load before it has ended. [`Self::settle`] waits for its end.
     pub(crate) async fn commit(&mut self, staged: Staged) -> Result<(), Error> {
         self.settle().await?;
+        // The load before has landed, and this one is in hand still.
+        self.note_oldest(self.waiting_since);
+        self.unfinished = true;
         let next = position::after(&self.durable, &staged.load.ranges);
         crash_point("before-commit");
         let warehouse = Arc::clone(&self.connection.warehouse);
@@ -367,7 +373,7 @@ impl Session {
         );
         metrics::loaded(&landed.size, &landed.books, landed.at);
         metrics::discarded(&self.connection.id, landed.discarded);
-        self.note_oldest(None);
+        metrics::oldest(&self.connection.id, 0.0);
         if let Some(runs) = &mut self.runs {
             runs.loaded(Loaded::new(landed.ranges.clone(), &landed.size.rows, &landed.books, landed.report));
         }
@@ -403,7 +409,8 @@ impl Session {
     }
 
     /// How long the oldest item of the batch in hand has been waiting.
-    pub(crate) fn note_oldest(&self, appended_at: Option<DateTime<Utc>>) {
+    pub(crate) fn note_oldest(&mut self, appended_at: Option<DateTime<Utc>>) {
+        self.waiting_since = appended_at;
         let waited = appended_at.map_or(0, |at| (self.clock.now() - at).num_milliseconds());
         metrics::oldest(&self.connection.id, waited as f64 / 1_000.0);
     }
@@ -444,6 +451,8 @@ impl Session {
         crash_point("before-ddl");
         warehouse.apply(schema, &planned.changes).await?;
         crash_point("after-ddl");
+        // The same change would be another one from here on: somebody took back the first.
+        self.announced.clear();
         let now = self.describe().await?;
         if !planned.fits(&now, dialect) {
             return Err(Error::TablesChanged { schema: schema.clone() });

@@ -144,7 +144,7 @@ impl<'s> RecordLoader<'s> {
     }
 
     async fn prepare(
-        &self,
+        &mut self,
         records: Vec<Received<Record>>,
         ranges: Vec<OffsetRange>,
         expired: u64,
