@@ -10,7 +10,7 @@
 //!
 //! The columns of a table are a sequence of generations under `_millrace/tables/<schema>/<table>`. There is no
 //! way to change a row, so rows by key and full refreshes are refused, but for `users`: its merged rows are
-//! added as versions, of which the one with the latest `received_at` holds.
+//! added as versions: of each column the value that is not null with the latest `received_at` holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -12,7 +12,7 @@
 //!    in the same log stops whoever was there before.
 //!
 //! Two processes that do N again from the same records write the same rows. `tests/it/crash.rs` kills the
-//! process between any two steps and compares the tables with those of a run that nobody disturbed
+//! process between any two steps of a load into Delta and compares the tables with those of an undisturbed run
 //! (`after_a_crash_at_any_step_the_tables_are_those_of_an_undisturbed_run`); `tests/it/protocol.rs` has two
 //! loaders at once (`of_two_live_loaders_the_older_is_refused`).
 //!
