@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod ingest;
 mod interpolate;
+mod names;
 mod resolve;
 mod secrets;
 mod tables;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use millrace_event_model::{ConnectionId, SourceId};
 
-use super::de::closest;
 use super::error::ConfigError;
 use super::file::{ConnectionEntry, File, Settings, SourceConfig, SyncEntry, SyncMode, WarehouseConfig};
+use super::names::{Names, suggest};
 use super::tree::{Node, Value};
 use super::units::WriteKeys;
 use super::{Config, ConnectionConfig, Document, Mode, SyncConfig, Target, Trigger};
@@ -70,37 +70,6 @@ fn replays_follow_their_originals(sources: &mut [SourceConfig]) {
         sources.iter().filter_map(|source| Some((source.id.clone(), source.privacy.clone()?))).collect();
     for source in sources.iter_mut().filter(|source| source.privacy.is_none()) {
         source.privacy = source.replay_of.as_ref().and_then(|original| policies.get(original).cloned());
-    }
-}
-
-/// The ids of each section, as written.
-struct Names {
-    sources: Vec<String>,
-    warehouses: Vec<String>,
-    destinations: Vec<String>,
-    policies: Vec<String>,
-}
-
-impl Names {
-    fn of(root: &Node) -> Self {
-        let ids = |section: &str| {
-            let id = |element: &Node| Some(element.get("id")?.text()?.text.clone());
-            root.get(section).map(|list| list.elements().filter_map(id).collect()).unwrap_or_default()
-        };
-        let policies = match root.get("privacy").map(|node| &node.value) {
-            Some(Value::Map(mapping)) => mapping.entries.iter().map(|(key, _)| key.name.clone()).collect(),
-            _ => Vec::new(),
-        };
-        Self {
-            sources: ids("sources"),
-            warehouses: ids("warehouses"),
-            destinations: ids("destinations"),
-            policies,
-        }
-    }
-
-    fn targets(&self) -> Vec<String> {
-        [self.warehouses.as_slice(), self.destinations.as_slice()].concat()
     }
 }
 
@@ -498,16 +467,5 @@ fn default_schedule(warehouse: &WarehouseConfig, mode: Mode) -> Schedule {
         (Mode::Service, "lake") if is_local => seconds(2),
         (Mode::Service, "lake") => seconds(600),
         (Mode::Service, _) => seconds(60),
-    }
-}
-
-fn suggest(name: &str, known: &[String], what: &str) -> Option<String> {
-    let names: Vec<&str> = known.iter().map(String::as_str).collect();
-    if names.is_empty() {
-        return Some(format!("the file has no {what}"));
-    }
-    match closest(name, &names) {
-        Some(meant) => Some(format!("did you mean {meant:?}?")),
-        None => Some(format!("the {what} are {}", names.join(", "))),
     }
 }
