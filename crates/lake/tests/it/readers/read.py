@@ -8,6 +8,7 @@ read as another one shows.
 import datetime
 import decimal
 import json
+import os
 import sys
 import uuid
 
@@ -74,4 +75,6 @@ rows = [
     json.dumps({name: text(value) for name, value in row.items()}, sort_keys=True, ensure_ascii=False)
     for row in rows_of(sys.argv[1], sys.argv[2])
 ]
-print("\n".join(sorted(rows)))
+print("\n".join(sorted(rows)), flush=True)
+# Without the interpreter's end: threads of these libraries may outlive it, and then abort the process.
+os._exit(0)

@@ -133,14 +133,16 @@ fn a_schedule_is_an_interval_too() {
 
 #[test]
 fn nested_values_of_a_stream_are_json_unless_a_connection_flattens_them() {
-    let config = config(&with_base(
-        "connections:\n  - { from: web, to: main, schema: a }\n  - { from: web, to: main, schema: b, nested: flatten }\n",
-    ));
-    let nested = config.connections.iter().map(|connection| match connection.to {
-        Target::Warehouse { nested, .. } => Some(nested),
-        Target::Destination { .. } => None,
-    });
-    assert_eq!(nested.collect::<Vec<_>>(), [Some(NestedConfig::Json), Some(NestedConfig::Flatten)]);
+    let nested = |more: &str| {
+        let config =
+            config(&with_base(&format!("connections:\n  - {{ from: web, to: main, schema: a{more} }}\n")));
+        match config.connections[0].to {
+            Target::Warehouse { nested, .. } => Some(nested),
+            Target::Destination { .. } => None,
+        }
+    };
+    assert_eq!(nested(""), Some(NestedConfig::Json));
+    assert_eq!(nested(", nested: flatten"), Some(NestedConfig::Flatten));
 }
 
 #[test]
