@@ -76,7 +76,11 @@ pub(crate) fn natural(raw: &RawValue, dialect: &Dialect) -> Cell {
             Err(_) if json.bytes().all(|digit| digit == b'-' || digit.is_ascii_digit()) => {
                 Cell::String(json.to_owned())
             }
-            Err(_) => json.parse().map_or_else(|_| Cell::String(json.to_owned()), Cell::Float),
+            // A number that no float holds (`1e400` would be infinity) keeps its digits as text too.
+            Err(_) => match json.parse::<f64>() {
+                Ok(value) if value.is_finite() => Cell::Float(value),
+                _ => Cell::String(json.to_owned()),
+            },
         },
     }
 }
@@ -271,5 +275,11 @@ mod tests {
         fn no_text_of_digits_makes_it_panic(text in "[0-9eE.+-]{0,12}") {
             let _ = (plain_digits(&text), integer(&text), moment(&text), time(&text), date(&text));
         }
+    }
+
+    #[test]
+    fn an_undeclared_number_beyond_floats_keeps_its_digits() {
+        let raw = RawValue::from_string("1e400".to_owned()).unwrap();
+        assert_eq!(natural(&raw, dialect("postgres").unwrap()), Cell::String("1e400".to_owned()));
     }
 }
