@@ -3,7 +3,9 @@
 //! Numbers are read from the digits that the source wrote, so that neither a decimal nor a large integer goes
 //! through a float.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike as _};
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, Timelike as _};
 use millrace_columnar::Cell;
 use millrace_connector::Dialect;
 use millrace_event_model::FieldType;
@@ -141,8 +143,18 @@ fn plain_digits(text: &str) -> Option<String> {
     Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
 }
 
+/// Years that every warehouse has. Chrono reads signed years far beyond PostgreSQL's, whose server refuses the
+/// whole load for one such row, again and again.
+const YEARS: RangeInclusive<i32> = 1..=9_999;
+
 /// RFC 3339; without an offset, UTC; a date, its midnight.
 fn moment(text: &str) -> Option<i64> {
+    let micros = any_moment(text)?;
+    let year = DateTime::from_timestamp_micros(micros)?.year();
+    YEARS.contains(&year).then_some(micros)
+}
+
+fn any_moment(text: &str) -> Option<i64> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Some(at.timestamp_micros());
     }
@@ -163,7 +175,7 @@ fn moment(text: &str) -> Option<i64> {
 /// A day, or the midnight that begins it.
 fn date(text: &str) -> Option<i32> {
     if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return Some(day.to_epoch_days());
+        return YEARS.contains(&day.year()).then(|| day.to_epoch_days());
     }
     let at = DateTime::from_timestamp_micros(moment(text)?)?.naive_utc();
     (at.time() == NaiveTime::MIN).then(|| at.date().to_epoch_days())
@@ -281,5 +293,17 @@ mod tests {
     fn an_undeclared_number_beyond_floats_keeps_its_digits() {
         let raw = RawValue::from_string("1e400".to_owned()).unwrap();
         assert_eq!(natural(&raw, dialect("postgres").unwrap()), Cell::String("1e400".to_owned()));
+    }
+
+    #[test]
+    fn a_year_that_a_warehouse_lacks_does_not_fit() {
+        for text in
+            ["-9999-01-01T00:00:00Z", "-9999-01-01", "+12000-01-01", "0000-12-31", "+12000-01-01T00:00:00"]
+        {
+            assert_eq!((moment(text), date(text)), (None, None), "{text}");
+        }
+        // Its moment in UTC is in another year than its text says.
+        assert_eq!(moment("0001-01-01T00:00:00+01:00"), None);
+        assert!(moment("0001-01-01").is_some() && date("9999-12-31").is_some());
     }
 }
