@@ -3,8 +3,10 @@
 //! A table is a folder of files that only ever become more. Each file is cut by offset and says so:
 //! `<schema>/<table>/millrace_date=<day>/<connection>-<log>-<N>-<partition>.<start>.<end>-<n>.parquet` holds
 //! rows of load N of that connection, read from exactly these offsets. The intent log makes it happen once, as
-//! in a lake of Delta tables: N is announced, its files are written, N is sealed; a load that is done again
-//! first deletes what its first attempt left. Millrace's own queries leave out the files of a load that is
+//! in a lake of Delta tables: N is announced, its files are written, N is sealed. A load that is done again
+//! writes its files over those of its first attempt and then deletes what else that left, and asks the log
+//! before either whether it is still this loader's to do
+//! (`who_was_taken_over_does_not_do_a_load_again`). Millrace's own queries leave out the files of a load that is
 //! not sealed, of all connections as they were when the query began; other readers see them when they are
 //! written.
 //!
@@ -12,7 +14,7 @@
 //! way to change a row, so rows by key and full refreshes are refused, but for `users`: its merged rows are
 //! added as versions: of each column the value that is not null with the latest `received_at` holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 use millrace_columnar::TableSchema;
@@ -184,23 +186,21 @@ impl Files {
         Err(ConnectorError::retry("conflict", text))
     }
 
-    /// Writes what a load has for its tables. `again`: it began before, and what that left goes first.
+    /// Writes what a load has for its tables, over what an earlier attempt at it left, and returns what it
+    /// wrote. Nothing is deleted here: until all is written, what is there may be all that there will be.
     pub(crate) async fn write(
         &self,
         id: &LoadId,
         loads: Vec<TableLoad>,
         swaps: &[Swap],
         replacements: &[Replacement],
-        again: bool,
-    ) -> Result<LoadReport> {
+    ) -> Result<(LoadReport, HashSet<Path>)> {
         let rewrites = swaps.iter().map(|swap| &swap.name).chain(replacements.iter().map(|one| &one.to));
         if let Some(name) = rewrites.into_iter().next() {
             return Err(only_grows(name, "a full refresh or a rebuild"));
         }
-        if again {
-            self.delete_files(&parse(&self.prefix())?, |name| name.is_of(id)).await?;
-        }
         let mut report = LoadReport::default();
+        let mut written = HashSet::new();
         let mut parts: HashMap<TableName, usize> = HashMap::new();
         for load in loads {
             let definition = self.definition(&load.name).await?.ok_or_else(|| missing(&load.name))?;
@@ -218,9 +218,17 @@ impl Files {
                 self.store.object_store().put(&path, bytes.into()).await.map_err(|error| {
                     ConnectorError::retry("store", format!("cannot write {path}")).caused_by(error)
                 })?;
+                written.insert(path);
             }
         }
-        Ok(report)
+        Ok((report, written))
+    }
+
+    /// What an earlier attempt at a load left and this one did not write: the code may map otherwise today.
+    pub(crate) async fn remains(&self, id: &LoadId, written: &HashSet<Path>) -> Result<Vec<Path>> {
+        let mut found = self.find(&parse(&self.prefix())?, |name| name.is_of(id)).await?;
+        found.retain(|path| !written.contains(path));
+        Ok(found)
     }
 
     /// The loads that are whole now, of every connection.
@@ -266,24 +274,34 @@ impl Files {
     /// Deletes the books of a connection.
     pub(crate) async fn forget_counts(&self, connection: &ConnectionId) -> Result<()> {
         let folder = self.folder(&counts::name())?;
-        self.delete_files(&folder, |name| name.connection == connection.as_str()).await
+        let books = self.find(&folder, |name| name.connection == connection.as_str()).await?;
+        self.delete(&books).await
     }
 
-    async fn delete_files(&self, under: &Path, which: impl Fn(&FileName) -> bool) -> Result<()> {
-        let failed =
-            |error| ConnectorError::retry("store", "cannot delete files of the lake").caused_by(error);
+    /// The files below a path whose names are such.
+    async fn find(&self, under: &Path, which: impl Fn(&FileName) -> bool) -> Result<Vec<Path>> {
+        let failed = |error| ConnectorError::retry("store", "cannot list files of the lake").caused_by(error);
         let store = self.store.object_store();
-        let mut found = store.list(Some(under)).boxed();
-        let mut doomed = Vec::new();
-        while let Some(object) = found.try_next().await.map_err(failed)? {
+        let mut listed = store.list(Some(under)).boxed();
+        let mut found = Vec::new();
+        while let Some(object) = listed.try_next().await.map_err(failed)? {
             if object.location.filename().and_then(FileName::parse).is_some_and(|name| which(&name)) {
-                doomed.push(object.location);
+                found.push(object.location);
             }
         }
+        Ok(found)
+    }
+
+    /// Deletes files; that one is gone already is as good.
+    pub(crate) async fn delete(&self, doomed: &[Path]) -> Result<()> {
+        let store = self.store.object_store();
         for path in doomed {
-            match store.delete(&path).await {
+            match store.delete(path).await {
                 Ok(()) | Err(millrace_state::object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => {
+                    let text = "cannot delete files of the lake";
+                    return Err(ConnectorError::retry("store", text).caused_by(error));
+                }
             }
         }
         Ok(())

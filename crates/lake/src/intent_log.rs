@@ -247,6 +247,22 @@ impl IntentLog {
         }
     }
 
+    /// Whether a load that is done again is still this loader's to do: nobody has taken over, and nobody has
+    /// sealed it. Where a table does not tell for itself that it has had its part, whoever was taken over
+    /// must not write to it: the successor may be done, and have mapped the records otherwise.
+    ///
+    /// # Errors
+    /// `fenced_off`, or the log cannot be read.
+    pub(crate) async fn check_ours(&self, cursor: &Cursor, intent: &Intent) -> Result<()> {
+        let latest = self.loads.latest().await.map_err(unreadable)?;
+        let newest = latest.map_or(cursor.epoch, |entry| entry.value.epoch);
+        let sealed = self.seals.latest().await.map_err(unreadable)?.map_or(0, |seal| seal.number);
+        if newest == cursor.epoch && sealed < intent.number {
+            return Ok(());
+        }
+        Err(self.fenced_off(cursor.epoch, newest))
+    }
+
     /// Declares a load whole and moves the cursor past it. That somebody else, who did the same load
     /// again, was first is as good.
     pub(crate) async fn seal(&self, cursor: &mut Cursor, intent: &Intent) -> Result<()> {

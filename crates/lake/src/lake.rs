@@ -149,17 +149,7 @@ impl Lake {
         let report = match &self.layout {
             Layout::Delta { tables, .. } => self.write_tables(tables, load, cursor, intent, again).await?,
             Layout::Files(files) => {
-                let id = LoadId {
-                    connection: connection.clone(),
-                    log: short(&cursor.log_id()),
-                    number: intent.number,
-                    ranges: intent.ranges.clone(),
-                };
-                let files = Arc::clone(files);
-                let written = async move {
-                    files.write(&id, load.tables, &load.swaps, &load.replacements, again).await
-                };
-                let report = on_blocking_thread(written).await?;
+                let report = self.write_files(files, load, cursor, intent, again).await?;
                 crash_point("between-tables");
                 report
             }
@@ -194,6 +184,41 @@ impl Lake {
                 report.statements += part.statements;
                 report.bytes += part.bytes;
             }
+        }
+        Ok(report)
+    }
+
+    /// Plain files carry no mark as tables do, so the log is asked instead, before each step that could undo
+    /// what a successor has done. That leaves a stall between asking and acting, which does no harm when the
+    /// successor maps the records as this loader does: it writes the same files.
+    async fn write_files(
+        &self,
+        files: &Arc<Files>,
+        load: Load,
+        cursor: &Cursor,
+        intent: &Intent,
+        again: bool,
+    ) -> Result<LoadReport> {
+        let log = self.log(&load.connection);
+        if again {
+            log.check_ours(cursor, intent).await?;
+        }
+        let id = LoadId {
+            connection: load.connection.clone(),
+            log: short(&cursor.log_id()),
+            number: intent.number,
+            ranges: intent.ranges.clone(),
+        };
+        let (writer, of_load) = (Arc::clone(files), id.clone());
+        let written = on_blocking_thread(async move {
+            writer.write(&of_load, load.tables, &load.swaps, &load.replacements).await
+        });
+        let (report, written) = written.await?;
+        if again {
+            // Listed before the log is asked: what a successor writes from then on is not among them.
+            let remains = files.remains(&id, &written).await?;
+            log.check_ours(cursor, intent).await?;
+            files.delete(&remains).await?;
         }
         Ok(report)
     }

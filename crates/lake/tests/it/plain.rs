@@ -129,6 +129,46 @@ async fn a_load_that_was_cut_off_is_not_seen_and_is_done_again_without_remains()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_taken_over_does_not_do_a_load_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let stale = open_with(&settings);
+    create(&stale, "tracks", &COLUMNS).await;
+    stale.resume(&connection(), 1, &kafka()).await.unwrap();
+    let whole = || load(0, 2).rows("tracks", batch(&[("a", 1, 0), ("b", 2, 0)]), WriteMode::Append);
+    let mut doomed = load(0, 2).rows("gone", batch(&[("x", 0, 0)]), WriteMode::Append);
+    doomed.tables.extend(whole().tables);
+    assert!(stale.load(doomed.clone()).await.is_err());
+    assert!(stale.resume(&connection(), 1, &kafka()).await.unwrap().redo.is_some());
+
+    let newer = open_with(&settings);
+    assert!(newer.resume(&connection(), 2, &kafka()).await.unwrap().redo.is_some());
+    // Taken over, but nothing is sealed yet: what it has mapped otherwise would be there twice.
+    let of_old = load(0, 2).rows("tracks", batch(&[("a", 1, 0), ("b", 2, 1)]), WriteMode::Append);
+    assert_eq!(pause_code(stale.load(of_old).await), "fenced_off");
+    newer.load(whole().epoch(2)).await.unwrap();
+    let written = files(folder.path(), "tracks");
+    assert_eq!(written.len(), 1, "{written:?}");
+
+    // A loader that stalled through all of it knows of the load what it did when it resumed.
+    let stalled = open_with(&settings);
+    stalled.resume(&connection(), 2, &kafka()).await.unwrap();
+    stalled
+        .load(load(2, 4).rows("gone", batch(&[("x", 0, 0)]), WriteMode::Append).epoch(2))
+        .await
+        .unwrap_err();
+    stalled.resume(&connection(), 2, &kafka()).await.unwrap();
+    newer.resume(&connection(), 3, &kafka()).await.unwrap();
+    let more = load(2, 4).rows("tracks", batch(&[("c", 3, 0)]), WriteMode::Append);
+    newer.load(more.epoch(3)).await.unwrap();
+    let mut doomed = load(2, 4).rows("gone", batch(&[("x", 0, 0)]), WriteMode::Append).epoch(2);
+    doomed = doomed.rows("tracks", batch(&[("c", 3, 0)]), WriteMode::Append);
+    assert_eq!(pause_code(stalled.load(doomed).await), "fenced_off");
+    let found = query(&newer, "SELECT id FROM web.tracks ORDER BY id").await.unwrap();
+    assert_eq!(found, ["id=a", "id=b", "id=c"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_are_versions_and_what_would_change_rows_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
