@@ -4,7 +4,8 @@
 //! that are not whole are not consulted: when such a load is done again, its own ids are no duplicates
 //! (`ids_of_a_load_that_is_done_again_are_not_duplicates`). Many files of a day are merged into one that is
 //! named by the first and last load in it; the merged file is written before the others go, and an id that
-//! is there twice does no harm, so a crash between the two does none either.
+//! is there twice does no harm, so a crash between the two does none either. Whoever finds a file gone that
+//! was listed lists again (`a_lookup_while_files_are_merged_finds_every_id`).
 //!
 //! A day stands for all its hours: an id is known for at least 28 days and at most 29. The newest days are
 //! kept in memory; older ones, beyond the bound, are searched in their files.
@@ -36,6 +37,10 @@ const MERGE_FILES: usize = 32;
 
 /// No merged file grows beyond this, which bounds the memory of a merge.
 const MAX_MERGED_IDS: usize = 2_000_000;
+
+/// How often files are listed anew because one of them went while they were read: once for each merged file
+/// that is made meanwhile, of which a round makes one or two.
+const READ_ATTEMPTS: usize = 16;
 
 /// The seen ids of one connection.
 pub(crate) struct Seen {
@@ -91,14 +96,23 @@ impl Seen {
             }
         }
         for day in on_disk {
-            for name in self.whole_files(Some(day)).await? {
-                let bytes = self.read(&name).await?;
-                for (id, slot) in ids.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {
+            self.search_files(day, ids, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    /// Fills the slots of the ids that the files of a day have.
+    async fn search_files(&self, day: NaiveDate, ids: &[u128], found: &mut [Option<u64>]) -> Result<()> {
+        'listed: for _ in 0..READ_ATTEMPTS {
+            for name in without_merged(self.whole_files(Some(day)).await?) {
+                let Some(bytes) = self.read(&name).await? else { continue 'listed };
+                for (id, slot) in ids.iter().zip(&mut *found).filter(|(_, slot)| slot.is_none()) {
                     *slot = seen_file::find(&bytes, *id);
                 }
             }
+            return Ok(());
         }
-        Ok(found)
+        Err(merged_meanwhile())
     }
 
     /// Writes the ids of a load before it is sealed. When the load is done again, the file is there already.
@@ -160,7 +174,9 @@ impl Seen {
                 let (Some(head), Some(tail)) = (group.first(), group.last()) else { continue };
                 let mut ids = Vec::new();
                 for name in group {
-                    ids.extend(seen_file::decode(&self.read(name).await?));
+                    // Another loader, which is to be fenced off yet, has merged them.
+                    let Some(bytes) = self.read(name).await? else { return Ok(()) };
+                    ids.extend(seen_file::decode(&bytes));
                 }
                 if ids.len() > MAX_MERGED_IDS {
                     continue;
@@ -177,7 +193,17 @@ impl Seen {
     }
 
     async fn read_days(&self) -> Result<Mutex<BTreeMap<NaiveDate, Day>>> {
-        let mut names = self.whole_files(None).await?;
+        for _ in 0..READ_ATTEMPTS {
+            if let Some(days) = self.read_days_as_listed().await? {
+                return Ok(Mutex::new(days));
+            }
+        }
+        Err(merged_meanwhile())
+    }
+
+    /// None if a file went after it was listed.
+    async fn read_days_as_listed(&self) -> Result<Option<BTreeMap<NaiveDate, Day>>> {
+        let mut names = without_merged(self.whole_files(None).await?);
         // The newest first: they are the ones to keep in memory.
         names.sort_unstable_by_key(|name| std::cmp::Reverse((name.day, name.last)));
         let mut days: BTreeMap<NaiveDate, Day> = BTreeMap::new();
@@ -187,7 +213,8 @@ impl Seen {
                 .entry(name.day)
                 .or_insert_with(|| Day { runs: (count < MAX_IDS_IN_MEMORY).then(Vec::new) });
             if let Some(runs) = &mut day.runs {
-                let ids = seen_file::decode(&self.read(&name).await?);
+                let Some(bytes) = self.read(&name).await? else { return Ok(None) };
+                let ids = seen_file::decode(&bytes);
                 count += ids.len();
                 push_run(runs, ids);
             }
@@ -195,7 +222,7 @@ impl Seen {
         if let Some((&newest, _)) = days.last_key_value() {
             join_past_runs(&mut days, newest);
         }
-        Ok(Mutex::new(days))
+        Ok(Some(days))
     }
 
     /// The files of a day, or of all, but for those of a load that is not whole.
@@ -207,11 +234,13 @@ impl Seen {
         Ok(names.filter(|name| name.last < whole_below).collect())
     }
 
-    async fn read(&self, name: &FileName) -> Result<Bytes> {
+    /// A file, or none if it is gone. That is no damage: a load tidies while the next one looks its ids up,
+    /// and what it deletes, a file that it wrote before has.
+    async fn read(&self, name: &FileName) -> Result<Option<Bytes>> {
         let path = name.path();
-        let bytes = self.store.get(&path).await.map_err(unreadable)?.unwrap_or_default();
+        let Some(bytes) = self.store.get(&path).await.map_err(unreadable)? else { return Ok(None) };
         if seen_file::is_whole(&bytes) {
-            return Ok(bytes);
+            return Ok(Some(bytes));
         }
         let text = format!(
             "the file of seen ids {}/{path} is damaged; delete it: retries of the messages of those loads will \
@@ -240,6 +269,19 @@ impl FileName {
         let class_bits = MERGE_FILES.ilog2();
         (self.last - self.first + 1).ilog2() / class_bits
     }
+}
+
+/// Leaves out the files that a merged one of the list has all ids of. They are about to go, one by one, and
+/// whoever read them would find the next gone each time the files are listed anew.
+fn without_merged(mut names: Vec<FileName>) -> Vec<FileName> {
+    names.sort_unstable_by_key(|name| (name.day, name.first, std::cmp::Reverse(name.last)));
+    names.dedup_by(|name, before| name.day == before.day && name.last <= before.last);
+    names
+}
+
+fn merged_meanwhile() -> ConnectorError {
+    let text = format!("files of seen ids were merged {READ_ATTEMPTS} times while they were read");
+    ConnectorError::retry("seen_ids", text)
 }
 
 fn oldest_day(now: DateTime<Utc>) -> NaiveDate {
@@ -294,4 +336,47 @@ fn unreadable(error: millrace_state::StateError) -> ConnectorError {
 
 fn unwritable(error: millrace_state::StateError) -> ConnectorError {
     error::state("cannot write the seen ids", error)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lookup_while_files_are_merged_finds_every_id() {
+        let now = DateTime::UNIX_EPOCH;
+        let loads = 10 * MERGE_FILES as u64;
+        let ids: Vec<u128> = (1..=loads).map(u128::from).collect();
+        for _ in 0..5 {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+            let loader = Seen::new(store.clone(), loads + 1);
+            for number in 1..=loads {
+                loader.write(number, now, &[SeenId { id: number.into(), content: number }]).await.unwrap();
+            }
+            let tidied = tokio::spawn(async move { loader.tidy(now).await });
+            while !tidied.is_finished() {
+                // One that reads all files at first, and one that has the day on disk only.
+                let known = Seen::new(store.clone(), loads + 1).lookup(&ids, now).await.unwrap();
+                assert!(known.iter().all(Option::is_some));
+                let mut known = vec![None; ids.len()];
+                let on_disk = Seen::new(store.clone(), loads + 1);
+                on_disk.search_files(now.date_naive(), &ids, &mut known).await.unwrap();
+                assert!(known.iter().all(Option::is_some));
+            }
+            tidied.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_is_no_damage_and_one_that_is_cut_off_is() {
+        let store = Store::in_memory();
+        let seen = Seen::new(store.clone(), 3);
+        let name = FileName { day: DateTime::UNIX_EPOCH.date_naive(), first: 2, last: 2 };
+        assert_eq!(seen.read(&name).await.unwrap(), None);
+        store.create(&name.path(), Bytes::from_static(b"MRS")).await.unwrap();
+        let error = seen.read(&name).await.unwrap_err();
+        assert!(error.full().contains("is damaged; delete it"), "{}", error.full());
+    }
 }
