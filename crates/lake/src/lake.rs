@@ -21,10 +21,11 @@ use crate::edit::{Edit, Mark};
 use crate::error::{self, Result};
 use crate::file_name::short;
 use crate::files::{Files, LoadId};
-use crate::intent_log::{Cursor, Intent, IntentLog, unexpected_range};
+use crate::intent_log::{Cursor, Intent, IntentLog};
 use crate::partition::Partitioning;
 use crate::query::{Queries, Source};
 use crate::seen::Seen;
+use crate::sequence::{check_ranges, not_resumed};
 use crate::stage::Stage;
 use crate::table_work::{by_table, on_blocking_thread};
 use crate::tables::{OWN_FOLDER, Tables, display};
@@ -479,40 +480,4 @@ impl Warehouse for Lake {
     async fn query(&self, sql: &str) -> Result<QueryStream> {
         self.queries.run(sql).await
     }
-}
-
-/// Whether the load is the one that has to come now.
-fn check_ranges(load: &Load, cursor: &Cursor) -> Result<()> {
-    let connection = &load.connection;
-    if let Some(intent) = &cursor.redo {
-        if same_ranges(&intent.ranges, &load.ranges) {
-            return Ok(());
-        }
-        let text = format!("connection {connection} must first do load {} again as it began", intent.number);
-        return Err(ConnectorError::retry("redo_first", text));
-    }
-    let Some(range) = unexpected_range(&cursor.positions, &load.ranges) else { return Ok(()) };
-    let expected = cursor.positions.get(&range.partition);
-    let text = format!(
-        "connection {connection} is to load partition {} from offset {} to {}, but the lake has it up to {expected:?}; \
-         another loader has taken over",
-        range.partition, range.start, range.end
-    );
-    Err(ConnectorError::pause("unexpected_position", text))
-}
-
-fn same_ranges(a: &[millrace_connector::OffsetRange], b: &[millrace_connector::OffsetRange]) -> bool {
-    let by_partition = |ranges: &[millrace_connector::OffsetRange]| {
-        let mut ranges: Vec<_> =
-            ranges.iter().map(|range| (range.partition, range.start, range.end)).collect();
-        ranges.sort_unstable();
-        ranges
-    };
-    by_partition(a) == by_partition(b)
-}
-
-fn not_resumed(connection: &ConnectionId) -> ConnectorError {
-    let text =
-        format!("connection {connection} must be resumed before it loads, and after a load that failed");
-    ConnectorError::retry("not_resumed", text)
 }

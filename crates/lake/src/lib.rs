@@ -37,6 +37,7 @@ mod query;
 mod sealed_files;
 mod seen;
 mod seen_file;
+mod sequence;
 mod settings;
 mod stage;
 mod table_work;
