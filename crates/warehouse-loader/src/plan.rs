@@ -32,7 +32,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use millrace_columnar::arrow::array::RecordBatch;
 use millrace_columnar::arrow::error::ArrowError;
 use millrace_columnar::{Block, TableSchema, field_type_of, widen};
-use millrace_connector::{Dialect, SchemaChange, TableSchemas, WriteMode};
+use millrace_connector::{Dialect, SchemaChange, TableLoad, TableName, TableSchemas, WriteMode};
 use millrace_event_model::FieldType;
 
 use crate::discards::{self, Discards};
@@ -172,6 +172,20 @@ pub fn plan(existing: &TableSchemas, batch: RowsByTable, rules: &Rules) -> Resul
 }
 
 impl Plan {
+    /// The loads of the tables of this schema.
+    pub(crate) fn into_table_loads(self, schema: &str) -> Vec<TableLoad> {
+        let of_table = |(table, parts): (String, Vec<TableBatches>)| {
+            let name = TableName { schema: schema.to_owned(), table };
+            let load = move |part: TableBatches| TableLoad {
+                name: name.clone(),
+                rows: part.batches,
+                write: part.write,
+            };
+            parts.into_iter().map(load)
+        };
+        self.loads.into_iter().flat_map(of_table).collect()
+    }
+
     /// Whether the tables as they are now can take the loads as planned. Another connection may have made
     /// the same column with another type between this plan and its changes: then plan again.
     #[must_use]

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use millrace_bus::{Bus, Publisher, Start};
 use millrace_connector::{
-    KafkaIdentity, Load, LoadReport, OffsetRange, Positions, SeenId, Swap, TableLoad, TableName, TableSchemas,
+    KafkaIdentity, Load, LoadReport, OffsetRange, Positions, SeenId, Swap, TableName, TableSchemas,
 };
 use millrace_event_model::topics::{AUDIT, DEAD_LETTERS};
 use millrace_event_model::{AuditEntry, DeadLetter, Disposition};
@@ -319,7 +319,7 @@ impl Session {
         let plan = self.plan(prepared.rows, stamp).await?;
         let name = |table| TableName { schema: self.connection.schema.clone(), table };
         let discarded = plan.discarded;
-        let tables = table_loads(&self.connection.schema, plan);
+        let tables = plan.into_table_loads(&self.connection.schema);
         let swaps = prepared
             .swaps
             .into_iter()
@@ -489,15 +489,4 @@ impl Session {
     async fn describe(&self) -> Result<Arc<TableSchemas>, Error> {
         Ok(Arc::new(self.connection.warehouse.describe(&self.connection.schema).await?))
     }
-}
-
-fn table_loads(schema: &str, plan: Plan) -> Vec<TableLoad> {
-    let mut loads = Vec::new();
-    for (table, parts) in plan.loads {
-        for part in parts {
-            let name = TableName { schema: schema.to_owned(), table: table.clone() };
-            loads.push(TableLoad { name, rows: part.batches, write: part.write });
-        }
-    }
-    loads
 }

@@ -168,6 +168,13 @@ impl<'a> Target<'a> {
         };
         let written = self.written.get(name).copied().unwrap_or(is);
         if self.takes(is, asked) {
+            // The rows have values of other types too. Of records none is made less than it was.
+            if self.rules.kind == Kind::Records && !column.misfits.is_empty() {
+                return Fate::Strict(
+                    written,
+                    self.misfit(format!("column {name} of table {} is {is}", self.table)),
+                );
+            }
             return Fate::Column(written);
         }
         if let Some(variant) = self.variants.get(&(name.clone(), asked)) {

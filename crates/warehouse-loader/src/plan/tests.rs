@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use millrace_columnar::{Cell, Row, Rows, rows_of};
+use millrace_columnar::{Cell, CellRef, Row, Rows, rows_of};
 use millrace_connector::dialect;
 
 use super::*;
@@ -387,6 +387,25 @@ fn under(contract: Contract, kind: Kind, is: &[(&str, FieldType)], a: Cell) -> R
 }
 
 const WITHOUT_A: [(&str, FieldType); 2] = [("id", FieldType::String), ("uuid_ts", FieldType::DateTime)];
+
+#[test]
+fn a_value_of_records_is_never_made_less_than_it_was() {
+    let mut rows = Rows::default();
+    let a = rows.column("a", FieldType::Int);
+    for cell in [CellRef::Int(1), CellRef::Float(1.5), CellRef::Float(2.0)] {
+        rows.push(&[(a, cell)]);
+    }
+    let batch = batch_of_one("t", TableRows { write: WriteMode::Append, blocks: vec![rows.finish()] });
+    let plan = plan(&TableSchemas::new(), batch, &rules_of(Kind::Records, Contract::Evolve)).unwrap();
+    let kept: Vec<Option<Cell>> = appended_rows(&plan, "t")
+        .iter()
+        .map(|row| row.get("a").cloned().filter(|a| *a != Cell::Null))
+        .collect();
+    assert_eq!(kept, [Some(Cell::Int(1)), None, Some(Cell::Int(2))]);
+    let discards = appended_rows(&plan, "rudder_discards");
+    assert_eq!(discards.len(), 1);
+    assert_eq!(discards[0]["column_value"], Cell::String("1.5".into()));
+}
 
 #[test]
 fn a_frozen_schema_stops_the_connection_and_says_what_to_do() {
