@@ -93,6 +93,9 @@ fn check(mut river: River, points: &[CrashPoint], mut dice: Dice) {
 fn check_conflicts(river: River, mut dice: Dice) {
     let mut river = river.with_conflicts();
     river.extract();
+    // No loader may live to its first load, and a warehouse that has loaded nothing cannot be asked what it has.
+    river.send(2);
+    river.load_once(Side::Disturbed);
     for round in 0..rounds(AT_RANDOM_WITH_CONFLICTS) {
         river.send(2);
         die_at_random(&mut river, round, &mut dice);
