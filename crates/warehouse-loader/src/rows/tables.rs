@@ -47,12 +47,6 @@ struct Known {
 }
 
 impl RowsOfTables {
-    /// Whether there are no rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
-
     /// The rows, sorted by table.
     #[must_use]
     pub fn finish(self) -> Vec<TableBlock> {

@@ -56,7 +56,7 @@ fn type_name(column: FieldType) -> &'static str {
 }
 
 /// What we make of a column that may be anybody's. What is none of ours is read as text; writing to it is
-/// an error that names it (see [`super::copy`]).
+/// an error that names it (see [`super::encode`]).
 fn field_type(type_name: &str) -> FieldType {
     match type_name {
         "int8" | "int4" | "int2" => FieldType::Int,
