@@ -16,7 +16,7 @@ use millrace_warehouse_loader::{BalanceLine, Filter, Kind, Verdict, balance};
 use serde_json::json;
 
 use crate::messages::{at, mixed, track};
-use crate::stack::{Stack, connection, query};
+use crate::stack::{Stack, connection};
 
 async fn lines(stack: &Stack, warehouse: &Arc<Books>) -> Vec<BalanceLine> {
     let connections = [connection(Arc::clone(warehouse) as _, Kind::Events)];
@@ -54,21 +54,6 @@ async fn the_books_balance_with_kafka_and_a_wrong_book_is_noticed() {
     warehouse.change.store(2, Ordering::SeqCst);
     assert_eq!(lines(&stack, &warehouse).await[0].verdict, Verdict::TooMany(2));
     stack.stop().await;
-}
-
-/// A line of the books, such as `disposition=loaded hour=2026-01-01T10:00:00Z items=3`.
-fn count(line: &str) -> Count {
-    let part = |name: &str| {
-        let parts = line.split(' ').filter_map(|part| part.split_once('='));
-        parts.into_iter().find(|(of, _)| *of == name).unwrap().1.to_owned()
-    };
-    Count {
-        source: "web".parse().unwrap(),
-        hour: part("hour").parse().unwrap(),
-        disposition: serde_json::from_value(json!(part("disposition"))).unwrap(),
-        conflicts: 0,
-        items: part("items").parse().unwrap(),
-    }
 }
 
 /// A lake whose books can be falsified.
@@ -128,13 +113,7 @@ impl Warehouse for Books {
         from: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Result<Vec<Count>, ConnectorError> {
-        let sql = format!(
-            "SELECT disposition, hour, sum(items) AS items FROM _millrace.counts \
-             WHERE connection = '{connection}' GROUP BY disposition, hour"
-        );
-        let counts = query(&*self.lake, &sql).await.into_iter().map(|line| count(&line));
-        let mut counts: Vec<Count> =
-            counts.filter(|count| from <= count.hour && count.hour < until).collect();
+        let mut counts = self.lake.counts(connection, from, until).await?;
         let first = counts.iter().map(|count| count.hour).min();
         let loaded =
             |count: &&mut Count| count.disposition == Disposition::Loaded && Some(count.hour) == first;
