@@ -215,6 +215,9 @@ impl Plan {
         for part in &parts {
             part.blocks.iter().try_for_each(|block| target.absorb(block, &part.write))?;
         }
+        for part in &parts {
+            part.blocks.iter().try_for_each(|block| target.set_aside(block, &part.write))?;
+        }
         self.changes.extend(target.changes());
         for TableRows { write, blocks } in parts {
             let batches = settle::settle(&target, &blocks, &write, rules.stamp, discards)?;

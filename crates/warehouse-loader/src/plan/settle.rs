@@ -51,13 +51,16 @@ pub(super) fn settle(
 fn columns_of(target: &Target<'_>, blocks: &[Block]) -> TableSchema {
     let mut columns = TableSchema::new();
     for column in blocks.iter().flat_map(|block| &block.columns) {
-        let (own, variant) = match target.fate(column) {
-            Fate::Column(own) | Fate::Strict(own, Misfit::Value(_) | Misfit::Row(_)) => (own, None),
-            Fate::Strict(own, Misfit::Variant(variant, of_variant)) => (own, Some((variant, of_variant))),
+        let own = match target.fate(column) {
+            Fate::Column(own) => own,
+            Fate::Strict(own) => {
+                let variants = target.variants_of(column).into_iter();
+                columns.extend(variants.map(|(name, own)| (name.to_owned(), own)));
+                own
+            }
             Fate::None(_) => continue,
         };
         columns.insert(column.name.clone(), own);
-        columns.extend(variant.map(|(name, own)| (name.to_owned(), own)));
     }
     columns
 }
@@ -123,9 +126,15 @@ impl<'a> Settling<'a> {
                     }
                 }
             }
-            Fate::Strict(own, misfit) => {
-                let misfits = self.put(&column.name, column, own, Loss::Refused);
-                self.place_misfits(&column.name, misfits, misfit);
+            Fate::Strict(own) => {
+                let mut by_type: BTreeMap<FieldType, Vec<(usize, Cell)>> = BTreeMap::new();
+                for (row, cell) in self.put(&column.name, column, own, Loss::Refused) {
+                    let own = cell.field_type().unwrap_or(own);
+                    by_type.entry(own).or_default().push((row, cell));
+                }
+                for (own, cells) in by_type {
+                    self.place_misfits(&column.name, cells, target.misfit(&column.name, own));
+                }
             }
             Fate::None(misfit) => {
                 let cells = (0..self.block.len).map(|row| (row, column.cell(row)));
@@ -146,8 +155,10 @@ impl<'a> Settling<'a> {
             Misfit::Variant(variant, own) => {
                 let name = variant.to_owned();
                 let reason = format!("column {variant} cannot hold it");
-                // The source has a field of that name too: its values stay, and ours are kept as text.
-                if self.block.column(variant).is_some() {
+                // The source has a field of that name too: its values stay, and ours are kept as text. And a key
+                // beside its column would be none.
+                let is_key = key_of(self.part.write).iter().any(|key| key == column);
+                if is_key || self.block.column(variant).is_some() {
                     return self.leave(column, cells, &reason);
                 }
                 let aside = BlockColumn { name, field_type: own, values: None, misfits: cells };

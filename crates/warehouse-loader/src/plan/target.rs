@@ -1,7 +1,8 @@
 //! The columns that a table will have, and where the values of each column of a block go.
 //!
-//! Two passes: first all blocks of the batch say what they ask for ([`Target::absorb`]); then the columns stand,
-//! and each block is told where its values go ([`Target::fate`]).
+//! Three passes: first all blocks of the batch say what they ask for ([`Target::absorb`]); then, for what the columns
+//! cannot hold even so, others are set beside them ([`Target::set_aside`]); then the columns stand, and each block is
+//! told where its values go ([`Target::fate`]).
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ const FIRST: [&str; 5] = ["id", "received_at", "user_id", "anonymous_id", "times
 pub(super) enum Fate<'t> {
     /// Into the table's column, written as of this type. What cannot be converted is discarded.
     Column(FieldType),
-    /// Into the table's column, but for values that it cannot hold whole.
-    Strict(FieldType, Misfit<'t>),
+    /// Into the table's column, but for values that it cannot hold whole: for those see [`Target::misfit`].
+    Strict(FieldType),
     /// Nowhere: the table has no such column and gets none.
     None(Misfit<'t>),
 }
@@ -78,10 +79,20 @@ impl<'a> Target<'a> {
         first.into_iter().chain(rest).try_for_each(|column| self.absorb_column(column))
     }
 
+    /// Of events the column's first type is asked for, and other values are discarded one by one; of records each
+    /// type that a value has.
     fn absorb_column(&mut self, column: &BlockColumn) -> Result<(), PlanError> {
-        let (name, asked) = (&column.name, column.field_type);
+        let (name, first) = (&column.name, column.field_type);
+        if self.rules.kind == Kind::Events {
+            return self.absorb_type(name, first, column.values.is_some() || !column.misfits.is_empty());
+        }
+        self.absorb_type(name, first, column.values.is_some())?;
+        misfit_types(column).into_iter().try_for_each(|own| self.absorb_type(name, own, true))
+    }
+
+    fn absorb_type(&mut self, name: &str, asked: FieldType, has_values: bool) -> Result<(), PlanError> {
         let Some(is) = self.columns.get(name).copied() else {
-            return self.add(name, asked, has_values(column));
+            return self.add(name, asked, has_values);
         };
         if self.takes(is, asked) {
             self.note_written(name, is, asked);
@@ -92,25 +103,51 @@ impl<'a> Target<'a> {
             Contract::Evolve => {
                 let wide = widen::join(is, asked);
                 if wide != FieldType::Text && (is_new || widens_in_place(is, wide, self.rules.dialect)) {
-                    self.columns.insert(name.clone(), wide);
+                    self.columns.insert(name.to_owned(), wide);
                     if !is_new {
-                        self.widened.insert(name.clone(), wide);
+                        self.widened.insert(name.to_owned(), wide);
                     }
-                    return Ok(());
                 }
-                let variant = variant_name(name, asked, self.rules.dialect);
-                match self.columns.get(&variant).copied() {
-                    Some(own) => self.note_written(&variant, own, asked),
-                    None => self.add(&variant, asked, true)?,
-                }
-                self.variants.insert((name.clone(), asked), variant);
             }
-            Contract::Freeze if has_values(column) => {
+            Contract::Freeze if has_values => {
                 let what = format!("column {name:?} of table {:?} is {is} and gets {asked}", self.table);
                 return Err(self.frozen(Some(name), what));
             }
             Contract::Freeze | Contract::DiscardRow | Contract::DiscardValue => {}
         }
+        Ok(())
+    }
+
+    /// Makes columns for values of records that theirs cannot hold. Once all blocks were absorbed.
+    ///
+    /// # Errors
+    /// [`PlanError::Frozen`].
+    pub(super) fn set_aside(&mut self, block: &Block, write: &WriteMode) -> Result<(), PlanError> {
+        if self.rules.kind == Kind::Events || self.rules.contract != Contract::Evolve {
+            return Ok(());
+        }
+        // A key elsewhere would be none: its row could not be found again.
+        let key = key_of(write);
+        for column in block.columns.iter().filter(|column| !key.contains(&column.name)) {
+            let Some(is) = self.columns.get(&column.name).copied() else { continue };
+            let first = column.values.is_some().then_some(column.field_type);
+            for own in first.into_iter().chain(misfit_types(column)) {
+                if !self.takes(is, own) {
+                    self.add_variant(&column.name, own)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A column for values of a type that the column `name` cannot hold.
+    fn add_variant(&mut self, name: &str, asked: FieldType) -> Result<(), PlanError> {
+        let variant = variant_name(name, asked, self.rules.dialect);
+        match self.columns.get(&variant).copied() {
+            Some(own) => self.note_written(&variant, own, asked),
+            None => self.add(&variant, asked, true)?,
+        }
+        self.variants.insert((name.to_owned(), asked), variant);
         Ok(())
     }
 
@@ -157,41 +194,51 @@ impl<'a> Target<'a> {
 
     /// Where the values of a block's column go.
     pub(super) fn fate(&self, column: &BlockColumn) -> Fate<'_> {
-        let (name, asked) = (&column.name, column.field_type);
-        let contract = self.rules.contract;
+        let name = &column.name;
         let Some(is) = self.columns.get(name).copied() else {
-            let reason = match contract {
+            let reason = match self.rules.contract {
                 Contract::Evolve => format!("table {} has as many columns as it may have", self.table),
                 other => format!("{}: table {} has no column {name}", other.as_str(), self.table),
             };
-            return Fate::None(self.misfit(reason));
+            return Fate::None(self.refusal(reason));
         };
-        let written = self.written.get(name).copied().unwrap_or(is);
-        if self.takes(is, asked) {
-            // The rows have values of other types too. Of records none is made less than it was.
-            if self.rules.kind == Kind::Records && !column.misfits.is_empty() {
-                return Fate::Strict(
-                    written,
-                    self.misfit(format!("column {name} of table {} is {is}", self.table)),
-                );
-            }
-            return Fate::Column(written);
-        }
-        if let Some(variant) = self.variants.get(&(name.clone(), asked)) {
-            return match self.columns.get(variant) {
-                Some(own) => {
-                    let own = self.written.get(variant).unwrap_or(own);
-                    Fate::Strict(written, Misfit::Variant(variant, *own))
-                }
-                None => Fate::Strict(written, Misfit::Value(format!("table {} is full", self.table))),
-            };
-        }
-        let reason = format!("{}: column {name} of table {} is {is}", contract.as_str(), self.table);
-        Fate::Strict(written, self.misfit(reason))
+        let written = self.written(name, is);
+        if self.rules.kind == Kind::Events { Fate::Column(written) } else { Fate::Strict(written) }
     }
 
-    fn misfit(&self, reason: String) -> Misfit<'_> {
+    /// What becomes of values of a type that their column cannot hold whole.
+    pub(super) fn misfit(&self, column: &str, own: FieldType) -> Misfit<'_> {
+        if let Some(variant) = self.variants.get(&(column.to_owned(), own)) {
+            return match self.columns.get(variant) {
+                Some(is) => Misfit::Variant(variant, self.written(variant, *is)),
+                None => Misfit::Value(format!("table {} is full", self.table)),
+            };
+        }
+        let is = self.columns.get(column).copied().unwrap_or(own);
+        let reason = format!("column {column} of table {} is {is}", self.table);
+        self.refusal(match self.rules.contract {
+            Contract::Evolve => reason,
+            contract => format!("{}: {reason}", contract.as_str()),
+        })
+    }
+
+    /// The columns for values of a block's column that it cannot hold itself.
+    pub(super) fn variants_of(&self, column: &BlockColumn) -> Vec<(&str, FieldType)> {
+        let types = std::iter::once(column.field_type).chain(misfit_types(column));
+        let variants = types.filter_map(|own| match self.misfit(&column.name, own) {
+            Misfit::Variant(variant, own) => Some((variant, own)),
+            Misfit::Value(_) | Misfit::Row(_) => None,
+        });
+        variants.collect()
+    }
+
+    fn refusal(&self, reason: String) -> Misfit<'_> {
         if self.rules.contract == Contract::DiscardRow { Misfit::Row(reason) } else { Misfit::Value(reason) }
+    }
+
+    /// The type as of which the values of a column are written.
+    fn written(&self, column: &str, is: FieldType) -> FieldType {
+        self.written.get(column).copied().unwrap_or(is)
     }
 
     /// Whether values of the asked type go into the column as it is. Of events all do, since what does not
@@ -243,8 +290,15 @@ pub(super) fn key_of(write: &WriteMode) -> &[String] {
     }
 }
 
-fn has_values(column: &BlockColumn) -> bool {
-    column.values.is_some() || !column.misfits.is_empty()
+/// The types of the values that are not of the column's own.
+fn misfit_types(column: &BlockColumn) -> Vec<FieldType> {
+    let mut types = Vec::new();
+    for own in column.misfits.iter().filter_map(|(_, cell)| cell.field_type()) {
+        if !types.contains(&own) {
+            types.push(own);
+        }
+    }
+    types
 }
 
 /// Changes of a column's type that a server does in place and that lose nothing. Moments are not among them:

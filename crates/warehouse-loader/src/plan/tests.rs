@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use millrace_columnar::{Cell, CellRef, Row, Rows, rows_of};
+use millrace_columnar::{Cell, Row, Rows, rows_of};
 use millrace_connector::dialect;
 
 use super::*;
+
+mod records;
 
 const STAMP: Stamp = Stamp { at: DateTime::UNIX_EPOCH, upper_case: false };
 
@@ -389,25 +391,6 @@ fn under(contract: Contract, kind: Kind, is: &[(&str, FieldType)], a: Cell) -> R
 const WITHOUT_A: [(&str, FieldType); 2] = [("id", FieldType::String), ("uuid_ts", FieldType::DateTime)];
 
 #[test]
-fn a_value_of_records_is_never_made_less_than_it_was() {
-    let mut rows = Rows::default();
-    let a = rows.column("a", FieldType::Int);
-    for cell in [CellRef::Int(1), CellRef::Float(1.5), CellRef::Float(2.0)] {
-        rows.push(&[(a, cell)]);
-    }
-    let batch = batch_of_one("t", TableRows { write: WriteMode::Append, blocks: vec![rows.finish()] });
-    let plan = plan(&TableSchemas::new(), batch, &rules_of(Kind::Records, Contract::Evolve)).unwrap();
-    let kept: Vec<Option<Cell>> = appended_rows(&plan, "t")
-        .iter()
-        .map(|row| row.get("a").cloned().filter(|a| *a != Cell::Null))
-        .collect();
-    assert_eq!(kept, [Some(Cell::Int(1)), None, Some(Cell::Int(2))]);
-    let discards = appended_rows(&plan, "rudder_discards");
-    assert_eq!(discards.len(), 1);
-    assert_eq!(discards[0]["column_value"], Cell::String("1.5".into()));
-}
-
-#[test]
 fn a_frozen_schema_stops_the_connection_and_says_what_to_do() {
     let error = under(Contract::Freeze, Kind::Events, &WITHOUT_A, Cell::Int(1)).unwrap_err();
     let text = error.to_string();
@@ -437,37 +420,6 @@ fn a_contract_discards_the_value_or_the_row_of_a_new_column() {
     assert_eq!(discard["column_value"], Cell::String(r#"{"a":7,"id":"1"}"#.into()));
     assert_eq!(discard["reason"], Cell::String("discard_row: table t has no column a".into()));
     assert_eq!((discard["row_id"].clone(), discard.get("column_name")), (Cell::String("1".into()), None));
-}
-
-#[test]
-fn a_column_of_records_widens_in_place_or_gets_another_beside_it() {
-    let with = |own| [WITHOUT_A[0], WITHOUT_A[1], ("a", own)];
-    let widened = under(Contract::Evolve, Kind::Records, &with(FieldType::Int), Cell::Float(2.5)).unwrap();
-    let columns = TableSchema::from([("a".to_owned(), FieldType::Float)]);
-    assert_eq!(widened.changes, [SchemaChange::WidenColumns { table: "t".into(), columns }]);
-    assert_eq!(appended_rows(&widened, "t")[0]["a"], Cell::Float(2.5));
-
-    let beside =
-        under(Contract::Evolve, Kind::Records, &with(FieldType::Boolean), Cell::String("x".into())).unwrap();
-    let columns = TableSchema::from([("a__v_string".to_owned(), FieldType::String)]);
-    assert_eq!(beside.changes, [SchemaChange::AddColumns { table: "t".into(), columns }]);
-    assert_eq!(appended_rows(&beside, "t")[0]["a__v_string"], Cell::String("x".into()));
-    assert_eq!(beside.discarded, 0);
-
-    let taken = [WITHOUT_A[0], ("a", FieldType::Boolean), ("a__v_string", FieldType::Int)];
-    let beside = under(Contract::Evolve, Kind::Records, &taken, Cell::String("x".into())).unwrap();
-    let discard = &appended_rows(&beside, "rudder_discards")[0];
-    assert_eq!(discard["column_value"], Cell::String("x".into()), "a column of that name is somebody else's");
-
-    let by_value =
-        under(Contract::DiscardValue, Kind::Records, &with(FieldType::Int), Cell::Float(2.5)).unwrap();
-    let discard = &appended_rows(&by_value, "rudder_discards")[0];
-    assert_eq!(discard["column_value"], Cell::String("2.5".into()), "nothing of it is lost");
-    let whole =
-        under(Contract::DiscardValue, Kind::Records, &with(FieldType::Int), Cell::Float(2.0)).unwrap();
-    assert_eq!(appended_rows(&whole, "t")[0]["a"], Cell::Int(2));
-    let frozen = under(Contract::Freeze, Kind::Records, &with(FieldType::Int), Cell::Float(2.0));
-    assert!(matches!(frozen, Err(PlanError::Frozen { column: Some(_), .. })), "{frozen:?}");
 }
 
 #[test]
