@@ -1,4 +1,4 @@
-//! The names of plain Parquet files: whose they are, of which load, and from which offsets.
+//! The names of plain Parquet files: whose they are, of which load and attempt at it, and from which offsets.
 
 use std::fmt;
 
@@ -16,6 +16,8 @@ pub(crate) struct FileName {
     pub(crate) connection: String,
     pub(crate) log: String,
     pub(crate) number: u64,
+    /// Of the loader whose attempt at the load it is.
+    pub(crate) epoch: u64,
     /// `partition.start.end`, joined by `_`.
     ranges: String,
     /// Tells files of one load and table apart.
@@ -39,6 +41,7 @@ impl FileName {
             connection: id.connection.to_string(),
             log: id.log.clone(),
             number: id.number,
+            epoch: id.epoch,
             ranges: ranges.join("_"),
             part,
         }
@@ -46,16 +49,17 @@ impl FileName {
 
     /// The parts of a name, if it is one of ours. A connection's name may have hyphens, the rest has none.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let mut parts = name.strip_suffix(".parquet")?.rsplitn(5, '-');
+        let mut parts = name.strip_suffix(".parquet")?.rsplitn(6, '-');
         let part = parts.next()?.parse().ok()?;
         let ranges = parts.next()?.to_owned();
+        let epoch = parts.next()?.parse().ok()?;
         let number = parts.next()?.parse().ok()?;
         let log = parts.next()?.to_owned();
         let connection = parts.next()?.to_owned();
-        (log.len() == LOG).then_some(Self { connection, log, number, ranges, part })
+        (log.len() == LOG).then_some(Self { connection, log, number, epoch, ranges, part })
     }
 
-    /// Whether it is of this load.
+    /// Whether it is of this load, whoever's attempt.
     pub(crate) fn is_of(&self, id: &LoadId) -> bool {
         self.connection == id.connection.as_str() && self.log == id.log && self.number == id.number
     }
@@ -63,8 +67,8 @@ impl FileName {
 
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connection, log, number, ranges, part } = self;
-        write!(f, "{connection}-{log}-{number:012}-{ranges}-{part}.parquet")
+        let Self { connection, log, number, epoch, ranges, part } = self;
+        write!(f, "{connection}-{log}-{number:012}-{epoch}-{ranges}-{part}.parquet")
     }
 }
 
@@ -82,10 +86,11 @@ mod tests {
             connection: "web--lake".parse().unwrap(),
             log: short(&uuid::Uuid::from_u128(0x1234_5678_0000_0000_0000_0000_0000_0000)),
             number: 7,
+            epoch: 3,
             ranges: vec![range(0), range(3)],
         };
         let name = FileName::new(&id, 2);
-        assert_eq!(name.to_string(), "web--lake-12345678-000000000007-0.10.25_3.10.25-2.parquet");
+        assert_eq!(name.to_string(), "web--lake-12345678-000000000007-3-0.10.25_3.10.25-2.parquet");
         assert_eq!(FileName::parse(&name.to_string()), Some(name.clone()));
         assert!(name.is_of(&id));
         id.ranges = (0..9).map(range).collect();
@@ -93,7 +98,7 @@ mod tests {
         id.ranges.clear();
         let empty = FileName::new(&id, 0).to_string();
         assert_eq!(FileName::parse(&empty).map(|name| name.to_string()), Some(empty));
-        for other in ["part-00000-c000.snappy.parquet", "a-b-c-d-e.parquet", "x.parquet", "a-b-1-c-1.csv"] {
+        for other in ["part-00000-c000.snappy.parquet", "a-b-c-d-e-f.parquet", "x.parquet", "a-b-1-c-1.csv"] {
             assert_eq!(FileName::parse(other), None, "{other}");
         }
     }

@@ -1,14 +1,18 @@
 //! Plain Parquet: the format for those who want no table format.
 //!
 //! A table is a folder of files that only ever become more. Each file is cut by offset and says so:
-//! `<schema>/<table>/millrace_date=<day>/<connection>-<log>-<N>-<partition>.<start>.<end>-<n>.parquet` holds
-//! rows of load N of that connection, read from exactly these offsets. The intent log makes it happen once, as
-//! in a lake of Delta tables: N is announced, its files are written, N is sealed. A load that is done again
-//! writes its files over those of its first attempt and then deletes what else that left, and asks the log
-//! before either whether it is still this loader's to do
-//! (`who_was_taken_over_does_not_do_a_load_again`). Millrace's own queries leave out the files of a load that is
-//! not sealed, of all connections as they were when the query began; other readers see them when they are
-//! written.
+//! `<schema>/<table>/millrace_date=<day>/<connection>-<log>-<N>-<epoch>-<partition>.<start>.<end>-<n>.parquet`
+//! holds rows of load N of that connection, read from exactly these offsets. The intent log makes it happen once,
+//! as in a lake of Delta tables: N is announced, its files are written, N is sealed.
+//!
+//! A file cannot tell that its table has had load N already, and a loader may sleep through a takeover and write
+//! its files long after another has done N. So each loader's attempt has names of its own, by its epoch, and the
+//! seal says whose counts ([`Sealers`](crate::sealers::Sealers)): nobody overwrites a successor's file, and what an attempt that lost has
+//! written is nobody's, whenever it is written (`who_slept_through_a_takeover_adds_nothing`). It is deleted by
+//! whoever seals the load, by the one that finds it sealed, or by the next loader.
+//!
+//! Millrace's own queries leave out these files and those of a load that is not sealed, of all connections as
+//! they were when the query began; other readers see them as long as they are there.
 //!
 //! The columns of a table are a sequence of generations under `_millrace/tables/<schema>/<table>`. There is no
 //! way to change a row, so rows by key and full refreshes are refused, but for `users`: its merged rows are
@@ -23,6 +27,7 @@ use millrace_connector::{
     ConnectorError, LoadReport, OffsetRange, Replacement, Swap, TableLoad, TableName, TableSchemas, WriteMode,
 };
 use millrace_event_model::ConnectionId;
+use millrace_service::crash_point;
 use millrace_state::object_store::path::Path;
 use millrace_state::object_store::{ObjectStore, ObjectStoreExt};
 use millrace_state::{Generations, StateError, Store};
@@ -33,7 +38,7 @@ use crate::counts;
 use crate::data_file;
 use crate::error::{self, Result};
 use crate::file_name::FileName;
-use crate::intent_log::IntentLog;
+use crate::intent_log::{IntentLog, Whole};
 use crate::merge::{common_columns, fit};
 use crate::partition::{Partition, Partitioning, by_date};
 use crate::tables::{OWN_FOLDER, display, missing, parse, segment};
@@ -51,6 +56,8 @@ pub(crate) struct LoadId {
     /// The id of the intent log, so that a log that began anew never names a file as an older one did.
     pub(crate) log: String,
     pub(crate) number: u64,
+    /// Whose attempt at it.
+    pub(crate) epoch: u64,
     pub(crate) ranges: Vec<OffsetRange>,
 }
 
@@ -70,21 +77,20 @@ pub(crate) struct Table {
     pub(crate) path: Path,
 }
 
-/// Which files are there for a query: those of sealed loads.
+/// Which files are there for a query: those of the attempts that sealed their loads.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// By connection: the id of its log and the number below which its loads are whole.
-    logs: HashMap<String, (String, u64)>,
+    /// By connection.
+    logs: HashMap<String, Whole>,
 }
 
 impl View {
     /// Whether the file is one that a query reads.
     pub(crate) fn shows(&self, path: &Path) -> bool {
         let Some(name) = path.filename().and_then(FileName::parse) else { return true };
-        match self.logs.get(&name.connection) {
-            Some((log, whole_below)) => *log != name.log || name.number < *whole_below,
-            None => true,
-        }
+        let Some(whole) = self.logs.get(&name.connection) else { return true };
+        let counts = || whole.sealers.of(name.number).is_none_or(|epoch| epoch == name.epoch);
+        whole.log != name.log || (name.number < whole.below && counts())
     }
 }
 
@@ -186,8 +192,8 @@ impl Files {
         Err(ConnectorError::retry("conflict", text))
     }
 
-    /// Writes what a load has for its tables, over what an earlier attempt at it left, and returns what it
-    /// wrote. Nothing is deleted here: until all is written, what is there may be all that there will be.
+    /// Writes what a load has for its tables, over what this loader's earlier attempt at it left, and returns
+    /// what it wrote.
     pub(crate) async fn write(
         &self,
         id: &LoadId,
@@ -219,16 +225,24 @@ impl Files {
                     ConnectorError::retry("store", format!("cannot write {path}")).caused_by(error)
                 })?;
                 written.insert(path);
+                crash_point("between-files");
             }
         }
         Ok((report, written))
     }
 
-    /// What an earlier attempt at a load left and this one did not write: the code may map otherwise today.
-    pub(crate) async fn remains(&self, id: &LoadId, written: &HashSet<Path>) -> Result<Vec<Path>> {
-        let mut found = self.find(&parse(&self.prefix())?, |name| name.is_of(id)).await?;
+    /// Deletes what this loader's earlier attempt at a load wrote and this one did not.
+    pub(crate) async fn delete_remains(&self, id: &LoadId, written: &HashSet<Path>) -> Result<()> {
+        let ours = |name: &FileName| name.is_of(id) && name.epoch == id.epoch;
+        let mut found = self.find(&parse(&self.prefix())?, ours).await?;
         found.retain(|path| !written.contains(path));
-        Ok(found)
+        self.delete(&found).await
+    }
+
+    /// Deletes what others than its sealer have written of a load that is sealed. `id`: of anybody's attempt.
+    pub(crate) async fn delete_others(&self, id: &LoadId, sealer: u64) -> Result<()> {
+        let others = |name: &FileName| name.is_of(id) && name.epoch != sealer;
+        self.delete(&self.find(&parse(&self.prefix())?, others).await?).await
     }
 
     /// The loads that are whole now, of every connection.

@@ -14,12 +14,15 @@
 use std::collections::BTreeMap;
 
 use millrace_connector::{ConnectorError, KafkaIdentity, OffsetRange, Positions};
+use millrace_event_model::ConnectionId;
 use millrace_state::{Generations, StateError, Store};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{self, Result};
 use crate::file_name::short;
+use crate::files::LoadId;
+use crate::sealers::Sealers;
 
 /// How often taking over is tried again when other loaders write entries meanwhile.
 const FENCE_ATTEMPTS: usize = 16;
@@ -53,6 +56,8 @@ enum Begins {
 struct Seal {
     kafka: KafkaIdentity,
     positions: Positions,
+    #[serde(default)]
+    sealers: Sealers,
 }
 
 /// What a loader knows between two loads. It is only valid as long as nobody else has written an entry.
@@ -64,6 +69,9 @@ pub(crate) struct Cursor {
     pub(crate) redo: Option<Intent>,
     log: Uuid,
     kafka: KafkaIdentity,
+    sealers: Sealers,
+    /// The last load that was sealed when this was read; 0: none.
+    sealed: u64,
     next: u64,
 }
 
@@ -84,6 +92,36 @@ impl Cursor {
     pub(crate) fn whole_below(&self) -> u64 {
         self.redo.as_ref().map_or(self.next, |intent| intent.number)
     }
+
+    /// What this loader's plain files of a load are named by.
+    pub(crate) fn load_id(&self, connection: &ConnectionId, intent: &Intent) -> LoadId {
+        LoadId {
+            connection: connection.clone(),
+            log: short(&self.log),
+            number: intent.number,
+            epoch: self.epoch,
+            ranges: intent.ranges.clone(),
+        }
+    }
+
+    /// The load that was sealed last when the connection was resumed, and its sealer's epoch, if that loader may
+    /// have died before it deleted what others had left of this load.
+    pub(crate) fn perhaps_littered(&self, connection: &ConnectionId) -> Option<(LoadId, u64)> {
+        let intent = Intent { number: self.sealed, ranges: Vec::new() };
+        let sealer = self.sealers.of(self.sealed)?;
+        self.sealers.is_first(self.sealed).then(|| (self.load_id(connection, &intent), sealer))
+    }
+}
+
+/// The loads of a connection that are whole, as an onlooker sees them.
+#[derive(Debug, Clone)]
+pub(crate) struct Whole {
+    /// What file names keep of the log's id.
+    pub(crate) log: String,
+    /// All loads below this number are.
+    pub(crate) below: u64,
+    /// Whose attempts at them count.
+    pub(crate) sealers: Sealers,
 }
 
 /// The log of one connection.
@@ -130,9 +168,10 @@ impl IntentLog {
         let seal = self.seals.latest().await.map_err(unreadable)?;
         let sealed = seal.as_ref().map_or(0, |seal| seal.number);
         let redo = self.unsealed(last, sealed).await?;
-        let positions = seal.map(|seal| seal.value.positions).unwrap_or_default();
+        let (positions, sealers) =
+            seal.map(|seal| (seal.value.positions, seal.value.sealers)).unwrap_or_default();
         let next = last.max(sealed) + 1;
-        Ok(Cursor { epoch, positions, redo, log, kafka: kafka.clone(), next })
+        Ok(Cursor { epoch, positions, redo, log, kafka: kafka.clone(), sealers, sealed, next })
     }
 
     /// The number below which all loads are whole, as an onlooker sees it.
@@ -143,11 +182,14 @@ impl IntentLog {
         Ok(unsealed.map_or(last.max(sealed) + 1, |intent| intent.number))
     }
 
-    /// As an onlooker sees it, if there is a log: what file names keep of its id, and the number below which
-    /// all loads are whole.
-    pub(crate) async fn whole(&self) -> Result<Option<(String, u64)>> {
+    /// As an onlooker sees it, if there is a log.
+    pub(crate) async fn whole(&self) -> Result<Option<Whole>> {
         let Some(latest) = self.loads.latest().await.map_err(unreadable)? else { return Ok(None) };
-        Ok(Some((short(&latest.value.log), self.whole_below().await?)))
+        let below = self.whole_below().await?;
+        // Read last, so that it knows of all loads below.
+        let seal = self.seals.latest().await.map_err(unreadable)?;
+        let sealers = seal.map(|seal| seal.value.sealers).unwrap_or_default();
+        Ok(Some(Whole { log: short(&latest.value.log), below, sealers }))
     }
 
     /// Makes sure that the last entry is of this epoch, and returns the id of the log and its number.
@@ -247,41 +289,45 @@ impl IntentLog {
         }
     }
 
-    /// Whether a load that is done again is still this loader's to do: nobody has taken over, and nobody has
-    /// sealed it. Where a table does not tell for itself that it has had its part, whoever was taken over
-    /// must not write to it: the successor may be done, and have mapped the records otherwise.
+    /// Whether a load that is done again is still to be done, and by this loader: nobody has taken over, and
+    /// nobody has sealed it. It may be otherwise a moment later; asking only spares work for nothing.
     ///
     /// # Errors
-    /// `fenced_off`, or the log cannot be read.
+    /// `fenced_off`, `done_by_another`, or the log cannot be read.
     pub(crate) async fn check_ours(&self, cursor: &Cursor, intent: &Intent) -> Result<()> {
         let latest = self.loads.latest().await.map_err(unreadable)?;
         let newest = latest.map_or(cursor.epoch, |entry| entry.value.epoch);
-        let sealed = self.seals.latest().await.map_err(unreadable)?.map_or(0, |seal| seal.number);
-        if newest == cursor.epoch && sealed < intent.number {
-            return Ok(());
+        if newest != cursor.epoch {
+            return Err(self.fenced_off(cursor.epoch, newest));
         }
-        Err(self.fenced_off(cursor.epoch, newest))
+        let sealed = self.seals.latest().await.map_err(unreadable)?.map_or(0, |seal| seal.number);
+        if sealed >= intent.number {
+            return Err(self.done_by_another(intent));
+        }
+        Ok(())
     }
 
-    /// Declares a load whole and moves the cursor past it. That somebody else, who did the same load
-    /// again, was first is as good.
-    pub(crate) async fn seal(&self, cursor: &mut Cursor, intent: &Intent) -> Result<()> {
+    /// Declares a load whole, moves the cursor past it, and returns the epoch under which it was sealed: that of
+    /// another loader, if it did the same load and was first.
+    pub(crate) async fn seal(&self, cursor: &mut Cursor, intent: &Intent) -> Result<u64> {
         let positions = positions_after(&cursor.positions, &intent.ranges);
-        let seal = Seal { kafka: cursor.kafka.clone(), positions };
+        let sealers = cursor.sealers.with(intent.number, cursor.epoch);
+        let mut seal = Seal { kafka: cursor.kafka.clone(), positions, sealers };
         match self.seals.append(intent.number, &seal).await {
             Ok(()) => {}
             Err(StateError::Lost { .. }) => {
                 let found = self.seals.get(intent.number).await.map_err(unreadable)?;
-                if found.as_ref() != Some(&seal) {
-                    return Err(self.fenced_off(cursor.epoch, cursor.epoch));
-                }
+                let same = |found: &Seal| found.kafka == seal.kafka && found.positions == seal.positions;
+                seal = found.filter(same).ok_or_else(|| self.fenced_off(cursor.epoch, cursor.epoch))?;
             }
             Err(error) => return Err(error::state("cannot seal a load", error)),
         }
+        let sealer = seal.sealers.of(intent.number).unwrap_or(cursor.epoch);
         cursor.positions = seal.positions;
+        cursor.sealers = seal.sealers;
         cursor.redo = None;
         cursor.next = cursor.next.max(intent.number + 1);
-        Ok(())
+        Ok(sealer)
     }
 
     /// Deletes old entries and seals now and then. Never the last seal nor anything after it.
@@ -293,6 +339,15 @@ impl IntentLog {
         let failed = |error| error::state("cannot prune the intent log", error);
         self.loads.prune(keep_from).await.map_err(failed)?;
         self.seals.prune(keep_from).await.map_err(failed)
+    }
+
+    /// Somebody else has sealed the load: whoever resumes goes on after it.
+    pub(crate) fn done_by_another(&self, intent: &Intent) -> ConnectorError {
+        let text = format!(
+            "load {} of connection {} was completed by the loader that began it",
+            intent.number, self.connection
+        );
+        ConnectorError::retry("done_by_another", text)
     }
 
     pub(crate) fn fenced_off(&self, epoch: u64, newer: u64) -> ConnectorError {

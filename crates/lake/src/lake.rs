@@ -19,10 +19,10 @@ use tokio::sync::OnceCell;
 use crate::columns::columns_of;
 use crate::edit::{Edit, Mark};
 use crate::error::{self, Result};
-use crate::file_name::short;
-use crate::files::{Files, LoadId};
+use crate::files::Files;
 use crate::intent_log::{Cursor, Intent, IntentLog};
 use crate::partition::Partitioning;
+use crate::plain_load::Attempt;
 use crate::query::{Queries, Source};
 use crate::seen::Seen;
 use crate::sequence::{check_ranges, not_resumed};
@@ -31,6 +31,9 @@ use crate::table_work::{by_table, on_blocking_thread};
 use crate::tables::{OWN_FOLDER, Tables, display};
 use crate::upkeep::{Upkeep, committed_by};
 use crate::{LakeFormat, LakeSettings, counts, object_stores, probe};
+
+#[cfg(test)]
+mod tests;
 
 /// Tables of one load that are written at once. Each holds a batch and a file's buffer in memory.
 const TABLES_AT_ONCE: usize = 4;
@@ -133,6 +136,33 @@ impl Lake {
         }
     }
 
+    /// Does what was announced. `again`: it began before, perhaps in another process.
+    async fn carry_out(
+        &self,
+        load: Load,
+        mut cursor: Cursor,
+        intent: Intent,
+        again: bool,
+    ) -> Result<LoadReport> {
+        let (connection, at, seen) = (load.connection.clone(), load.at, load.seen.clone());
+        let touched = committed_by(&load);
+        let mut report = self.write(load, &cursor, &intent, again).await?;
+
+        crash_point("before-seal");
+        let sealer = self.log(&connection).seal(&mut cursor, &intent).await?;
+        crash_point("after-seal");
+
+        if let Layout::Files(files) = &self.layout {
+            self.attempt(files, &connection, &intent, again).settle(&cursor, sealer).await?;
+        }
+        self.seen_of(&connection)?.remember(cursor.whole_below(), at, &seen);
+        self.upkeep(&connection, intent.number, at, touched).await;
+        self.put_cursor(&connection, cursor);
+        // The intent and the seal.
+        report.statements += 2;
+        Ok(report)
+    }
+
     /// Rows, then counts, then seen ids: each by itself harmless to repeat, and none of it counted on
     /// before the load is sealed.
     async fn write(
@@ -150,9 +180,7 @@ impl Lake {
         let report = match &self.layout {
             Layout::Delta { tables, .. } => self.write_tables(tables, load, cursor, intent, again).await?,
             Layout::Files(files) => {
-                let report = self.write_files(files, load, cursor, intent, again).await?;
-                crash_point("between-tables");
-                report
+                self.attempt(files, &connection, intent, again).write(cursor, load).await?
             }
         };
         self.seen_of(&connection)?.write(intent.number, at, &seen).await?;
@@ -181,7 +209,6 @@ impl Lake {
                 .map(|(name, work)| work.run(Arc::clone(tables), stage.clone(), name, mark.clone(), again))
                 .buffer_unordered(TABLES_AT_ONCE);
             while let Some(part) = done.try_next().await? {
-                crash_point("between-tables");
                 report.statements += part.statements;
                 report.bytes += part.bytes;
             }
@@ -189,39 +216,14 @@ impl Lake {
         Ok(report)
     }
 
-    /// Plain files carry no mark as tables do, so the log is asked instead, before each step that could undo
-    /// what a successor has done. That leaves a stall between asking and acting, which does no harm when the
-    /// successor maps the records as this loader does: it writes the same files.
-    async fn write_files(
+    fn attempt<'a>(
         &self,
-        files: &Arc<Files>,
-        load: Load,
-        cursor: &Cursor,
-        intent: &Intent,
+        files: &'a Arc<Files>,
+        connection: &'a ConnectionId,
+        intent: &'a Intent,
         again: bool,
-    ) -> Result<LoadReport> {
-        let log = self.log(&load.connection);
-        if again {
-            log.check_ours(cursor, intent).await?;
-        }
-        let id = LoadId {
-            connection: load.connection.clone(),
-            log: short(&cursor.log_id()),
-            number: intent.number,
-            ranges: intent.ranges.clone(),
-        };
-        let (writer, of_load) = (Arc::clone(files), id.clone());
-        let written = on_blocking_thread(async move {
-            writer.write(&of_load, load.tables, &load.swaps, &load.replacements).await
-        });
-        let (report, written) = written.await?;
-        if again {
-            // Listed before the log is asked: what a successor writes from then on is not among them.
-            let remains = files.remains(&id, &written).await?;
-            log.check_ours(cursor, intent).await?;
-            files.delete(&remains).await?;
-        }
-        Ok(report)
+    ) -> Attempt<'a> {
+        Attempt { files, log: self.log(connection), connection, intent, again }
     }
 
     async fn create(&self, name: &TableName, columns: &TableSchema) -> Result<()> {
@@ -362,6 +364,11 @@ impl Warehouse for Lake {
             self.stage(connection).clear().await?;
         }
         let cursor = log.resume(epoch, kafka, numbers_used).await?;
+        if let (Layout::Files(files), Some((id, sealer))) =
+            (&self.layout, cursor.perhaps_littered(connection))
+        {
+            files.delete_others(&id, sealer).await?;
+        }
         let redo = cursor.redo.as_ref().map(|intent| intent.ranges.clone());
         let resume = Resume { positions: cursor.positions.clone(), redo };
         let seen = Arc::new(Seen::new(folder, cursor.whole_below()));
@@ -390,7 +397,7 @@ impl Warehouse for Lake {
 
     async fn load(&self, load: Load) -> Result<LoadReport> {
         let log = self.log(&load.connection);
-        let mut cursor = self.take_cursor(&load.connection)?;
+        let cursor = self.take_cursor(&load.connection)?;
         if load.epoch < cursor.epoch {
             let error = log.fenced_off(load.epoch, cursor.epoch);
             self.put_cursor(&load.connection, cursor);
@@ -411,21 +418,7 @@ impl Warehouse for Lake {
             None => log.begin(&cursor, &load.ranges).await?,
         };
         crash_point("after-intent");
-
-        let (connection, at, seen) = (load.connection.clone(), load.at, load.seen.clone());
-        let touched = committed_by(&load);
-        let mut report = self.write(load, &cursor, &intent, again).await?;
-
-        crash_point("before-seal");
-        log.seal(&mut cursor, &intent).await?;
-        crash_point("after-seal");
-
-        self.seen_of(&connection)?.remember(cursor.whole_below(), at, &seen);
-        self.upkeep(&connection, intent.number, at, touched).await;
-        self.put_cursor(&connection, cursor);
-        // The intent and the seal.
-        report.statements += 2;
-        Ok(report)
+        self.carry_out(load, cursor, intent, again).await
     }
 
     async fn counts(

@@ -14,7 +14,8 @@
 //! Two processes that do N again from the same records write the same rows. `tests/it/crash.rs` kills the
 //! process between any two steps of a load into Delta and compares the tables with those of an undisturbed run
 //! (`after_a_crash_at_any_step_the_tables_are_those_of_an_undisturbed_run`); `tests/it/protocol.rs` has two
-//! loaders at once (`of_two_live_loaders_the_older_is_refused`).
+//! loaders at once (`of_two_live_loaders_the_older_is_refused`). Plain Parquet has another way to the same end
+//! (`files`).
 //!
 //! Reading order: `lake` is the order of a load's steps, `intent_log` the protocol, `table_work`, `edit` and
 //! `merge` the one commit of a table, `seen` and `stage` what lies beside, `query` the SQL.
@@ -31,10 +32,12 @@ mod lake;
 mod merge;
 mod object_stores;
 mod partition;
+mod plain_load;
 mod probe;
 mod protocol;
 mod query;
 mod sealed_files;
+mod sealers;
 mod seen;
 mod seen_file;
 mod sequence;

@@ -30,7 +30,7 @@ fn batch(cells: &[(&str, i64, i64)]) -> millrace_columnar::arrow::array::RecordB
 }
 
 /// The data files of a table, below its folder, sorted.
-fn files(folder: &Path, table: &str) -> Vec<String> {
+pub(crate) fn files(folder: &Path, table: &str) -> Vec<String> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -88,8 +88,8 @@ async fn rows_are_added_by_day_and_every_process_sees_them() {
     let names = files(folder.path(), "tracks");
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(names[0].starts_with("millrace_date=1970-01-01/web--lake-"), "{}", names[0]);
-    assert!(names[0].ends_with("-000000000002-0.0.2-0.parquet"), "{}", names[0]);
-    assert!(names.iter().any(|name| name.ends_with("-000000000003-0.2.3-0.parquet")), "{names:?}");
+    assert!(names[0].ends_with("-000000000002-1-0.0.2-0.parquet"), "{}", names[0]);
+    assert!(names.iter().any(|name| name.ends_with("-000000000003-1-0.2.3-0.parquet")), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
