@@ -14,6 +14,7 @@ use deltalake_core::DeltaTable;
 use millrace_columnar::arrow::array::RecordBatch;
 use millrace_columnar::arrow::compute::concat_batches;
 use millrace_connector::{ConnectorError, LoadReport, Replacement, Swap, TableLoad, TableName, WriteMode};
+use millrace_service::crash_point;
 use tokio::runtime::Handle;
 
 use crate::edit::{Edit, Mark};
@@ -94,10 +95,12 @@ impl TableWork {
         // Encoding and merging rows is work of many milliseconds.
         let done =
             on_blocking_thread(async move { self.run_here(&tables, &stage, &name, &mark, again).await });
-        done.await.map_err(|error| match error.statement {
+        let report = done.await.map_err(|error| match error.statement {
             Some(_) => error,
             None => error.in_statement(statement),
-        })
+        })?;
+        crash_point("between-tables");
+        Ok(report)
     }
 
     /// What is done, in the words of SQL, for the text of an error.

@@ -20,8 +20,8 @@ const SHOWN: usize = 10;
 pub(crate) struct Contents(BTreeMap<String, BTreeMap<String, usize>>);
 
 impl Contents {
-    /// Reads these schemas with `query`.
-    pub(crate) fn read(schemas: &[&str], query: impl Fn(&str) -> Vec<Value>) -> Self {
+    /// Reads these schemas with `query`; of tables whose rows are versions, what holds now.
+    pub(crate) fn read(schemas: &[&str], versions: &[&str], query: impl Fn(&str) -> Vec<Value>) -> Self {
         let mut contents = Self::default();
         let list = schemas.iter().map(|schema| format!("'{schema}'")).collect::<Vec<_>>().join(", ");
         let columns = query(&format!(
@@ -34,7 +34,11 @@ impl Contents {
         }
         let tables: Vec<String> = contents.0.keys().cloned().collect();
         for table in &tables {
-            contents.take(table, query(&format!("SELECT * FROM {table}")));
+            let all = match versions.contains(&table.as_str()) {
+                false => format!("SELECT * FROM {table}"),
+                true => latest_of(table, &columns),
+            };
+            contents.take(table, query(&all));
         }
         contents.take("the columns", columns);
         contents.take("the books", query(BOOKS));
@@ -82,6 +86,20 @@ impl Contents {
     }
 }
 
+/// The query of `docs/warehouses.md`: of each column the latest value that is not null.
+fn latest_of(table: &str, columns: &[Value]) -> String {
+    let of_table = columns
+        .iter()
+        .filter(|column| table == format!("{}.{}", text(column, "table_schema"), text(column, "table_name")));
+    let names = of_table.map(|column| text(column, "column_name")).filter(|name| *name != "id");
+    let latest = names.map(|name| {
+        format!(
+            "(array_agg(\"{name}\" ORDER BY received_at DESC) FILTER (WHERE \"{name}\" IS NOT NULL))[1] AS \"{name}\""
+        )
+    });
+    format!("SELECT id, {} FROM {table} GROUP BY id", latest.collect::<Vec<_>>().join(", "))
+}
+
 fn union<'m, T>(one: &'m BTreeMap<String, T>, other: &'m BTreeMap<String, T>) -> Vec<&'m String> {
     let more = other.keys().filter(|key| !one.contains_key(*key));
     one.keys().chain(more).collect()
@@ -93,7 +111,7 @@ fn text<'r>(row: &'r Value, column: &str) -> &'r str {
 
 /// A warehouse of one table with three rows, two of them alike, after `change`.
 fn example(change: impl Fn(&str, &mut Vec<Value>)) -> Contents {
-    Contents::read(&["web"], |sql| {
+    Contents::read(&["web"], &[], |sql| {
         let column = |name: &str, of_type: &str| serde_json::json!({"table_schema": "web", "table_name": "tracks", "column_name": name, "data_type": of_type});
         let row = |id: &str| serde_json::json!({"id": id, "price": 1, "uuid_ts": id});
         let (title, mut rows) = match sql {

@@ -31,6 +31,11 @@ fn a_lake_is_as_if_the_loader_had_never_been_killed() {
 }
 
 #[test]
+fn plain_files_are_as_if_the_loader_had_never_been_killed() {
+    check(River::of_plain_files(), &crash_points::of_plain_files(), Dice::new("kill_loader, plain files"));
+}
+
+#[test]
 fn postgresql_is_as_if_the_loader_had_never_been_killed() {
     let Some(river) = River::of_databases("kill") else { return };
     check(river, &crash_points::of_postgresql(), Dice::new("kill_loader, PostgreSQL"));

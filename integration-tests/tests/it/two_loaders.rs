@@ -23,6 +23,11 @@ fn an_older_loader_of_a_lake_is_refused_when_it_wakes() {
 }
 
 #[test]
+fn an_older_loader_of_plain_files_adds_nothing_when_it_wakes() {
+    check(River::of_plain_files(), Dice::new("two_loaders, plain files"));
+}
+
+#[test]
 fn an_older_loader_of_postgresql_is_refused_when_it_wakes() {
     let Some(river) = River::of_databases("two_loaders") else { return };
     check(river, Dice::new("two_loaders, PostgreSQL"));
