@@ -11,6 +11,7 @@ mod destination;
 mod dialect;
 mod error;
 mod registry;
+pub mod seen;
 mod source;
 mod warehouse;
 

@@ -24,7 +24,7 @@ use crate::intent_log::{Cursor, Intent, IntentLog};
 use crate::partition::Partitioning;
 use crate::plain_load::Attempt;
 use crate::query::{Queries, Source};
-use crate::seen::Seen;
+use crate::seen::{Seen, SeenFile};
 use crate::sequence::{check_ranges, not_resumed};
 use crate::stage::Stage;
 use crate::table_work::{by_table, on_blocking_thread};
@@ -39,7 +39,7 @@ mod tests;
 const TABLES_AT_ONCE: usize = 4;
 
 /// Loads between two rounds of merging and deleting files of seen ids.
-const TIDY_SEEN_EVERY: u64 = 64;
+const TIDY_SEEN_EVERY: u64 = 16;
 
 /// How often the books are tried again to be rid of a job's when other loaders write to them meanwhile.
 const FORGET_ATTEMPTS: usize = 16;
@@ -144,9 +144,9 @@ impl Lake {
         intent: Intent,
         again: bool,
     ) -> Result<LoadReport> {
-        let (connection, at, seen) = (load.connection.clone(), load.at, load.seen.clone());
+        let (connection, at) = (load.connection.clone(), load.at);
         let touched = committed_by(&load);
-        let mut report = self.write(load, &cursor, &intent, again).await?;
+        let (mut report, seen) = self.write(load, &cursor, &intent, again).await?;
 
         crash_point("before-seal");
         let sealer = self.log(&connection).seal(&mut cursor, &intent).await?;
@@ -155,7 +155,7 @@ impl Lake {
         if let Layout::Files(files) = &self.layout {
             self.attempt(files, &connection, &intent, again).settle(&cursor, sealer).await?;
         }
-        self.seen_of(&connection)?.remember(cursor.whole_below(), at, &seen);
+        self.seen_of(&connection)?.remember(cursor.whole_below(), seen);
         self.upkeep(&connection, intent.number, at, touched).await;
         self.put_cursor(&connection, cursor);
         // The intent and the seal.
@@ -171,7 +171,7 @@ impl Lake {
         cursor: &Cursor,
         intent: &Intent,
         again: bool,
-    ) -> Result<LoadReport> {
+    ) -> Result<(LoadReport, Option<SeenFile>)> {
         if !load.counts.is_empty() {
             self.create(&counts::name(), &counts::columns()).await?;
             load.tables.push(counts::rows(&load.connection, &load.counts)?);
@@ -183,8 +183,9 @@ impl Lake {
                 self.attempt(files, &connection, intent, again).write(cursor, load).await?
             }
         };
-        self.seen_of(&connection)?.write(intent.number, at, &seen).await?;
-        Ok(report)
+        let (ids, number) = (self.seen_of(&connection)?, intent.number);
+        let seen = on_blocking_thread(async move { ids.write(number, at, &seen).await }).await?;
+        Ok((report, seen))
     }
 
     async fn write_tables(
@@ -290,7 +291,7 @@ impl Lake {
         }
         if number.is_multiple_of(TIDY_SEEN_EVERY)
             && let Ok(seen) = self.seen_of(connection)
-            && let Err(error) = seen.tidy(at).await
+            && let Err(error) = on_blocking_thread(async move { seen.tidy(at).await }).await
         {
             tracing::warn!(%connection, error = %error.full(), "cannot tidy the seen ids");
         }

@@ -39,7 +39,6 @@ mod query;
 mod sealed_files;
 mod sealers;
 mod seen;
-mod seen_file;
 mod sequence;
 mod settings;
 mod stage;

@@ -1,6 +1,7 @@
 //! An object store with a root.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::synced::Synced;
 use crate::{StateError, cloud};
@@ -182,8 +183,37 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn get(&self, path: &str) -> Result<Option<Bytes>, StateError> {
+        self.get_opts(path, GetOptions::default()).await
+    }
+
+    /// The first `length` bytes of the object at `path`, or all that it has, or none if it is not there.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the object is empty.
+    pub async fn get_start(&self, path: &str, length: u64) -> Result<Option<Bytes>, StateError> {
+        let range = Some(GetRange::Bounded(0..length));
+        self.get_opts(path, GetOptions { range, ..GetOptions::default() }).await
+    }
+
+    /// Parts of the object at `path`, in the order asked for, or none if it is not there.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the object does not have all of them.
+    pub async fn get_ranges(
+        &self,
+        path: &str,
+        ranges: &[Range<u64>],
+    ) -> Result<Option<Vec<Bytes>>, StateError> {
+        match self.objects.get_ranges(&self.resolve(path)?, ranges).await {
+            Ok(parts) => Ok(Some(parts)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(StateError::Store { action: "read", path: path.to_owned(), source }),
+        }
+    }
+
+    async fn get_opts(&self, path: &str, options: GetOptions) -> Result<Option<Bytes>, StateError> {
         let failed = |source| StateError::Store { action: "read", path: path.to_owned(), source };
-        let found = match self.objects.get(&self.resolve(path)?).await {
+        let found = match self.objects.get_opts(&self.resolve(path)?, options).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(failed(error)),

@@ -5,13 +5,13 @@
 //! only from what the loader expects, in the transaction of the rows: a batch is in the tables if and only
 //! if its positions are stored.
 
+use millrace_connector::seen::MAX_RECORDS;
 use millrace_connector::{ConnectorError, KafkaIdentity, OffsetRange, Positions, Resume};
 use millrace_event_model::ConnectionId;
 use tokio_postgres::{Client, Error};
 
 use super::ddl::{self, quote, schema_exists};
 use super::error::Failure;
-use super::seen::run::MAX_RECORDS;
 use super::work::Work;
 
 const SEEN_INDEX: &str = "seen_runs_by_day";

@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-
-use super::run::MAX_RECORDS;
+use millrace_connector::seen::MAX_RECORDS;
 
 /// What a plan needs to know of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,21 +1,15 @@
 //! What this process knows of a connection's runs, and what it has to ask the server.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use millrace_connector::seen::{Sieve, Slice, slices};
 
 use super::compaction::Facts;
-use super::run::{RECORD, find};
-use super::sieve::Sieve;
 
 /// What the filters of one connection may take: 28 million ids, a million a day. The oldest runs go without
 /// beyond that, and each id of a batch is then asked for in each of them: a load is slower, and as right.
 pub(crate) const FILTER_BUDGET: usize = 64 << 20;
-
-/// What one question asks for at most, so that answers stay small.
-const MAX_SLICE: usize = 1 << 16;
 
 /// A run and its sieve.
 #[derive(Debug)]
@@ -28,12 +22,11 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known(Vec<Arc<Run>>);
 
-/// Records of a run to be read, and the ids that may be among them, by their places in the batch.
+/// What to read of a run.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Slice {
+pub(crate) struct Question {
     pub(crate) run: i64,
-    pub(crate) records: Range<usize>,
-    pub(crate) ids: Vec<usize>,
+    pub(crate) slice: Slice,
 }
 
 impl Known {
@@ -72,57 +65,36 @@ impl Known {
     }
 
     /// What to read to know which of these ids are in runs of `first_day` or later.
-    pub(crate) fn questions(&self, ids: &[u128], first_day: NaiveDate) -> Vec<Slice> {
-        let mut questions = Vec::new();
-        for run in self.0.iter().filter(|run| run.facts.day >= first_day) {
-            let mut places: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-            for (index, id) in ids.iter().enumerate() {
-                if let Some(place) = run.sieve.place(*id) {
-                    places.entry((place.start, place.end)).or_default().push(index);
-                }
-            }
-            let of_run = questions.len();
-            for ((start, end), ids) in places {
-                let last = questions.get_mut(of_run..).and_then(|asked: &mut [Slice]| asked.last_mut());
-                match last {
-                    // What lies side by side is read at once.
-                    Some(last) if start <= last.records.end && end - last.records.start <= MAX_SLICE => {
-                        last.records.end = end.max(last.records.end);
-                        last.ids.extend(ids);
-                    }
-                    _ => questions.push(Slice { run: run.facts.run, records: start..end, ids }),
-                }
-            }
-        }
-        questions
+    pub(crate) fn questions(&self, ids: &[u128], first_day: NaiveDate) -> Vec<Question> {
+        let runs = self.0.iter().filter(|run| run.facts.day >= first_day);
+        runs.flat_map(|run| {
+            let question = |slice| Question { run: run.facts.run, slice };
+            slices(&run.sieve, ids).into_iter().map(question)
+        })
+        .collect()
     }
 }
 
-/// Notes in `found` what the records of a slice say of its ids.
-pub(crate) fn answer(slice: &Slice, records: &[u8], ids: &[u128], found: &mut [Option<u64>]) {
-    for index in &slice.ids {
-        let (Some(id), Some(known)) = (ids.get(*index), found.get_mut(*index)) else { continue };
-        *known = known.or_else(|| find(records, *id));
-    }
-}
-
-impl Slice {
+impl Question {
     /// As the server counts bytes of a value, from 1: where it begins, and how many.
     pub(crate) fn bytes(&self) -> (i32, i32) {
         // A run has 24 MB at most.
-        let number = |records: usize| i32::try_from(records * RECORD).unwrap_or(i32::MAX);
-        (number(self.records.start).saturating_add(1), number(self.records.len()))
+        let number = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
+        let bytes = self.slice.bytes();
+        (number(bytes.start).saturating_add(1), number(bytes.len()))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeMap;
+
     use millrace_connector::SeenId;
+    use millrace_connector::seen::{SortedRun, answer};
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
 
-    use super::super::run::SortedRun;
     use super::*;
 
     fn day(number: u64) -> NaiveDate {
@@ -153,11 +125,11 @@ mod tests {
             let known = Known::new(known);
             let asked: Vec<u128> = asked.into_iter().map(|id| id << 110).collect();
             let mut found = vec![None; asked.len()];
-            for slice in known.questions(&asked, day(first)) {
-                let (start, length) = slice.bytes();
+            for question in known.questions(&asked, day(first)) {
+                let (start, length) = question.bytes();
                 let start = usize::try_from(start - 1).unwrap();
-                let bytes = &stored[&slice.run].as_bytes()[start..start + usize::try_from(length).unwrap()];
-                answer(&slice, bytes, &asked, &mut found);
+                let bytes = &stored[&question.run].as_bytes()[start..start + usize::try_from(length).unwrap()];
+                answer(&question.slice, bytes, &asked, &mut found);
             }
             for (id, found) in asked.iter().zip(found) {
                 let holds: Vec<u64> = runs

@@ -1,7 +1,7 @@
 //! Ids of the messages that are loaded, for 28 days, at a cost that does not grow with their number.
 //!
-//! The ids of a load are one row of `seen_runs`, written in the load's transaction: a sorted [`run`] of 24
-//! bytes an id. This process keeps a [`sieve`] of each run of a connection, so that it answers by itself for
+//! The ids of a load are one row of `seen_runs`, written in the load's transaction: a sorted [run](SortedRun) of 24
+//! bytes an id. This process keeps a [`Sieve`] of each run of a connection, so that it answers by itself for
 //! nearly every id that is new; of one that may be a duplicate it reads the block of the run in which the id
 //! must lie. Runs are merged as [`compaction`] says, after a load and under its fence; a day is
 //! forgotten as rows. ADR 0009 says why there is no table of ids with an index.
@@ -11,8 +11,6 @@
 
 mod compaction;
 mod known;
-pub(super) mod run;
-mod sieve;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -20,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use futures::TryStreamExt;
+use millrace_connector::seen::{Sieve, SortedRun, answer};
 use millrace_connector::{ConnectorError, SeenId};
 use millrace_event_model::ConnectionId;
 use tokio::task::spawn_blocking;
@@ -27,9 +26,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use self::compaction::{Facts, next_merge};
-use self::known::{FILTER_BUDGET, Known, Run, Slice, answer};
-use self::run::SortedRun;
-use self::sieve::Sieve;
+use self::known::{FILTER_BUDGET, Known, Question, Run};
 use super::error::Failure;
 use super::positions::{self, OwnTables};
 use super::work::{Line, Work};
@@ -109,9 +106,9 @@ impl SeenIds {
         for _ in 0..MAX_ATTEMPTS {
             let Some(known) = self.known(client, own, connection).await? else { continue };
             let asked = ids.clone();
-            let slices = blocking(move || known.questions(&asked, first_day)).await?;
+            let questions = blocking(move || known.questions(&asked, first_day)).await?;
             let mut found = vec![None; ids.len()];
-            if slices.is_empty() || ask(client, own, connection, &slices, &ids, &mut found).await? {
+            if questions.is_empty() || ask(client, own, connection, &questions, &ids, &mut found).await? {
                 return Ok(found);
             }
             self.forget(connection);
@@ -296,7 +293,7 @@ async fn ask(
     client: &Client,
     own: &OwnTables,
     connection: &ConnectionId,
-    slices: &[Slice],
+    questions: &[Question],
     ids: &[u128],
     found: &mut [Option<u64>],
 ) -> Result<bool, Failure> {
@@ -308,20 +305,20 @@ async fn ask(
         own.table("seen_runs"),
         own.table("connections")
     );
-    let runs: Vec<i64> = slices.iter().map(|slice| slice.run).collect();
-    let (starts, lengths): (Vec<i32>, Vec<i32>) = slices.iter().map(Slice::bytes).unzip();
+    let runs: Vec<i64> = questions.iter().map(|question| question.run).collect();
+    let (starts, lengths): (Vec<i32>, Vec<i32>) = questions.iter().map(Question::bytes).unzip();
     let parameters: [&(dyn ToSql + Sync); 4] = [&connection.as_str(), &runs, &starts, &lengths];
     let mut rows = pin!(client.query_raw(&select, parameters).await?);
     let mut answers = 0;
     while let Some(row) = rows.try_next().await? {
         let place: i64 = row.try_get(0)?;
-        let slice = usize::try_from(place - 1).ok().and_then(|place| slices.get(place));
-        if let Some(slice) = slice {
-            answer(slice, row.try_get(1)?, ids, found);
+        let question = usize::try_from(place - 1).ok().and_then(|place| questions.get(place));
+        if let Some(question) = question {
+            answer(&question.slice, row.try_get(1)?, ids, found);
             answers += 1;
         }
     }
-    Ok(answers == slices.len())
+    Ok(answers == questions.len())
 }
 
 /// Work of more than a millisecond.

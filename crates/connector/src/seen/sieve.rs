@@ -10,16 +10,16 @@ use xorf::{BinaryFuse16, Descriptor, Filter};
 
 use super::run::SortedRun;
 
-/// Records of a block, which is what the server is asked for: 1,920 bytes lie in one or two of the pieces that it
-/// cuts long values into.
-pub(crate) const BLOCK: usize = 80;
+/// Records of a block, the least that is read: 1,920 bytes lie in one or two of the pieces that PostgreSQL cuts long
+/// values into.
+const BLOCK: usize = 80;
 
 /// Bytes of a filter's descriptor, as it is stored.
 const DESCRIPTOR: usize = 20;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct Sieve {
+pub struct Sieve {
     /// `None`: there is no room for it, or none could be made. Then every id may be there.
     filter: Option<BinaryFuse16>,
     fences: Vec<u64>,
@@ -27,7 +27,9 @@ pub(crate) struct Sieve {
 }
 
 impl Sieve {
-    pub(crate) fn of(run: &SortedRun) -> Self {
+    /// Of the records of a run.
+    #[must_use]
+    pub fn of(run: &SortedRun) -> Self {
         let mut keys: Vec<u64> = run.records().map(|seen| low(seen.id)).collect();
         let fences = run.records().step_by(BLOCK).map(|seen| high(seen.id)).collect();
         // Of hashes no two have one second half; a filter cannot be made of any that do.
@@ -38,7 +40,8 @@ impl Sieve {
     }
 
     /// As it was stored; `None`: that is not what was stored.
-    pub(crate) fn stored(filter: Option<&[u8]>, fences: &[u8], records: usize) -> Option<Self> {
+    #[must_use]
+    pub fn stored(filter: Option<&[u8]>, fences: &[u8], records: usize) -> Option<Self> {
         let (words, rest) = fences.as_chunks::<8>();
         if !rest.is_empty() || words.len() != records.div_ceil(BLOCK) {
             return None;
@@ -52,7 +55,8 @@ impl Sieve {
     }
 
     /// The filter, to be stored; empty where there is none.
-    pub(crate) fn filter_bytes(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn filter_bytes(&self) -> Vec<u8> {
         let Some(filter) = &self.filter else { return Vec::new() };
         let Descriptor { seed, segment_length, segment_length_mask, segment_count_length } =
             filter.descriptor;
@@ -66,22 +70,26 @@ impl Sieve {
     }
 
     /// The fences, to be stored.
-    pub(crate) fn fence_bytes(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn fence_bytes(&self) -> Vec<u8> {
         self.fences.iter().flat_map(|fence| fence.to_le_bytes()).collect()
     }
 
     /// What the filter takes.
-    pub(crate) fn filter_size(&self) -> usize {
+    #[must_use]
+    pub fn filter_size(&self) -> usize {
         self.filter.as_ref().map_or(0, |filter| 2 * filter.fingerprints.len())
     }
 
     /// The same without the filter.
-    pub(crate) fn without_filter(&self) -> Self {
+    #[must_use]
+    pub fn without_filter(&self) -> Self {
         Self { filter: None, fences: self.fences.clone(), records: self.records }
     }
 
     /// The records among which the id is, if it is there at all; `None`: it is not.
-    pub(crate) fn place(&self, id: u128) -> Option<Range<usize>> {
+    #[must_use]
+    pub fn place(&self, id: u128) -> Option<Range<usize>> {
         if self.filter.as_ref().is_some_and(|filter| !filter.contains(&low(id))) {
             return None;
         }
@@ -129,12 +137,12 @@ fn low(id: u128) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use millrace_connector::SeenId;
+    use crate::SeenId;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::warehouses::postgres::seen::run::{RECORD, find};
+    use crate::seen::run::{RECORD, find};
 
     fn run_of(ids: &[u128]) -> SortedRun {
         SortedRun::of(ids.iter().map(|id| SeenId { id: *id, content: *id as u64 }).collect())

@@ -1,21 +1,22 @@
 //! Ids of one load as a sorted run of records, in memory as they are stored: 16 bytes of id and 8 of content,
 //! big-endian, in the order of ids. A record is found by its place, so no index is needed to search a run.
 
-use millrace_connector::SeenId;
+use crate::SeenId;
 
 /// Bytes of a record.
-pub(crate) const RECORD: usize = 24;
+pub const RECORD: usize = 24;
 
 /// A run is never made longer than this by merging: 24 MB, which a merge holds some four times over.
-pub(crate) const MAX_RECORDS: usize = 1 << 20;
+pub const MAX_RECORDS: usize = 1 << 20;
 
 /// Records, sorted by id, no id twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SortedRun(Vec<u8>);
+pub struct SortedRun(Vec<u8>);
 
 impl SortedRun {
     /// Of several records with one id the first stays: it is the one that was loaded.
-    pub(crate) fn of(mut ids: Vec<SeenId>) -> Self {
+    #[must_use]
+    pub fn of(mut ids: Vec<SeenId>) -> Self {
         // Stable, and quick where runs are sorted already.
         ids.sort_by_key(|seen| seen.id);
         ids.dedup_by_key(|seen| seen.id);
@@ -28,26 +29,39 @@ impl SortedRun {
     }
 
     /// As it was stored; what is left of a record at the end is none.
-    pub(crate) fn stored(bytes: Vec<u8>) -> Self {
+    #[must_use]
+    pub fn stored(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
     /// The runs as one. They come in the order in which they were loaded.
-    pub(crate) fn merge(runs: &[Self]) -> Self {
+    #[must_use]
+    pub fn merge(runs: &[Self]) -> Self {
         let mut all = Vec::with_capacity(runs.iter().map(Self::len).sum());
         all.extend(runs.iter().flat_map(Self::records));
         Self::of(all)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Records.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.0.len() / RECORD
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    pub(crate) fn records(&self) -> impl Iterator<Item = SeenId> + '_ {
+    /// Its records, ascending by id.
+    pub fn records(&self) -> impl Iterator<Item = SeenId> + '_ {
         self.0.as_chunks::<RECORD>().0.iter().map(record)
     }
 }
@@ -59,7 +73,8 @@ fn record(bytes: &[u8; RECORD]) -> SeenId {
 }
 
 /// The content of an id, where it is among these records.
-pub(crate) fn find(records: &[u8], id: u128) -> Option<u64> {
+#[must_use]
+pub fn find(records: &[u8], id: u128) -> Option<u64> {
     let records = records.as_chunks::<RECORD>().0;
     let place = records.partition_point(|bytes| record(bytes).id < id);
     records.get(place).map(record).filter(|found| found.id == id).map(|found| found.content)
