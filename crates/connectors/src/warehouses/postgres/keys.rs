@@ -25,13 +25,20 @@ use super::targets::{Target, Targets};
 const SMALL_TABLE: i64 = 1 << 20;
 
 /// Building an index beside writers waits for all transactions of before, a report's that takes hours too.
-/// Beyond this the index is given up until the process is started again.
+/// Beyond this the index is given up until the process is started again ([`KeyIndexes::given_up`]).
 const BUILD_TIMEOUT: &str = "SET statement_timeout = '10min'; SET lock_timeout = '10min'";
 const USUAL_TIMEOUT: &str = "RESET statement_timeout; SET lock_timeout = '20s'";
 
-/// Tables whose keys this process has looked at.
+/// Keys of tables that this process knows.
 #[derive(Default)]
-pub(super) struct KeyIndexes(Mutex<HashSet<(TableName, Vec<String>)>>);
+pub(super) struct KeyIndexes {
+    /// Those with an index, as long as nobody drops the table: see [`Self::forget`].
+    looked_at: Mutex<HashSet<TableKey>>,
+    /// Those whose index takes too long to build.
+    given_up: Mutex<HashSet<TableKey>>,
+}
+
+type TableKey = (TableName, Vec<String>);
 
 /// The columns by which rows are matched, with the server's types.
 pub(super) struct Key {
@@ -128,16 +135,22 @@ pub(super) fn key_of(write: &WriteMode) -> Option<&[String]> {
 }
 
 impl KeyIndexes {
+    /// Forgets which indexes are there. A table that a person dropped makes a load fail, and every failure is followed by
+    /// a resume: the table that is made anew then gets its index anew.
+    pub(super) fn forget(&self) {
+        locked(&self.looked_at).clear();
+    }
+
     /// Makes the indexes that a load's merges need and that are not there.
     pub(super) async fn ensure(&self, client: &mut Client, load: &Load) {
         for table in &load.tables {
             let Some(key) = key_of(&table.write) else { continue };
-            let looked_at = (table.name.clone(), key.to_vec());
-            if self.looked_at().contains(&looked_at) {
+            let table_key = (table.name.clone(), key.to_vec());
+            if locked(&self.looked_at).contains(&table_key) || locked(&self.given_up).contains(&table_key) {
                 continue;
             }
             let Err(failure) = make(client, &table.name, key).await else {
-                self.looked_at().insert(looked_at);
+                locked(&self.looked_at).insert(table_key);
                 continue;
             };
             let error = failure.classify(During::Load, "making an index");
@@ -149,14 +162,14 @@ impl KeyIndexes {
             );
             // A build that was too long for its time would be so again; all else may go away.
             if error.code == "sqlstate_57014" {
-                self.looked_at().insert(looked_at);
+                locked(&self.given_up).insert(table_key);
             }
         }
     }
+}
 
-    fn looked_at(&self) -> MutexGuard<'_, HashSet<(TableName, Vec<String>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked(keys: &Mutex<HashSet<TableKey>>) -> MutexGuard<'_, HashSet<TableKey>> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Size of the table, whether it is ours, no partitioned one, and whether there is an index on this key that

@@ -195,6 +195,7 @@ impl Warehouse for Postgres {
             .await
             .map_err(|failure| failure.classify(During::Load, &self.sessions.doing("resumption from")))?;
         self.seen_ids.forget(connection);
+        self.keys.forget();
         session.release();
         Ok(resume)
     }

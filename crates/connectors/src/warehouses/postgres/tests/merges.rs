@@ -255,3 +255,23 @@ async fn a_merge_finds_its_rows_by_an_index() {
     let merged = "SELECT count(*) AS n, count(*) FILTER (WHERE part = -1) AS ours FROM shop.long";
     assert_eq!(select(&warehouse, merged).await, json!([{"n": 60_000, "ours": 1}]));
 }
+
+#[tokio::test]
+async fn a_table_that_a_person_dropped_gets_its_index_again() {
+    let Some((database, warehouse)) = ready().await else { return };
+    let schema = columns(&[("id", FieldType::String)]);
+    let upsert = WriteMode::Upsert { key: vec!["id".to_owned()] };
+    let batch = |start| {
+        load(start, start + 1, vec![rows("gone", &schema, &[row(&[("id", text("a"))])], upsert.clone())])
+    };
+    create(&warehouse, "gone", &schema).await;
+    warehouse.load(batch(0)).await.unwrap();
+    database.client().await.batch_execute("DROP TABLE shop.gone").await.unwrap();
+    warehouse.load(batch(1)).await.unwrap_err();
+    // As the loader does after every error.
+    warehouse.resume(&connection(), 1, &kafka()).await.unwrap();
+    create(&warehouse, "gone", &schema).await;
+    warehouse.load(batch(1)).await.unwrap();
+    let indexes = "SELECT count(*) AS n FROM pg_indexes WHERE tablename = 'gone'";
+    assert_eq!(select(&warehouse, indexes).await, json!([{"n": 1}]));
+}
