@@ -27,6 +27,7 @@ pub async fn warehouse(open: impl Fn() -> Arc<dyn Warehouse>) {
     writes::an_upsert_replaces_the_whole_row(rig("upsert").await).await;
     writes::the_newer_value_wins_and_null_never_erases(rig("merge").await).await;
     writes::a_generation_replaces_the_table_when_it_is_complete(rig("swap").await).await;
+    writes::parts_of_one_table_are_written_in_their_order(rig("turns").await).await;
     writes::tables_of_one_load_may_be_written_in_different_ways(rig("mixed").await).await;
 }
 

@@ -8,7 +8,7 @@ use millrace_connector::WriteMode;
 use crate::{RowsByTable, TableRows};
 
 /// Rows by table. A table mostly has one part; where a source has changed how its rows are written, one for
-/// each way, in the order of the log.
+/// each time, in the order of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     tables: BTreeMap<String, Vec<Part>>,
@@ -53,13 +53,14 @@ impl Gathered {
 
     fn part(&mut self, table: &str, write: &WriteMode) -> &mut Part {
         let parts = self.tables.entry(table.to_owned()).or_default();
-        let index = parts.iter().position(|part| part.write == *write).unwrap_or(parts.len());
-        if index == parts.len() {
+        // Only the last part goes on: a row in an earlier one would be written before those it came after.
+        if parts.last().is_none_or(|part| part.write != *write) {
             let (columns, ids) = (TableSchema::new(), Vec::new());
             parts.push(Part { write: write.clone(), rows: Rows::default(), columns, ids });
         }
-        // It was found there, or has just been pushed.
-        &mut parts[index]
+        let last = parts.len() - 1;
+        // It was the last, or has just been pushed.
+        &mut parts[last]
     }
 
     /// The rows, with no more to come.
@@ -74,7 +75,7 @@ pub(crate) fn append(rows: &mut RowsByTable, later: RowsByTable) {
     for (table, parts) in later {
         let own = rows.entry(table).or_default();
         for part in parts {
-            match own.iter_mut().find(|own| own.write == part.write) {
+            match own.last_mut().filter(|own| own.write == part.write) {
                 Some(own) => own.blocks.extend(part.blocks),
                 None => own.push(part),
             }
@@ -85,7 +86,7 @@ pub(crate) fn append(rows: &mut RowsByTable, later: RowsByTable) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
-    use millrace_columnar::Cell;
+    use millrace_columnar::{Block, Cell};
     use millrace_event_model::FieldType;
 
     use super::*;
@@ -104,14 +105,34 @@ mod tests {
         gathered.declare("t", &WriteMode::Append, &columns(&["z"]));
         gathered.add("t", &WriteMode::Append, &columns(&["a", "c"]), &row(&[("a", 1), ("b", 2), ("c", 3)]));
         gathered.add("t", &WriteMode::Append, &columns(&["b", "c"]), &row(&[("b", 4), ("d", 5)]));
-        gathered.add("t", &WriteMode::Stage { generation: 1 }, &columns(&["a"]), &row(&[]));
         let mut rows = gathered.finish();
         let later = RowsByTable::from([("t".to_owned(), rows["t"].clone())]);
         append(&mut rows, later);
         let parts = &rows["t"];
-        assert_eq!((parts.len(), parts[0].blocks.len(), parts[1].blocks.len()), (2, 2, 2));
+        assert_eq!((parts.len(), parts[0].blocks.len()), (1, 2));
         let block = &parts[0].blocks[0];
         assert_eq!(block.rows(), [row(&[("a", 1), ("c", 3)]), row(&[("b", 4)])]);
         assert_eq!(block.schema(), columns(&["a", "b", "c", "z"]));
+    }
+
+    #[test]
+    fn rows_stay_in_their_order_when_the_way_they_are_written_changes() {
+        let upsert = WriteMode::Upsert { key: vec!["a".to_owned()] };
+        let ways = [&upsert, &WriteMode::Append, &upsert];
+        let mut gathered = Gathered::default();
+        for (value, write) in (1..).zip(ways) {
+            gathered.add("t", write, &columns(&["a"]), &row(&[("a", value)]));
+        }
+        let mut rows = gathered.finish();
+        let later = rows.clone();
+        append(&mut rows, later);
+        let parts = rows["t"].iter().map(|part| {
+            let rows: Vec<Row> = part.blocks.iter().flat_map(Block::rows).collect();
+            (part.write == upsert, rows)
+        });
+        let of = |values: &[i64]| values.iter().map(|value| row(&[("a", *value)])).collect::<Vec<_>>();
+        let expected =
+            [(true, of(&[1])), (false, of(&[2])), (true, of(&[3, 1])), (false, of(&[2])), (true, of(&[3]))];
+        assert_eq!(parts.collect::<Vec<_>>(), expected);
     }
 }

@@ -49,7 +49,7 @@ pub struct TableRows {
 }
 
 /// Rows by table name. A table mostly has one part; where a source has changed how its rows are written,
-/// one for each way, in the order of the log.
+/// one for each time, in the order of the log.
 pub type RowsByTable = BTreeMap<String, Vec<TableRows>>;
 
 /// Rows of one table as planned: cells have the types of the columns.

@@ -177,3 +177,17 @@ pub(super) async fn tables_of_one_load_may_be_written_in_different_ways(rig: Rig
         assert_eq!(rig.select("id", table).await, json!([{"id": "a"}]), "{table}");
     }
 }
+
+/// A stream that was upserted is appended to from here on, and again the other way: rows come after those before them.
+pub(super) async fn parts_of_one_table_are_written_in_their_order(rig: Rig) {
+    let schema = columns(&[("id", FieldType::String), ("n", FieldType::Int)]);
+    rig.create("turns", &schema).await;
+    let part =
+        |n, write| rig.rows("turns", &schema, &[row(&[("id", text("a")), ("n", Cell::Int(n))])], write);
+    let upsert = || WriteMode::Upsert { key: vec!["id".to_owned()] };
+    rig.load(rig.batch(0, 2, vec![part(1, upsert()), part(2, WriteMode::Append)])).await;
+    assert_eq!(rig.select("n, id", "turns").await, json!([{"n": 1, "id": "a"}, {"n": 2, "id": "a"}]));
+    let again = vec![part(3, upsert()), part(4, WriteMode::Append), part(5, upsert())];
+    rig.load(rig.batch(2, 5, again)).await;
+    assert_eq!(rig.select("n, id", "turns").await, json!([{"n": 5, "id": "a"}]));
+}

@@ -4,10 +4,13 @@
 //! begin ─ fence ─ positions ─ added rows ─ merged rows ─ swaps ─ replacements ─ seen ids ─ counts ─ commit
 //! ```
 //! The fence comes first, so that a loader whose time is over writes nothing. Tables that are merged come
-//! last, since two connections may merge into one (`users`) and wait for each other from there on. A crash
-//! anywhere before the commit leaves no trace; after it, `resume` answers with the new positions.
+//! last, since two connections may merge into one (`users`) and wait for each other from there on; of a table that a
+//! stream now merges into and now adds to, all parts do, in their order. A crash anywhere before the commit leaves no
+//! trace; after it, `resume` answers with the new positions.
 
-use millrace_connector::{Load, LoadReport};
+use std::collections::BTreeSet;
+
+use millrace_connector::{Load, LoadReport, TableName};
 use millrace_service::crash_point;
 
 use super::error::Failure;
@@ -32,14 +35,15 @@ pub(super) async fn run(
     positions::advance(&mut work, own, &load.connection, &load.ranges).await?;
     crash_point("after-offset");
     let targets = Targets::of(&mut work, load.tables.iter().filter(|table| write::has_rows(table))).await?;
-    for table in load.tables.iter().filter(|table| key_of(&table.write).is_none()) {
+    let keyed = load.tables.iter().filter(|table| key_of(&table.write).is_some());
+    let merged: BTreeSet<&TableName> = keyed.map(|table| &table.name).collect();
+    for table in load.tables.iter().filter(|table| !merged.contains(&table.name)) {
         write::write_table(&mut work, own, &targets, table).await?;
         crash_point("between-tables");
     }
-    let merged: Vec<_> = load.tables.iter().filter(|table| key_of(&table.write).is_some()).collect();
     let replaced = load.replacements.iter().map(|replacement| &replacement.to);
-    write::one_merge_at_a_time(&mut work, merged.iter().map(|table| &table.name).chain(replaced)).await?;
-    for table in merged {
+    write::one_merge_at_a_time(&mut work, merged.iter().copied().chain(replaced)).await?;
+    for table in load.tables.iter().filter(|table| merged.contains(&table.name)) {
         write::write_table(&mut work, own, &targets, table).await?;
         crash_point("between-tables");
     }
