@@ -50,6 +50,19 @@ pub struct Dialect {
     pub reserved: &'static [&'static str],
 }
 
+impl Dialect {
+    /// Whether a column of decimals holds these digits (`-12.340`), none of them lost. Zeros at either end do not
+    /// count.
+    #[must_use]
+    pub fn holds_decimal(&self, digits: &str) -> bool {
+        let Some((all, after_point)) = self.decimal_digits else { return true };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let whole = whole.trim_start_matches(['-', '0']).len();
+        let fraction = fraction.trim_end_matches('0').len();
+        whole <= usize::from(all - after_point) && fraction <= usize::from(after_point)
+    }
+}
+
 /// The dialect of a kind.
 #[must_use]
 pub fn dialect(kind: &str) -> Option<&'static Dialect> {

@@ -5,6 +5,7 @@
 //! the array it is; only the others are looked at value by value.
 //!
 //! - `target`: the columns that a table will have, and where the values of each column go;
+//! - `exact`: whether a column holds a value whole;
 //! - `settle`: a block to a batch of its table;
 //! - `reduce`: several rows of one key to one; `discards`: what no column holds.
 //!
@@ -22,6 +23,7 @@
 //!   twice where rows replace each other.
 //! - `only_evolve_changes_tables`: under any other contract the only table that is made is `rudder_discards`.
 
+mod exact;
 mod reduce;
 mod settle;
 mod target;
@@ -216,7 +218,7 @@ impl Plan {
             part.blocks.iter().try_for_each(|block| target.absorb(block, &part.write))?;
         }
         for part in &parts {
-            part.blocks.iter().try_for_each(|block| target.set_aside(block, &part.write))?;
+            part.blocks.iter().try_for_each(|block| target.weigh(block, &part.write))?;
         }
         self.changes.extend(target.changes());
         for TableRows { write, blocks } in parts {
@@ -259,11 +261,13 @@ impl Plan {
 }
 
 /// Whether a column takes values as they were planned. Text is text, however long; and where floats are exact,
-/// a column of decimals reads back as one of floats.
+/// a column of decimals reads back as one of floats, and takes whole numbers too.
 fn holds(is: FieldType, planned: FieldType, dialect: &Dialect) -> bool {
     is == planned
         || (widen::is_text(is) && widen::is_text(planned))
-        || (dialect.exact_floats && is == FieldType::Float && planned == FieldType::Decimal)
+        || (dialect.exact_floats
+            && is == FieldType::Float
+            && matches!(planned, FieldType::Decimal | FieldType::Int))
 }
 
 #[cfg(test)]

@@ -128,4 +128,26 @@ pub(super) async fn columns_are_widened_with_their_values(rig: Rig) {
             {"id": "x", "day": "1970-01-01T00:00:00.000Z"},
         ])
     );
+    if rig.warehouse.dialect().exact_floats {
+        // The loader writes whole numbers and decimals as they are into such a column.
+        let exact = [
+            ("a", FieldType::Int, Cell::Int(i64::MIN)),
+            ("b", FieldType::Decimal, Cell::Decimal("1.50".to_owned())),
+        ];
+        for (offset, (id, own, value)) in (2..).zip(exact) {
+            let schema = columns(&[("id", FieldType::String), ("n", own)]);
+            let rows = [row(&[("id", Cell::String(id.to_owned())), ("n", value)])];
+            let table = rig.rows("widening", &schema, &rows, WriteMode::Append);
+            rig.load(rig.batch(offset, offset + 1, vec![table])).await;
+        }
+        assert_eq!(
+            rig.select("id, CAST(n AS text) AS n", "widening").await,
+            json!([
+                {"id": "7", "n": i64::MAX.to_string()},
+                {"id": "a", "n": i64::MIN.to_string()},
+                {"id": "b", "n": "1.50"},
+                {"id": "x", "n": "0.5"},
+            ])
+        );
+    }
 }

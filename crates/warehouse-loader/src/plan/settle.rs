@@ -12,9 +12,10 @@ use millrace_columnar::arrow::error::ArrowError;
 use millrace_columnar::{
     Block, BlockColumn, Cell, Coerced, Rows, TableSchema, arrow_type, coerce, schema_of, text_of, widen,
 };
-use millrace_connector::WriteMode;
+use millrace_connector::{Dialect, WriteMode};
 use millrace_event_model::FieldType;
 
+use super::exact::{is_beyond, loses};
 use super::target::{Fate, Misfit, Target, key_of};
 use super::{LOAD_TIME_COLUMNS, PlanError, Stamp};
 use crate::discards::{Discards, Place, whole_row};
@@ -119,11 +120,13 @@ impl<'a> Settling<'a> {
         match target.fate(column) {
             Fate::Column(own) => {
                 let misfits = self.put(&column.name, column, own, Loss::Allowed);
+                let is = target.type_of(&column.name).unwrap_or(own);
                 for (row, cell) in misfits {
-                    // It was not converted, so it says why.
-                    if let Coerced::Discarded { value, reason } = coerce(cell, own) {
-                        self.left.push(Left { row, column: column.name.clone(), value, reason });
-                    }
+                    let (value, reason) = match coerce(cell.clone(), is) {
+                        Coerced::Discarded { value, reason } => (value, reason),
+                        Coerced::Converted(_) => (text_of(cell), format!("it is beyond what {is} can hold")),
+                    };
+                    self.left.push(Left { row, column: column.name.clone(), value, reason });
                 }
             }
             Fate::Strict(own) => {
@@ -180,7 +183,7 @@ impl<'a> Settling<'a> {
 
     /// Converts a column and keeps it; returns what does not fit.
     fn put(&mut self, name: &str, column: &BlockColumn, own: FieldType, loss: Loss) -> Vec<(usize, Cell)> {
-        let (array, misfits) = convert(column, own, self.block.len, loss);
+        let (array, misfits) = convert(column, own, self.block.len, loss, self.part.target.dialect());
         if let Some(array) = array {
             self.arrays.insert(name.to_owned(), array);
         }
@@ -279,6 +282,7 @@ fn convert(
     own: FieldType,
     len: usize,
     loss: Loss,
+    dialect: &Dialect,
 ) -> (Option<ArrayRef>, Vec<(usize, Cell)>) {
     let same = column.field_type == own || (widen::is_text(column.field_type) && widen::is_text(own));
     if same && column.misfits.is_empty() {
@@ -289,7 +293,7 @@ fn convert(
     let id = rows.column(&column.name, own);
     for row in 0..len {
         let cell = column.cell(row);
-        if loss == Loss::Refused && loses(&cell, own) {
+        if (loss == Loss::Refused && loses(&cell, own)) || is_beyond(&cell, own, dialect) {
             misfits.push((row, cell));
             rows.push(&[]);
             continue;
@@ -304,16 +308,4 @@ fn convert(
         }
     }
     (rows.finish().columns.pop().and_then(|made| made.values), misfits)
-}
-
-/// Whether the value is converted to less than it was.
-fn loses(cell: &Cell, own: FieldType) -> bool {
-    const MICROS_PER_DAY: i64 = 86_400_000_000;
-    match (cell, own) {
-        (Cell::Float(value), FieldType::Int) => value.fract() != 0.0,
-        (Cell::DateTime(micros) | Cell::LocalDateTime(micros), FieldType::Date) => {
-            micros % MICROS_PER_DAY != 0
-        }
-        _ => false,
-    }
 }

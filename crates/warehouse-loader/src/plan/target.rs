@@ -1,7 +1,7 @@
 //! The columns that a table will have, and where the values of each column of a block go.
 //!
 //! Three passes: first all blocks of the batch say what they ask for ([`Target::absorb`]); then, for what the columns
-//! cannot hold even so, others are set beside them ([`Target::set_aside`]); then the columns stand, and each block is
+//! cannot hold even so, others are set beside them ([`Target::weigh`]); then the columns stand, and each block is
 //! told where its values go ([`Target::fate`]).
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use millrace_columnar::{Block, BlockColumn, TableSchema, widen};
 use millrace_connector::{Dialect, SchemaChange, WriteMode};
 use millrace_event_model::FieldType;
 
+use super::exact::{Numbers, any_lost};
 use super::{LOAD_TIME_COLUMNS, PlanError, Rules};
 use crate::{Contract, Kind};
 
@@ -48,17 +49,26 @@ pub(super) struct Target<'a> {
     columns: TableSchema,
     /// Of those, which are there and get a wider type.
     widened: TableSchema,
-    /// Columns of `string` or `float` that are written as `text` or `decimal`.
+    /// Columns of `string` or `float` that are written as `text`, `decimal` or `int`.
     written: TableSchema,
+    /// What goes into columns of exact floats.
+    numbers: BTreeMap<String, Numbers>,
     /// Names of columns for values of other types, by base column and type.
     variants: BTreeMap<(String, FieldType), String>,
 }
 
 impl<'a> Target<'a> {
     pub(super) fn new(table: &'a str, present: Option<&'a TableSchema>, rules: &'a Rules) -> Self {
-        let columns = present.cloned().unwrap_or_default();
-        let (widened, written) = (TableSchema::new(), TableSchema::new());
-        Self { table, present, rules, columns, widened, written, variants: BTreeMap::new() }
+        Self {
+            table,
+            present,
+            rules,
+            columns: present.cloned().unwrap_or_default(),
+            widened: TableSchema::new(),
+            written: TableSchema::new(),
+            numbers: BTreeMap::new(),
+            variants: BTreeMap::new(),
+        }
     }
 
     /// Takes note of what a block asks for.
@@ -118,21 +128,27 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Makes columns for values of records that theirs cannot hold. Once all blocks were absorbed.
+    /// Looks at the values, now that all blocks were absorbed: makes columns for those of records that theirs cannot
+    /// hold.
     ///
     /// # Errors
     /// [`PlanError::Frozen`].
-    pub(super) fn set_aside(&mut self, block: &Block, write: &WriteMode) -> Result<(), PlanError> {
-        if self.rules.kind == Kind::Events || self.rules.contract != Contract::Evolve {
-            return Ok(());
-        }
-        // A key elsewhere would be none: its row could not be found again.
+    pub(super) fn weigh(&mut self, block: &Block, write: &WriteMode) -> Result<(), PlanError> {
+        let dialect = self.rules.dialect;
+        let sets_aside = self.rules.kind == Kind::Records && self.rules.contract == Contract::Evolve;
         let key = key_of(write);
-        for column in block.columns.iter().filter(|column| !key.contains(&column.name)) {
+        for column in &block.columns {
             let Some(is) = self.columns.get(&column.name).copied() else { continue };
+            if dialect.exact_floats && is == FieldType::Float {
+                self.numbers.entry(column.name.clone()).or_default().note(column);
+            }
+            // A key elsewhere would be none: its row could not be found again.
+            if !sets_aside || key.contains(&column.name) {
+                continue;
+            }
             let first = column.values.is_some().then_some(column.field_type);
             for own in first.into_iter().chain(misfit_types(column)) {
-                if !self.takes(is, own) {
+                if !self.takes(is, own) || any_lost(block, column, own, is, dialect) {
                     self.add_variant(&column.name, own)?;
                 }
             }
@@ -144,7 +160,13 @@ impl<'a> Target<'a> {
     fn add_variant(&mut self, name: &str, asked: FieldType) -> Result<(), PlanError> {
         let variant = variant_name(name, asked, self.rules.dialect);
         match self.columns.get(&variant).copied() {
-            Some(own) => self.note_written(&variant, own, asked),
+            Some(own) => {
+                let exact = self.rules.dialect.exact_floats && own == FieldType::Float;
+                if exact && matches!(asked, FieldType::Int | FieldType::Decimal) {
+                    self.written.insert(variant.clone(), asked);
+                }
+                self.note_written(&variant, own, asked);
+            }
             None => self.add(&variant, asked, true)?,
         }
         self.variants.insert((name.to_owned(), asked), variant);
@@ -236,8 +258,16 @@ impl<'a> Target<'a> {
         if self.rules.contract == Contract::DiscardRow { Misfit::Row(reason) } else { Misfit::Value(reason) }
     }
 
+    /// The type of a column that the table has or will have.
+    pub(super) fn type_of(&self, column: &str) -> Option<FieldType> {
+        self.columns.get(column).copied()
+    }
+
     /// The type as of which the values of a column are written.
     fn written(&self, column: &str, is: FieldType) -> FieldType {
+        if let Some(numbers) = self.numbers.get(column) {
+            return numbers.written();
+        }
         self.written.get(column).copied().unwrap_or(is)
     }
 
@@ -255,17 +285,17 @@ impl<'a> Target<'a> {
     }
 
     fn note_written(&mut self, name: &str, is: FieldType, asked: FieldType) {
-        let as_text = is == FieldType::String && asked == FieldType::Text;
-        let as_decimal = self.rules.dialect.exact_floats
-            && self.rules.kind == Kind::Records
-            && (is, asked) == (FieldType::Float, FieldType::Decimal);
         let is_new = !self.present.is_some_and(|present| present.contains_key(name));
         let of_events = self.rules.kind == Kind::Events;
         if is_new && of_events {
             self.columns.insert(name.to_owned(), widen::union(is, asked));
-        } else if as_text || as_decimal {
+        } else if is == FieldType::String && asked == FieldType::Text {
             self.written.insert(name.to_owned(), asked);
         }
+    }
+
+    pub(super) fn dialect(&self) -> &'static Dialect {
+        self.rules.dialect
     }
 
     fn is_full(&self) -> bool {

@@ -105,13 +105,8 @@ fn integer(json: &str) -> Option<i64> {
 /// A decimal within what the warehouse holds.
 fn decimal(text: &str, dialect: &Dialect) -> Result<Cell, Unfit> {
     let digits = plain_digits(text).ok_or(Unfit::Type)?;
-    if let Some((all, after_point)) = dialect.decimal_digits {
-        let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
-        let whole = whole.trim_start_matches(['-', '0']).len();
-        let fraction = fraction.trim_end_matches('0').len();
-        if whole > usize::from(all - after_point) || fraction > usize::from(after_point) {
-            return Err(Unfit::Size);
-        }
+    if !dialect.holds_decimal(&digits) {
+        return Err(Unfit::Size);
     }
     Ok(Cell::Decimal(digits))
 }

@@ -2,14 +2,14 @@
 //!
 //! | Arrow | column of the server |
 //! |---|---|
-//! | Int64 | bigint, integer, smallint, numeric |
+//! | Int64 | bigint, integer, smallint, numeric, double precision, real |
 //! | Float64 | double precision, real, numeric |
 //! | Boolean | boolean |
 //! | Timestamp(µs) with or without a zone | timestamptz, timestamp, date |
 //! | Date32 | date |
 //! | Utf8 | text, varchar, char |
 //! | Utf8 marked `json` | also json, jsonb |
-//! | Utf8 marked `decimal` | also numeric |
+//! | Utf8 marked `decimal` | also numeric, double precision, real |
 //! | Utf8 marked `time`, `uuid` | also time, uuid |
 //!
 //! What the server cannot hold in text and JSON is changed as [`super::text`] says. Why this is no library:
@@ -50,6 +50,8 @@ enum Values<'a> {
     Int4(&'a [i64]),
     Int2(&'a [i64]),
     IntNumeric(&'a [i64]),
+    IntFloat8(&'a [i64]),
+    IntFloat4(&'a [i64]),
     Float8(&'a [f64]),
     Float4(&'a [f64]),
     FloatNumeric(&'a [f64]),
@@ -60,6 +62,8 @@ enum Values<'a> {
     Json(&'a StringArray),
     Jsonb(&'a StringArray),
     Decimal(&'a StringArray),
+    DecimalFloat8(&'a StringArray),
+    DecimalFloat4(&'a StringArray),
     Time(&'a StringArray),
     Uuid(&'a StringArray),
     Moment(&'a [i64]),
@@ -146,6 +150,8 @@ fn values<'a>(field: &Field, array: &'a dyn Array, target: &Type) -> Option<Valu
         (DataType::Int64, &Type::INT4) => Values::Int4(ints()),
         (DataType::Int64, &Type::INT2) => Values::Int2(ints()),
         (DataType::Int64, &Type::NUMERIC) => Values::IntNumeric(ints()),
+        (DataType::Int64, &Type::FLOAT8) => Values::IntFloat8(ints()),
+        (DataType::Int64, &Type::FLOAT4) => Values::IntFloat4(ints()),
         (DataType::Float64, &Type::FLOAT8) => Values::Float8(floats()),
         (DataType::Float64, &Type::FLOAT4) => Values::Float4(floats()),
         (DataType::Float64, &Type::NUMERIC) => Values::FloatNumeric(floats()),
@@ -172,6 +178,8 @@ fn texts<'a>(own: FieldType, array: &'a StringArray, target: &Type) -> Option<Va
         (FieldType::Json, &Type::JSON) => Values::Json(array),
         (FieldType::Json, &Type::JSONB) => Values::Jsonb(array),
         (FieldType::Decimal, &Type::NUMERIC) => Values::Decimal(array),
+        (FieldType::Decimal, &Type::FLOAT8) => Values::DecimalFloat8(array),
+        (FieldType::Decimal, &Type::FLOAT4) => Values::DecimalFloat4(array),
         (FieldType::Time, &Type::TIME) => Values::Time(array),
         (FieldType::Uuid, &Type::UUID) => Values::Uuid(array),
         _ => return None,
@@ -191,7 +199,9 @@ impl Column<'_> {
             Values::Int2(values) => put(out, i16::try_from(*values.get(row)?).ok()?.to_be_bytes()),
             Values::IntNumeric(values) => numeric::put_i64(out, *values.get(row)?),
             Values::Float8(values) => put(out, values.get(row)?.to_be_bytes()),
-            // The column's owner chose real.
+            // Here and below: the column's owner chose a binary float, and gets the nearest.
+            Values::IntFloat8(values) => put(out, (*values.get(row)? as f64).to_be_bytes()),
+            Values::IntFloat4(values) => put(out, (*values.get(row)? as f32).to_be_bytes()),
             Values::Float4(values) => put(out, (*values.get(row)? as f32).to_be_bytes()),
             Values::FloatNumeric(values) => numeric::put_f64(out, *values.get(row)?),
             Values::Bool(values) => put(out, [u8::from(values.value(row))]),
@@ -202,6 +212,14 @@ impl Column<'_> {
                 put_bytes(out, &[JSONB_VERSION], storable_json(array.value(row)).as_bytes())?;
             }
             Values::Decimal(array) => numeric::put(out, &Numeric::from_text(array.value(row))?),
+            Values::DecimalFloat8(array) => {
+                let value: f64 = array.value(row).parse().ok()?;
+                put(out, value.is_finite().then_some(value)?.to_be_bytes());
+            }
+            Values::DecimalFloat4(array) => {
+                let value: f32 = array.value(row).parse().ok()?;
+                put(out, value.is_finite().then_some(value)?.to_be_bytes());
+            }
             Values::Time(array) => put(out, micros_of_day(array.value(row))?.to_be_bytes()),
             Values::Uuid(array) => put(out, Uuid::try_parse(array.value(row)).ok()?.into_bytes()),
             Values::Moment(values) => put(out, since_2000(*values.get(row)?)?.to_be_bytes()),

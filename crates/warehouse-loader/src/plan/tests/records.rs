@@ -88,6 +88,61 @@ fn a_key_of_another_type_within_a_batch_stops_the_connection() {
     assert!(matches!(error, PlanError::KeyDoesNotFit { is: FieldType::Int, .. }), "{error}");
 }
 
+/// A whole number that no float is.
+const BEYOND_FLOATS: i64 = (1 << 53) + 1;
+
+#[test]
+fn whole_numbers_beyond_floats_are_not_rounded_in_columns_of_exact_floats() {
+    let is = [("a", FieldType::Float)];
+    for kind in [Kind::Records, Kind::Events] {
+        let planned = |own, cells: &[CellRef<'_>]| {
+            let blocks = vec![values(FieldType::Float, &[]), values(own, cells)];
+            let plan = planned_values(&is, blocks, &rules_of(kind, Contract::Evolve)).unwrap();
+            assert_eq!(plan.discarded, 0, "{kind:?}");
+            assert!(plan.fits(&tables("t", &[is[0], ("uuid_ts", FieldType::DateTime)]), rules().dialect));
+            column(&plan, "a")
+        };
+        let big = CellRef::Int(BEYOND_FLOATS);
+        assert_eq!(planned(FieldType::Int, &[big]), [Some(Cell::Int(BEYOND_FLOATS))], "{kind:?}");
+        let small = [CellRef::Int(3), CellRef::Float(2.5)];
+        let floats = [3.0, 2.5].map(|value| Some(Cell::Float(value)));
+        assert_eq!(planned(FieldType::Int, &small), floats, "{kind:?}");
+        let mixed = [big, CellRef::Float(2.5)];
+        let decimals = ["9007199254740993", "2.5"].map(|digits| Some(Cell::Decimal(digits.into())));
+        assert_eq!(planned(FieldType::Int, &mixed), decimals, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_value_that_would_be_rounded_has_a_column_of_its_own() {
+    let big = [CellRef::Int(BEYOND_FLOATS), CellRef::Int(3)];
+    let plan =
+        planned_values(&[("a", FieldType::Float)], vec![values(FieldType::Int, &big)], &of_kind("lake"))
+            .unwrap();
+    assert_eq!(column(&plan, "a"), [None, Some(Cell::Float(3.0))]);
+    assert_eq!(column(&plan, "a__v_int"), [Some(Cell::Int(BEYOND_FLOATS)), None]);
+    assert_eq!(plan.discarded, 0);
+}
+
+#[test]
+fn what_is_beyond_the_decimals_of_a_warehouse_never_reaches_them() {
+    let is = [("a", FieldType::Decimal)];
+    let floats = || {
+        vec![values(FieldType::Float, &[CellRef::Float(1e-12), CellRef::Float(1e30), CellRef::Float(0.5)])]
+    };
+    let records = planned_values(&is, floats(), &of_kind("lake")).unwrap();
+    assert_eq!(column(&records, "a"), [None, None, Some(Cell::Decimal("0.5".into()))]);
+    assert_eq!(column(&records, "a__v_float"), [Some(Cell::Float(1e-12)), Some(Cell::Float(1e30)), None]);
+    assert_eq!(records.discarded, 0);
+    // Another connection's events into the same table.
+    let events = planned_values(&is, floats(), &Rules { kind: Kind::Events, ..of_kind("lake") }).unwrap();
+    assert_eq!(column(&events, "a"), [None, None, Some(Cell::Decimal("0.5".into()))]);
+    let discards = appended_rows(&events, "rudder_discards");
+    let values = discards.iter().map(|discard| discard["column_value"].clone());
+    assert_eq!(values.collect::<Vec<_>>(), ["1e-12", "1e30"].map(|value| Cell::String(value.into())));
+    assert_eq!(discards[0]["reason"], Cell::String("it is beyond what decimal can hold".into()));
+}
+
 #[test]
 fn a_column_of_records_widens_in_place_or_gets_another_beside_it() {
     let with = |own| [WITHOUT_A[0], WITHOUT_A[1], ("a", own)];

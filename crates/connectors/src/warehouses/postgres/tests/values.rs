@@ -131,6 +131,36 @@ async fn columns_of_other_types_take_what_fits_and_name_what_does_not() {
 }
 
 #[tokio::test]
+async fn numbers_of_every_kind_go_into_columns_of_floats() {
+    let Some((database, warehouse)) = ready().await else { return };
+    let client = database.client().await;
+    let create = "CREATE SCHEMA shop; CREATE TABLE shop.floats (n numeric, f8 double precision, f4 real)";
+    client.batch_execute(create).await.unwrap();
+    let (int, decimal) = (FieldType::Int, FieldType::Decimal);
+    let big = (1 << 53) + 1;
+    let ints = row(&[("n", Cell::Int(big)), ("f8", Cell::Int(big)), ("f4", Cell::Int(-3))]);
+    let digits = |text: &str| Cell::Decimal(text.to_owned());
+    let decimals =
+        row(&[("n", digits("9007199254740993.10")), ("f8", digits("-0.1")), ("f4", digits("2.5"))]);
+    for (own, values, start) in [(int, ints, 0), (decimal, decimals, 1)] {
+        let schema = columns(&[("n", own), ("f8", own), ("f4", own)]);
+        let table = rows("floats", &schema, &[values], WriteMode::Append);
+        warehouse.load(load(start, start + 1, vec![table])).await.unwrap();
+    }
+    assert_eq!(
+        select(&warehouse, "SELECT n::text AS n, f8, f4 FROM shop.floats ORDER BY floats.n").await,
+        json!([
+            {"n": "9007199254740993", "f8": 9_007_199_254_740_992.0_f64, "f4": -3.0},
+            {"n": "9007199254740993.10", "f8": -0.1, "f4": 2.5},
+        ])
+    );
+    let schema = columns(&[("f8", decimal)]);
+    let far = rows("floats", &schema, &[row(&[("f8", digits(&"9".repeat(400)))])], WriteMode::Append);
+    let error = warehouse.load(load(2, 3, vec![far])).await.unwrap_err();
+    assert!(error.full().contains("\"f8\""), "{}", error.full());
+}
+
+#[tokio::test]
 async fn no_name_is_evil_enough() {
     let Some((_database, warehouse)) = ready().await else { return };
     let names =
