@@ -26,6 +26,8 @@ pub struct Dialect {
     pub max_name_bytes: Option<usize>,
     /// A string of more than this many UTF-16 units is `text`; `None` knows no `text`.
     pub text_above: Option<usize>,
+    /// Text may hold U+0000. Where it may not, it is left out, in keys too (PostgreSQL).
+    pub holds_nul: bool,
     /// Columns of type `json` exist. Where they do not, JSON is a string.
     pub json_columns: bool,
     /// The destination's config may name JSON paths; events may always name them.
@@ -76,6 +78,7 @@ pub const DIALECTS: &[Dialect] = &[
         rudder_name: "POSTGRES",
         widens: true,
         exact_floats: true,
+        holds_nul: false,
         decimal_digits: None,
         max_columns: Some(1_600),
         cut_before_reserved: Some(63),
@@ -151,6 +154,7 @@ const SQL: Dialect = Dialect {
     cut_before_reserved: None,
     max_name_bytes: Some(127),
     text_above: None,
+    holds_nul: true,
     json_columns: false,
     json_paths_in_config: false,
     full_event: FieldType::String,

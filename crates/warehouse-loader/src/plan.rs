@@ -7,7 +7,8 @@
 //! - `target`: the columns that a table will have, and where the values of each column go;
 //! - `exact`: whether a column holds a value whole;
 //! - `settle`: a block to a batch of its table;
-//! - `reduce`: several rows of one key to one; `discards`: what no column holds.
+//! - `reduce`: several rows of one key to one; `keys`: which keys are one to the warehouse;
+//! - `discards`: what no column holds.
 //!
 //! # Laws
 //! Each is a property test of the same name in `plan/tests.rs`.
@@ -24,6 +25,7 @@
 //! - `only_evolve_changes_tables`: under any other contract the only table that is made is `rudder_discards`.
 
 mod exact;
+mod keys;
 mod reduce;
 mod settle;
 mod target;
@@ -223,7 +225,7 @@ impl Plan {
         self.changes.extend(target.changes());
         for TableRows { write, blocks } in parts {
             let batches = settle::settle(&target, &blocks, &write, rules.stamp, discards)?;
-            let reduced = reduce::reduce(batches, &write);
+            let reduced = reduce::reduce(batches, &write, rules.dialect);
             let batches = reduced.map_err(|source| PlanError::Batch { table: table.clone(), source })?;
             if !batches.is_empty() {
                 self.loads.entry(table.clone()).or_default().push(TableBatches { write, batches });

@@ -9,16 +9,21 @@ use millrace_columnar::arrow::compute::{concat_batches, take};
 use millrace_columnar::arrow::datatypes::TimestampMicrosecondType;
 use millrace_columnar::arrow::error::ArrowError;
 use millrace_columnar::arrow::row::{RowConverter, SortField};
-use millrace_connector::WriteMode;
+use millrace_connector::{Dialect, WriteMode};
 
+use super::keys::comparable;
 use super::target::key_of;
 
 /// One row per key; appended and staged rows stay as they are, and so do rows whose keys differ anyway. Cells
-/// have their columns' types already, so that keys are equal when the warehouse finds them equal.
-pub(super) fn reduce(batches: Vec<RecordBatch>, write: &WriteMode) -> Result<Vec<RecordBatch>, ArrowError> {
+/// have their columns' types already; which keys are equal to the warehouse, [`comparable`] knows.
+pub(super) fn reduce(
+    batches: Vec<RecordBatch>,
+    write: &WriteMode,
+    dialect: &Dialect,
+) -> Result<Vec<RecordBatch>, ArrowError> {
     let key = key_of(write);
     let (Some(first), false) = (batches.first(), key.is_empty()) else { return Ok(batches) };
-    let groups = Groups::of(&batches, key)?;
+    let groups = Groups::of(&batches, key, dialect)?;
     if groups.count == groups.of_row.len() {
         return Ok(batches);
     }
@@ -38,9 +43,12 @@ struct Groups {
 }
 
 impl Groups {
-    fn of(batches: &[RecordBatch], key: &[String]) -> Result<Self, ArrowError> {
+    fn of(batches: &[RecordBatch], key: &[String], dialect: &Dialect) -> Result<Self, ArrowError> {
         let keys_of = |batch: &RecordBatch| -> Vec<ArrayRef> {
-            key.iter().filter_map(|column| batch.column_by_name(column).cloned()).collect()
+            let schema = batch.schema();
+            let found = key.iter().filter_map(|column| schema.fields().find(column));
+            let keys = found.map(|(index, field)| comparable(field, batch.column(index), dialect));
+            keys.collect()
         };
         let fields = batches.first().map(keys_of).unwrap_or_default();
         let fields = fields.iter().map(|array| SortField::new(array.data_type().clone())).collect();
@@ -105,6 +113,7 @@ fn merge_latest(all: &RecordBatch, groups: &Groups, order: &str) -> Result<Vec<A
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use millrace_columnar::{Cell, Row, TableSchema, batch_of, rows_of};
+    use millrace_connector::dialect;
     use millrace_event_model::FieldType;
 
     use super::*;
@@ -119,10 +128,14 @@ mod tests {
 
     /// Reduces rows that came in two batches.
     fn reduced(columns: &[(&str, FieldType)], rows: &[Row], write: &WriteMode) -> Vec<Row> {
+        reduced_for("postgres", columns, rows, write)
+    }
+
+    fn reduced_for(kind: &str, columns: &[(&str, FieldType)], rows: &[Row], write: &WriteMode) -> Vec<Row> {
         let columns: TableSchema = columns.iter().map(|(name, own)| ((*name).to_owned(), *own)).collect();
         let (first, second) = rows.split_at(rows.len() / 2);
         let batches = [first, second].map(|rows| batch_of(&columns, rows).unwrap());
-        let reduced = reduce(batches.into(), write).unwrap();
+        let reduced = reduce(batches.into(), write, dialect(kind).unwrap()).unwrap();
         reduced.iter().flat_map(|batch| rows_of(batch).unwrap()).collect()
     }
 
@@ -182,5 +195,28 @@ mod tests {
         assert_eq!(reduced(&USER, &rows, &latest()), rows);
         let rows = [user("a", 1, None), user("a", 1, None)];
         assert_eq!(reduced(&USER, &rows, &WriteMode::Append), rows);
+    }
+
+    #[test]
+    fn keys_that_are_one_to_the_warehouse_are_one() {
+        let json = |json: &str| Cell::Json(json.to_owned());
+        let decimal = |digits: &str| Cell::Decimal(digits.to_owned());
+        let same = |kind, one: Cell, other: Cell| {
+            let columns = [("k", one.field_type().unwrap()), ("n", FieldType::Int)];
+            let rows = [one, other].map(|key| row(&[("k", key)]));
+            let write = WriteMode::Upsert { key: vec!["k".into()] };
+            reduced_for(kind, &columns, &rows, &write).len() == 1
+        };
+        assert!(same("postgres", text("a\0b"), text("ab")));
+        assert!(!same("lake", text("a\0b"), text("ab")), "the lake keeps them apart");
+        for kind in ["postgres", "lake"] {
+            assert!(same(kind, decimal("1"), decimal("1.0")), "{kind}");
+            assert!(same(kind, decimal("-0.00"), decimal("0")), "{kind}");
+            assert!(!same(kind, decimal("10"), decimal("1")), "{kind}");
+        }
+        assert!(same("postgres", Cell::Float(-0.0), Cell::Float(0.0)));
+        assert!(same("postgres", json(r#"{"a": 1.0, "b": "x\u0000"}"#), json(r#"{"b":"x","a":1}"#)));
+        assert!(!same("postgres", json("1"), json("\"1\"")));
+        assert!(!same("postgres", json("9007199254740993"), json("9007199254740992")));
     }
 }
