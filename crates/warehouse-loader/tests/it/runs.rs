@@ -88,6 +88,36 @@ async fn a_service_shows_its_run_while_it_goes_on_and_ends_it_when_it_stops() {
     stack.stop().await;
 }
 
+/// However often the warehouse fails, nobody has to start the connection again: it says what is wrong from the first
+/// failure on, and goes on when it can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_fails_again_and_again_says_so_and_never_gives_up() {
+    let stack = Stack::start().await;
+    let warehouse = Arc::new(Failing { lake: stack.lake("lake"), failures: AtomicUsize::new(usize::MAX) });
+    stack.publish(&mixed(8)).await;
+    let stop = Stop::new();
+    let service = stack.service("test", connection(warehouse.clone(), Kind::Events));
+    let running = tokio::spawn(service.run(stop.clone()));
+    let third = |run: &RunRecord| run.state == RunState::Failed && run.attempts >= 3;
+    eventually("a third attempt", async || runs(&stack).await.iter().any(third)).await;
+    let failed = runs(&stack).await.into_iter().find(third).unwrap();
+    let error = failed.error.unwrap();
+    assert_eq!(error.statement.as_deref(), Some("COPY web.tracks FROM STDIN"));
+    assert_eq!(error.next, NextAttempt::Retry);
+    let readiness = stack.health.readiness();
+    assert!(!readiness.ready);
+    let mut reasons = readiness.components.values().filter_map(|component| component.reason.as_deref());
+    assert!(reasons.any(|reason| reason.contains("the disk is full")));
+    warehouse.failures.store(0, Ordering::SeqCst);
+    eventually("readiness", async || stack.health.readiness().ready).await;
+    stop.trigger();
+    running.await.unwrap().unwrap();
+    let loaded =
+        runs(&stack).await.into_iter().filter_map(|run| run.items.get(&Disposition::Loaded).copied());
+    assert_eq!(loaded.sum::<u64>(), 8);
+    stack.stop().await;
+}
+
 /// A lake whose loads fail at first.
 struct Failing {
     lake: Arc<Lake>,
