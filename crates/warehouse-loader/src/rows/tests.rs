@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use millrace_columnar::Cell;
-use millrace_connector::WriteMode;
-use millrace_connector::dialect;
+use millrace_connector::{DIALECTS, WriteMode, dialect};
 use millrace_event_model::{Event, FieldType, MessageId, PartitionKey, Reason};
+use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -205,4 +205,44 @@ fn the_same_event_always_makes_the_same_rows() {
     without_id.message_id = MessageId(String::new());
     let mapping = Mapping::new(dialect("postgres").unwrap());
     assert_eq!(rows_of_event(&without_id, &mapping), rows_of_event(&without_id, &mapping));
+}
+
+/// A name that is snake case already: a short one, a word of a warehouse or of ours, or one about as long as a warehouse
+/// takes.
+fn any_name() -> impl Strategy<Value = String> {
+    let long = (prop_oneof![58..68_usize, 120..132_usize], "[a-z]{0,4}");
+    let long = long.prop_map(|(length, end)| {
+        let stem: String = "order_placed_".chars().cycle().take(length).collect();
+        format!("{}{end}", stem.trim_end_matches('_'))
+    });
+    const WORDS: &[&str] =
+        &["select", "user", "users", "tracks", "identifies", "from", "table", "event_date"];
+    prop_oneof![3 => long, 1 => "[a-z]{1,2}", 1 => proptest::sample::select(WORDS).prop_map(str::to_owned)]
+}
+
+proptest! {
+    /// What is guaranteed of names of events and their properties: none is longer than the warehouse takes, and two that
+    /// are different snake case meet only where one is longer than it takes, and the other the same up to there. What
+    /// begins with a `_` may meet the same name without it, which got one (`_users`).
+    #[test]
+    fn names_of_events_and_properties_meet_only_where_they_are_cut(one in any_name(), other in any_name()) {
+        prop_assume!(one != other);
+        for known in DIALECTS {
+            let limit = known.cut_before_reserved.or(known.max_name_bytes).unwrap_or(usize::MAX);
+            let table = |name: &str| {
+                let rows = rows(known.kind, "track", &json!({"userId": "u", "event": name}));
+                rows.last().unwrap().table.clone()
+            };
+            let column = |name: &str| {
+                let names = options::Naming::default().names(&Mapping::new(known).options, known);
+                names.safe_column(&names.column(name))
+            };
+            let cut = |name: &str| name.get(..limit).unwrap_or(name).to_owned();
+            let meet = cut(&one) == cut(&other);
+            for [a, b] in [[table(&one), table(&other)], [column(&one), column(&other)]] {
+                prop_assert_eq!(a == b, meet, "{}: {} and {}", known.kind, a, b);
+                prop_assert!(a.len() <= limit && b.len() <= limit, "{}: {}, {}", known.kind, a, b);
+            }
+        }
+    }
 }
