@@ -2,10 +2,12 @@
 //!
 //! - `scan`: which rows are real, by reading ahead;
 //! - `table`, `row`, `value`: a stream's table, a row's cells, and one of them;
+//! - `owners`: which stream a table is of;
 //! - `prepare`: a batch of records to rows by table;
 //! - `loader`: the loop.
 
 mod loader;
+mod owners;
 mod prepare;
 mod row;
 mod scan;

@@ -10,12 +10,14 @@ use std::time::Duration;
 use millrace_bus::{BatchLimits, Reader, Received, Start};
 use millrace_connector::{OffsetRange, Positions};
 use millrace_event_model::topics::TopicName;
-use millrace_event_model::{Disposition, Record};
+use millrace_event_model::{Disposition, Record, StreamSpec};
 use millrace_service::{Stop, crash_point};
 use tokio::task::spawn_blocking;
 
+use super::owners::Owners;
 use super::prepare::{Judged, prepare};
 use super::scan::{Scan, Step};
+use super::table::StreamTable;
 use crate::position::{self, readable_ranges};
 use crate::session::{Prepared, Redo, Session};
 use crate::{Error, LoadLimits, metrics};
@@ -28,6 +30,7 @@ pub(crate) struct RecordLoader<'s> {
     session: &'s mut Session,
     limits: BatchLimits,
     scan: Scan,
+    owners: Owners,
     /// Goes ahead.
     ahead: Reader<Record>,
 }
@@ -49,7 +52,8 @@ impl<'s> RecordLoader<'s> {
             from.extend(redo.readable.iter().map(|range| (range.partition, range.start)));
         }
         let ahead = session.bus.reader(&topic, &from, Start::Earliest)?;
-        let mut loader = Self { session, limits, scan: Scan::new(&from), ahead };
+        let owners = Owners::new(&session.state);
+        let mut loader = Self { session, limits, scan: Scan::new(&from), owners, ahead };
         if let Some(redo) = resumed.redo {
             loader.redo(redo, stop).await?;
         }
@@ -159,13 +163,35 @@ impl<'s> RecordLoader<'s> {
             .map(|record| Judged::new(record, &self.scan))
             .collect::<Result<_, _>>()?;
         let swaps = self.scan.swaps(&ranges);
+        self.take_tables(&judged, &swaps).await?;
+        let owners = self.owners.known();
         let (topic, now) = (self.session.topic.clone(), self.session.clock.now());
         let source = connection.source.clone();
         let mut prepared =
-            spawn_blocking(move || prepare(judged, swaps, ranges, &connection, &topic, now)).await?;
+            spawn_blocking(move || prepare(judged, swaps, ranges, &connection, &owners, &topic, now)).await?;
         prepared.books.count_many(&source, now, Disposition::Expired, expired);
         metrics::nulled(&self.session.connection.id, prepared.nulled);
         crash_point("after-parse");
         Ok(prepared)
+    }
+
+    /// Before its first row is loaded, a stream has its table, or another has.
+    async fn take_tables(&mut self, judged: &[Judged], swaps: &[StreamSpec]) -> Result<(), Error> {
+        let (dialect, nested) =
+            (self.session.connection.warehouse.dialect(), self.session.connection.mapping.nested);
+        let mut streams: Vec<&StreamSpec> = Vec::new();
+        for spec in judged.iter().filter_map(Judged::stream).chain(swaps) {
+            // Rows of one stream mostly follow each other, and have the very same.
+            if streams.last().is_none_or(|last| !std::ptr::eq(*last, spec)) {
+                streams.push(spec);
+            }
+        }
+        for spec in streams {
+            // One without a table has its rows rejected.
+            if let Ok(table) = StreamTable::of(spec, dialect, nested) {
+                self.owners.take(spec, &table).await?;
+            }
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use millrace_bus::Received;
 use millrace_connector::{Dialect, OffsetRange};
 use millrace_event_model::{Disposition, Reason, Record, RecordBody, SourceId, StreamSpec};
 
+use super::owners::{OwnersByTable, table_of};
 use super::row::{Origin, RecordRows, TableRow, rows_of};
 use super::scan::{Scan, Verdict};
 use super::table::StreamTable;
@@ -56,6 +57,14 @@ impl Judged {
         };
         Ok(Self { record, fate })
     }
+
+    /// The stream of a row that is to be loaded.
+    pub(crate) fn stream(&self) -> Option<&StreamSpec> {
+        match &self.fate {
+            Fate::Real(streams, index) => streams.get(*index),
+            Fate::NoRow | Fate::Void | Fate::Rejected(_) => None,
+        }
+    }
 }
 
 fn fate_of_real_row(stream: &str, namespace: Option<&str>, streams: &Arc<[StreamSpec]>) -> Fate {
@@ -87,12 +96,14 @@ pub(crate) fn prepare(
     swaps: Vec<StreamSpec>,
     ranges: Vec<OffsetRange>,
     connection: &ConnectionOptions,
+    owners: &OwnersByTable,
     topic: &str,
     now: DateTime<Utc>,
 ) -> Prepared {
     let mut prepared = Prepared { ranges, ..Prepared::default() };
     let (dialect, nested) = (connection.warehouse.dialect(), connection.mapping.nested);
-    let mut tables = Tables { dialect, nested, known: Vec::new(), rows: Gathered::default(), nulled: 0 };
+    let (known, rows) = (Vec::new(), Gathered::default());
+    let mut tables = Tables { dialect, nested, owners, known, rows, nulled: 0 };
     for Judged { record, fate } in records {
         let at = record.appended_at;
         let loaded = match fate {
@@ -113,8 +124,8 @@ pub(crate) fn prepare(
         }
     }
     for spec in swaps {
-        // A stream whose name makes no table has had every row rejected: there is nothing to swap.
-        let Ok(table) = StreamTable::of(&spec, tables.dialect, tables.nested) else { continue };
+        // A stream that has no table has had every row rejected: there is nothing to swap.
+        let Ok(table) = tables.table_of(&spec) else { continue };
         for table in table.with_lists() {
             prepared.swaps.push((table.name.clone(), spec.generation));
             // The table is made even where the refresh had no rows.
@@ -130,6 +141,7 @@ pub(crate) fn prepare(
 struct Tables<'d> {
     dialect: &'d Dialect,
     nested: Nested,
+    owners: &'d OwnersByTable,
     /// Barriers that say the same share their streams, so these are few.
     known: Vec<Known>,
     rows: Gathered,
@@ -139,7 +151,7 @@ struct Tables<'d> {
 
 struct Known {
     streams: Arc<[StreamSpec]>,
-    /// In the order of the streams; a stream whose name makes no table has its rows rejected.
+    /// In the order of the streams; a stream that has no table has its rows rejected.
     tables: Vec<Result<StreamTable, Reason>>,
 }
 
@@ -169,11 +181,14 @@ impl Tables<'_> {
         Ok(())
     }
 
+    fn table_of(&self, spec: &StreamSpec) -> Result<StreamTable, Reason> {
+        table_of(spec, StreamTable::of(spec, self.dialect, self.nested)?, self.owners)
+    }
+
     fn know(&mut self, streams: &Arc<[StreamSpec]>) -> usize {
         let known = self.known.iter().position(|known| Arc::ptr_eq(&known.streams, streams));
         known.unwrap_or_else(|| {
-            let of = |spec| StreamTable::of(spec, self.dialect, self.nested);
-            let tables = streams.iter().map(of).collect();
+            let tables = streams.iter().map(|spec| self.table_of(spec)).collect();
             self.known.push(Known { streams: Arc::clone(streams), tables });
             self.known.len() - 1
         })

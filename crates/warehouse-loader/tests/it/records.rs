@@ -148,3 +148,21 @@ async fn a_refresh_that_was_cut_off_is_never_mixed_with_the_next() {
     assert_eq!(elt.names().await, ["id=2 name=b2", "id=3 name=c"]);
     elt.stack.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_streams_whose_names_become_one_table_the_second_is_refused_and_nothing_lost() {
+    let elt = Elt::start().await;
+    let refresh = |name: &str, generation| spec(name, LoadMode::Overwrite, generation);
+    for attempt in [1, 2] {
+        elt.everywhere(&begin(attempt)).await;
+        elt.rows(&[named(attempt, 1, "a"), named(attempt, 2, "b")]).await;
+        elt.everywhere(&barrier(attempt, 2 * attempt, refresh("users", attempt), true)).await;
+        elt.rows(&[row(attempt, "Users", json!({"id": 3, "name": "c"}))]).await;
+        elt.everywhere(&barrier(attempt, 2 * attempt + 1, refresh("Users", attempt), true)).await;
+        // Each load is a process of its own.
+        let report = elt.load().await;
+        assert_eq!((report.loaded, report.rejected), (2, 1), "the dead letters have it");
+        assert_eq!(elt.names().await, ["id=1 name=a", "id=2 name=b"]);
+    }
+    elt.stack.stop().await;
+}
