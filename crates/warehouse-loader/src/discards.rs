@@ -5,7 +5,8 @@
 use millrace_columnar::{Block, Cell, CellRef, ColumnId, Rows, text_of};
 use millrace_connector::WriteMode;
 use millrace_event_model::FieldType;
-use serde_json::{Map, Value};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::plan::Stamp;
 
@@ -93,20 +94,45 @@ impl Discards {
     }
 }
 
-/// A row as JSON: what is discarded of it whole.
+/// A row as JSON: what is discarded of it whole. Documents and numbers stand there as they are, digit by digit.
 pub(crate) fn whole_row(block: &Block, row: usize) -> String {
-    let cells = block.columns.iter().map(|column| (column.name.clone(), column.cell(row)));
-    let values = cells.filter(|(_, cell)| *cell != Cell::Null).map(|(name, cell)| (name, json_of(cell)));
-    Value::Object(values.collect::<Map<_, _>>()).to_string()
+    let mut fields = Vec::new();
+    for column in &block.columns {
+        let cell = column.cell(row);
+        if cell != Cell::Null {
+            fields.push(format!("{}:{}", Value::from(column.name.as_str()), json_of(cell)));
+        }
+    }
+    format!("{{{}}}", fields.join(","))
 }
 
-fn json_of(cell: Cell) -> Value {
+fn json_of(cell: Cell) -> String {
     match cell {
-        Cell::Int(value) => Value::from(value),
-        Cell::Float(value) => Value::from(value),
-        Cell::Boolean(value) => Value::from(value),
+        Cell::Int(_) | Cell::Boolean(_) => text_of(cell),
+        Cell::Float(value) if value.is_finite() => Value::from(value).to_string(),
         // A document that is none is kept as the text it is.
-        Cell::Json(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        other => Value::String(text_of(other)),
+        Cell::Json(text) if serde_json::from_str::<IgnoredAny>(&text).is_ok() => text,
+        other => Value::String(text_of(other)).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_discarded_whole_keeps_every_digit() {
+        let document = r#"{"n": 12345678901234567890123.40}"#;
+        let mut rows = Rows::default();
+        let types = [FieldType::Decimal, FieldType::Float, FieldType::Json, FieldType::String];
+        let [d, f, j, t] = types.map(|own| rows.column(own.as_str(), own));
+        rows.push(&[
+            (d, CellRef::Decimal("1.50")),
+            (f, CellRef::Float(f64::NAN)),
+            (j, CellRef::Json(document)),
+            (t, CellRef::String("a\"b")),
+        ]);
+        let expected = format!(r#"{{"decimal":"1.50","float":"NaN","json":{document},"string":"a\"b"}}"#);
+        assert_eq!(whole_row(&rows.finish(), 0), expected);
     }
 }

@@ -69,7 +69,8 @@ pub(crate) fn natural(raw: &RawValue, dialect: &Dialect) -> Cell {
     match json.as_bytes().first() {
         Some(b'n') | None => Cell::Null,
         Some(b't' | b'f') => Cell::Boolean(json == "true"),
-        Some(b'"') => Cell::String(text_of(raw).unwrap_or_default()),
+        // Half of a surrogate pair is no text: it stays as the source escaped it.
+        Some(b'"') => Cell::String(text_of(raw).unwrap_or_else(|| json.to_owned())),
         Some(b'{' | b'[') if dialect.json_columns => Cell::Json(json.to_owned()),
         Some(b'{' | b'[') => Cell::String(json.to_owned()),
         Some(_) => match json.parse() {
@@ -288,6 +289,15 @@ mod tests {
     fn an_undeclared_number_beyond_floats_keeps_its_digits() {
         let raw = RawValue::from_string("1e400".to_owned()).unwrap();
         assert_eq!(natural(&raw, dialect("postgres").unwrap()), Cell::String("1e400".to_owned()));
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_stays_as_the_source_wrote_it() {
+        let json = r#""a\ud800""#;
+        let expected = Cell::String(json.to_owned());
+        assert_eq!(cell(json, FieldType::String), Ok(expected.clone()));
+        let raw = RawValue::from_string(json.to_owned()).unwrap();
+        assert_eq!(natural(&raw, dialect("postgres").unwrap()), expected);
     }
 
     #[test]
