@@ -6,7 +6,7 @@ use millrace_connector::{Warehouse, conformance};
 use millrace_lake::{LakeFormat, LakeSettings};
 
 use crate::plain;
-use crate::rig::{in_s3, open, open_with};
+use crate::rig::{in_azure, in_s3, open, open_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lake_keeps_the_promises_of_a_warehouse() {
@@ -19,6 +19,15 @@ async fn the_lake_keeps_the_promises_of_a_warehouse() {
 async fn a_lake_in_an_s3_keeps_them_too() {
     let Some(settings) = in_s3("conformance") else { return };
     conformance::warehouse(|| Arc::new(open_with(&settings)) as Arc<dyn Warehouse>).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_in_azure_keeps_them_too() {
+    let Some(settings) = in_azure("conformance") else { return };
+    conformance::warehouse(|| Arc::new(open_with(&settings)) as Arc<dyn Warehouse>).await;
+    let plain =
+        LakeSettings { format: LakeFormat::Parquet, url: format!("{}-plain", settings.url), ..settings };
+    conformance::append_only_warehouse(|| Arc::new(open_with(&plain)) as Arc<dyn Warehouse>).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

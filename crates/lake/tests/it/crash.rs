@@ -14,7 +14,7 @@ use millrace_service::arm_crash_point;
 
 use crate::plain;
 use crate::rig::{
-    Rig, SCHEMA, With, at, connection, in_s3, kafka, load, open_with, query, rows, schema, text,
+    Rig, SCHEMA, With, at, connection, in_azure, in_s3, kafka, load, open_with, query, rows, schema, text,
 };
 
 /// How a process ends that a crash point aborts; a test that fails ends otherwise.
@@ -175,18 +175,20 @@ async fn a_loader_that_dies_again_and_again_still_gets_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_crash_at_any_step_an_s3_holds_what_a_folder_does() {
+async fn after_a_crash_at_any_step_an_object_store_holds_what_a_folder_does() {
     let undisturbed = Rig::new().await;
     run(&undisturbed.lake, 1, loads()).await;
     let expected = contents(&undisturbed.lake).await;
     for (n, point) in
         ["after-intent:2", "between-tables:8", "before-seal:3", "after-seal:1"].into_iter().enumerate()
     {
-        let Some(settings) = in_s3(&format!("crash-{n}")) else { return };
-        run_victim(&settings, 1, point);
-        let lake = open_with(&settings);
-        run(&lake, 2, loads()).await;
-        assert_eq!(contents(&lake).await, expected, "{point}");
+        let stores = [in_s3(&format!("crash-{n}")), in_azure(&format!("crash-{n}"))];
+        for settings in stores.into_iter().flatten() {
+            run_victim(&settings, 1, point);
+            let lake = open_with(&settings);
+            run(&lake, 2, loads()).await;
+            assert_eq!(contents(&lake).await, expected, "{point} in {}", settings.url);
+        }
     }
 }
 

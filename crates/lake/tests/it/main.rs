@@ -5,13 +5,13 @@
 mod conformance;
 mod crash;
 mod jobs;
+mod object_stores;
 mod partitions;
 mod plain;
 mod protocol;
 mod query;
 mod readers;
 mod rig;
-mod s3;
 mod schema;
 mod seen;
 mod speed;

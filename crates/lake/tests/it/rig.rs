@@ -86,6 +86,20 @@ pub(crate) fn in_s3(prefix: &str) -> Option<LakeSettings> {
     Some(settings)
 }
 
+/// The same in the container of an emulator that `MILLRACE_TEST_AZURE` names; object_store finds the emulator by
+/// `AZURITE_BLOB_STORAGE_URL`, and knows its account and key.
+pub(crate) fn in_azure(prefix: &str) -> Option<LakeSettings> {
+    let Ok(container) = std::env::var("MILLRACE_TEST_AZURE") else {
+        eprintln!(
+            "SKIPPED: MILLRACE_TEST_AZURE names no container (integration-tests/servers/azure.sh starts one)"
+        );
+        return None;
+    };
+    let mut settings = LakeSettings::at(format!("az://{container}/{prefix}-{}", std::process::id()));
+    settings.storage_options = [("use_emulator".to_owned(), "true".to_owned())].into();
+    Some(settings)
+}
+
 pub(crate) fn connection() -> ConnectionId {
     "web--lake".parse().unwrap()
 }

@@ -2,13 +2,21 @@
 
 use millrace_connector::{Warehouse, WriteMode};
 use millrace_event_model::FieldType::{DateTime, String as Text};
+use millrace_lake::LakeSettings;
 
-use crate::rig::{With, connection, in_s3, kafka, load, open_with, pause_code, query, rows, schema, text};
+use crate::rig::{
+    With, connection, in_azure, in_s3, kafka, load, open_with, pause_code, query, rows, schema, text,
+};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_live_loaders_on_an_s3_the_older_is_refused() {
-    let Some(settings) = in_s3("fence") else { return };
-    let (older, newer) = (open_with(&settings), open_with(&settings));
+async fn of_two_live_loaders_on_an_object_store_the_older_is_refused() {
+    for settings in [in_s3("fence"), in_azure("fence")].into_iter().flatten() {
+        check_fence(&settings).await;
+    }
+}
+
+async fn check_fence(settings: &LakeSettings) {
+    let (older, newer) = (open_with(settings), open_with(settings));
     let columns = [("id", Text), ("received_at", DateTime)];
     let create = millrace_connector::SchemaChange::CreateTable {
         table: "tracks".to_owned(),
