@@ -320,9 +320,12 @@ impl Session {
         let name = |table| TableName { schema: self.connection.schema.clone(), table };
         let discarded = plan.discarded;
         let tables = plan.into_table_loads(&self.connection.schema);
+        // Where the contract makes no table its rows are discards, and there is nothing to replace.
+        let is_there = |table: &String| self.tables.as_ref().is_none_or(|tables| tables.contains_key(table));
         let swaps = prepared
             .swaps
             .into_iter()
+            .filter(|(table, _)| is_there(table))
             .map(|(table, generation)| Swap { name: name(table), generation })
             .collect();
         let mut ranges = self.carried.take().map_or_else(Vec::new, |(ranges, _)| ranges);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_event_model::{LoadMode, Record};
 use millrace_lake::Lake;
-use millrace_warehouse_loader::{Kind, LoadLimits, Report};
+use millrace_warehouse_loader::{Contract, Kind, LoadLimits, Report};
 use serde_json::json;
 
 use crate::messages::{barrier, begin, row, spec};
@@ -164,5 +164,19 @@ async fn of_two_streams_whose_names_become_one_table_the_second_is_refused_and_n
         assert_eq!((report.loaded, report.rejected), (2, 1), "the dead letters have it");
         assert_eq!(elt.names().await, ["id=1 name=a", "id=2 name=b"]);
     }
+    elt.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_refresh_of_a_table_that_a_contract_does_not_make_is_discarded_and_ends() {
+    let elt = Elt::start().await;
+    elt.rows(&[named(1, 1, "a"), named(1, 2, "b")]).await;
+    elt.everywhere(&barrier(1, 1, spec("users", LoadMode::Overwrite, 1), true)).await;
+    let mut options = connection(elt.lake.clone(), Kind::Records);
+    options.contract = Contract::DiscardRow;
+    let report = run_once(elt.stack.service("test", options)).await.unwrap();
+    assert_eq!(report.loaded, 2);
+    let discards = query(&*elt.lake, "SELECT reason FROM web.rudder_discards").await;
+    assert_eq!(discards, ["reason=discard_row: table users is not there"; 2]);
     elt.stack.stop().await;
 }
