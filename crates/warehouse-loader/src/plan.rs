@@ -15,8 +15,8 @@
 //! - `a_plan_only_widens`: it makes schemas, tables and columns, and gives a column of an ELT stream a type
 //!   that holds all that it held; it never narrows or drops one.
 //! - `a_plan_never_drops`: every row, and every value of it, is in the plan's loads or, as text with the
-//!   reason, in `rudder_discards`. (Only where rows replace each other by key does the newer one stand for
-//!   the older.)
+//!   reason, in `rudder_discards`; of records it is whole there, of events a fraction or digits beyond a float may go.
+//!   (Only where rows replace each other by key does the newer one stand for the older.)
 //! - `the_same_input_gives_the_same_plan`: a load that is repeated after a crash writes the same rows.
 //! - `planning_an_applied_plan_is_empty`: once the changes are made, the same batch asks for none, and its
 //!   loads are the same.
