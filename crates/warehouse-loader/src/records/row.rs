@@ -203,7 +203,7 @@ impl<'t, 'd> Reader<'t, 'd> {
             }
             return;
         }
-        let Some(mut column) = self.table.column_of_undeclared(&self.path, self.dialect) else { return };
+        let mut column = self.table.column_of_undeclared(&self.path, self.dialect);
         if self.row.contains_key(&column) {
             // Another undeclared field of the row is called nearly so.
             column = marked_by_path(self.dialect, &column, &self.path);

@@ -88,7 +88,7 @@ impl StreamTable {
     /// are.
     ///
     /// # Errors
-    /// The stream's name, or a key's, has nothing that a name can be made of.
+    /// The stream's name has nothing that a name can be made of.
     pub(crate) fn of(spec: &StreamSpec, dialect: &Dialect, nested: Nested) -> Result<Self, Reason> {
         let full = match &spec.namespace {
             Some(namespace) => format!("{namespace}_{}", spec.name),
@@ -102,10 +102,7 @@ impl StreamTable {
         let fields = declared.fields(&spec.json_schema);
         let mut key = Vec::with_capacity(spec.primary_key.len());
         for path in &spec.primary_key {
-            let column = column_at(&fields, path).map(str::to_owned).or_else(|| declared.name(path));
-            let column = column.ok_or_else(|| {
-                Reason::new("empty_name", format!("a primary key of stream {} has no name", spec.name))
-            })?;
+            let column = column_at(&fields, path).map(str::to_owned).unwrap_or_else(|| declared.name(path));
             key.push((path.clone(), column));
         }
         let mut table = declared.finish(fields);
@@ -126,11 +123,10 @@ impl StreamTable {
         tables
     }
 
-    /// The column of a field that the schema does not tell of; none where nothing of its name is left. It is never
-    /// one of the declared columns.
-    pub(crate) fn column_of_undeclared(&self, path: &[String], dialect: &Dialect) -> Option<String> {
-        let name = stream_column(dialect, &path.join("_"))?;
-        Some(if self.columns.contains_key(&name) { marked_by_path(dialect, &name, path) } else { name })
+    /// The column of a field that the schema does not tell of. It is never one of the declared columns.
+    pub(crate) fn column_of_undeclared(&self, path: &[String], dialect: &Dialect) -> String {
+        let name = stream_column(dialect, &path.join("_"));
+        if self.columns.contains_key(&name) { marked_by_path(dialect, &name, path) } else { name }
     }
 }
 
@@ -235,34 +231,33 @@ impl Declared<'_> {
     fn fields(&mut self, schema: &Value) -> Fields {
         let mut fields = Fields::new();
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return fields };
-        let is_plain = |field: &str| stream_column(self.dialect, field).as_deref() == Some(field);
+        let is_plain = |field: &str| stream_column(self.dialect, field) == field;
         let (plain, others): (Vec<_>, Vec<_>) = properties.iter().partition(|(field, _)| is_plain(field));
         for (field, schema) in plain.into_iter().chain(others) {
             self.path.push(field.clone());
-            if let Some(become_) = self.field(schema) {
-                fields.insert(field.clone(), become_);
-            }
+            let becomes = self.field(schema);
+            fields.insert(field.clone(), becomes);
             self.path.pop();
         }
         fields
     }
 
-    fn field(&mut self, schema: &Value) -> Option<Field> {
+    fn field(&mut self, schema: &Value) -> Field {
         let is_flat = self.nested != Nested::Json && self.path.len() < MAX_DEPTH;
         if is_flat && is_object(schema) {
-            return Some(Field::Object(self.fields(schema)));
+            return Field::Object(self.fields(schema));
         }
         let path = self.path.clone();
-        let name = self.name(&path)?;
+        let name = self.name(&path);
         if self.nested == Nested::Tables
             && self.depth < MAX_DEPTH
             && let Some(values) = list_values(schema)
         {
-            return Some(Field::List(Box::new(self.list(&name, values))));
+            return Field::List(Box::new(self.list(&name, values)));
         }
         let field_type = column_type(schema, self.dialect);
         self.columns.insert(name.clone(), field_type);
-        Some(Field::Column { name, field_type })
+        Field::Column { name, field_type }
     }
 
     /// The table of a list of such values.
@@ -284,14 +279,14 @@ impl Declared<'_> {
         StreamTable { of_list: Some(of_list), ..declared.finish(fields) }
     }
 
-    fn name(&mut self, path: &[String]) -> Option<String> {
-        let name = stream_column(self.dialect, &path.join("_"))?;
+    fn name(&mut self, path: &[String]) -> String {
+        let name = stream_column(self.dialect, &path.join("_"));
         if self.taken.insert(name.clone()) {
-            return Some(name);
+            return name;
         }
         let marked = marked_by_path(self.dialect, &name, path);
         self.taken.insert(marked.clone());
-        Some(marked)
+        marked
     }
 }
 

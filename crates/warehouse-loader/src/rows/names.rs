@@ -74,12 +74,18 @@ pub(crate) fn stream_table(dialect: &Dialect, stream: &str) -> Result<String, Re
     Ok(if is_cut(dialect, stream) { marked(dialect, &table, stream) } else { table })
 }
 
-/// The name of an ELT field's column; `None` where nothing of the name is left. As with tables, a name that is
-/// cut has a mark.
-pub(crate) fn stream_column(dialect: &Dialect, field: &str) -> Option<String> {
+/// What a field of an ELT stream is called of whose name nothing is left (`名`), before its mark.
+const NAMELESS: &str = "field";
+
+/// The name of an ELT field's column. As with tables, a name that is cut has a mark; so has one of which nothing is
+/// left, since a source's field is never dropped.
+pub(crate) fn stream_column(dialect: &Dialect, field: &str) -> String {
     let names = Names::of_streams(dialect);
-    let column = names.safe(&names.column(field))?;
-    Some(if is_cut(dialect, field) { marked(dialect, &column, field) } else { column })
+    match names.safe(&names.column(field)) {
+        Some(column) if is_cut(dialect, field) => marked(dialect, &column, field),
+        Some(column) => column,
+        None => marked(dialect, &names.safe_column(NAMELESS), field),
+    }
 }
 
 /// The name of the table of a list in the rows of another, whose column it would be.
@@ -191,20 +197,28 @@ mod tests {
     fn streams_are_named_as_events_are() {
         let dialect = dialect("snowflake").unwrap();
         assert_eq!(stream_table(dialect, "public_OrderLines").unwrap(), "PUBLIC_ORDER_LINES");
-        assert_eq!(stream_column(dialect, "from"), Some("_FROM".to_owned()));
-        assert_eq!(stream_column(dialect, "名"), None);
+        assert_eq!(stream_column(dialect, "from"), "_FROM");
     }
 
     #[test]
     fn fields_of_streams_whose_long_names_begin_alike_have_columns_of_their_own() {
         for known in DIALECTS {
-            let column = |end: &str| stream_column(known, &format!("{}{end}", "Long".repeat(50))).unwrap();
+            let column = |end: &str| stream_column(known, &format!("{}{end}", "Long".repeat(50)));
             assert_ne!(column("a"), column("b"), "{}", known.kind);
             assert!(limit(known).is_none_or(|limit| column("a").len() == limit), "{}", known.kind);
         }
         let postgres = dialect("postgres").unwrap();
-        assert_eq!(stream_column(postgres, &"x".repeat(63)), Some("x".repeat(63)));
+        assert_eq!(stream_column(postgres, &"x".repeat(63)), "x".repeat(63));
         assert_ne!(stream_table(postgres, &"x".repeat(64)), stream_table(postgres, &"x".repeat(65)));
+    }
+
+    #[test]
+    fn a_field_of_a_stream_of_whose_name_nothing_is_left_has_a_column_of_its_own() {
+        let column = |field| stream_column(dialect("postgres").unwrap(), field);
+        let [one, other, empty] = ["名", "字", ""].map(column);
+        assert!(one.starts_with("field_") && one.len() == 14, "{one}");
+        assert!(one != other && empty.starts_with("field_"), "{one}, {other}, {empty}");
+        assert!(stream_column(dialect("snowflake").unwrap(), "名").starts_with("FIELD_"));
     }
 
     proptest! {
