@@ -26,6 +26,11 @@ pub trait Warehouse: Send + Sync {
     /// Names, types and limits.
     fn dialect(&self) -> &'static Dialect;
 
+    /// Whether it can do a [`Replacement`].
+    fn replaces(&self) -> bool {
+        true
+    }
+
     /// Whether it can be reached and written to.
     async fn check(&self) -> Result<(), ConnectorError>;
 
@@ -152,7 +157,8 @@ pub struct Resume {
     /// Everything below these offsets is in the tables.
     pub positions: Positions,
     /// A load that began and did not end: it must be done again with exactly these ranges before
-    /// anything else. Never set by transactional SQL.
+    /// anything else. Which tables it replaces the warehouse remembers: whoever does it again need not know.
+    /// Never set by transactional SQL.
     pub redo: Option<Vec<OffsetRange>>,
 }
 
@@ -191,7 +197,7 @@ pub struct Load {
 }
 
 /// A table in its schema.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
     /// The schema.
     pub schema: String,
@@ -247,7 +253,7 @@ pub struct Swap {
 
 /// The rows of one table take the place of another's, which has all of its columns: how a rebuild, done beside
 /// the table that people read, becomes that table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
     /// Whose rows.
     pub from: TableName,

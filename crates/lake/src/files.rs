@@ -24,7 +24,7 @@ use futures::{StreamExt, TryStreamExt};
 use millrace_columnar::TableSchema;
 use millrace_columnar::arrow::array::RecordBatch;
 use millrace_connector::{
-    ConnectorError, LoadReport, OffsetRange, Replacement, Swap, TableLoad, TableName, TableSchemas, WriteMode,
+    ConnectorError, LoadReport, OffsetRange, Swap, TableLoad, TableName, TableSchemas, WriteMode,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::crash_point;
@@ -199,11 +199,9 @@ impl Files {
         id: &LoadId,
         loads: Vec<TableLoad>,
         swaps: &[Swap],
-        replacements: &[Replacement],
     ) -> Result<(LoadReport, HashSet<Path>)> {
-        let rewrites = swaps.iter().map(|swap| &swap.name).chain(replacements.iter().map(|one| &one.to));
-        if let Some(name) = rewrites.into_iter().next() {
-            return Err(only_grows(name, "a full refresh or a rebuild"));
+        if let Some(swap) = swaps.first() {
+            return Err(only_grows(&swap.name, "a full refresh"));
         }
         let mut report = LoadReport::default();
         let mut written = HashSet::new();
@@ -367,7 +365,7 @@ fn files_of(load: &TableLoad, definition: &Definition) -> Result<BTreeMap<Partit
     Ok(files)
 }
 
-fn only_grows(name: &TableName, what: &str) -> ConnectorError {
+pub(crate) fn only_grows(name: &TableName, what: &str) -> ConnectorError {
     let text = format!(
         "table {} is plain Parquet, whose rows never change: {what} cannot be done; set `mode: append` for the \
          connection, or `format: delta` for the lake",

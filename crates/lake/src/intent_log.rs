@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_connector::{ConnectorError, KafkaIdentity, OffsetRange, Positions};
+use millrace_connector::{ConnectorError, KafkaIdentity, OffsetRange, Positions, Replacement};
 use millrace_event_model::ConnectionId;
 use millrace_state::{Generations, StateError, Store};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,10 @@ struct Entry {
     epoch: u64,
     kafka: KafkaIdentity,
     begins: Begins,
+    /// Tables that the load replaces. Kept here, since whoever does the load again has its records and nothing else:
+    /// without them, some tables would be replaced and others not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replacements: Vec<Replacement>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +84,7 @@ pub(crate) struct Cursor {
 pub(crate) struct Intent {
     pub(crate) number: u64,
     pub(crate) ranges: Vec<OffsetRange>,
+    pub(crate) replacements: Vec<Replacement>,
 }
 
 impl Cursor {
@@ -107,7 +112,7 @@ impl Cursor {
     /// The load that was sealed last when the connection was resumed, and its sealer's epoch, if that loader may
     /// have died before it deleted what others had left of this load.
     pub(crate) fn perhaps_littered(&self, connection: &ConnectionId) -> Option<(LoadId, u64)> {
-        let intent = Intent { number: self.sealed, ranges: Vec::new() };
+        let intent = Intent { number: self.sealed, ranges: Vec::new(), replacements: Vec::new() };
         let sealer = self.sealers.of(self.sealed)?;
         self.sealers.is_first(self.sealed).then(|| (self.load_id(connection, &intent), sealer))
     }
@@ -211,7 +216,8 @@ impl IntentLog {
                 }
                 Some(entry) => (entry.value.log, entry.number + 1),
             };
-            let fence = Entry { log, epoch, kafka: kafka.clone(), begins: Begins::Fence };
+            let (kafka, replacements) = (kafka.clone(), Vec::new());
+            let fence = Entry { log, epoch, kafka, begins: Begins::Fence, replacements };
             match self.loads.append(number, &fence).await {
                 Ok(()) => return Ok((log, number)),
                 Err(StateError::Lost { .. }) => {}
@@ -254,8 +260,8 @@ impl IntentLog {
     async fn unsealed(&self, last: u64, sealed: u64) -> Result<Option<Intent>> {
         for number in (sealed + 1..=last).rev() {
             match self.loads.get(number).await.map_err(unreadable)? {
-                Some(Entry { begins: Begins::Load(ranges), .. }) => {
-                    return Ok(Some(Intent { number, ranges }));
+                Some(Entry { begins: Begins::Load(ranges), replacements, .. }) => {
+                    return Ok(Some(Intent { number, ranges, replacements }));
                 }
                 Some(Entry { begins: Begins::Fence, .. }) => {}
                 // Where a log begins above 1 there is nothing further down.
@@ -265,14 +271,22 @@ impl IntentLog {
         Ok(None)
     }
 
-    /// Announces a load. When this returns, exactly these ranges will become load N, whoever does it.
-    pub(crate) async fn begin(&self, cursor: &Cursor, ranges: &[OffsetRange]) -> Result<Intent> {
-        let intent = Intent { number: cursor.next, ranges: ranges.to_vec() };
+    /// Announces a load. When this returns, exactly these ranges and replacements will become load N, whoever
+    /// does it.
+    pub(crate) async fn begin(
+        &self,
+        cursor: &Cursor,
+        ranges: &[OffsetRange],
+        replacements: &[Replacement],
+    ) -> Result<Intent> {
+        let (ranges, replacements) = (ranges.to_vec(), replacements.to_vec());
+        let intent = Intent { number: cursor.next, ranges, replacements };
         let entry = Entry {
             log: cursor.log,
             epoch: cursor.epoch,
             kafka: cursor.kafka.clone(),
             begins: Begins::Load(intent.ranges.clone()),
+            replacements: intent.replacements.clone(),
         };
         match self.loads.append(intent.number, &entry).await {
             Ok(()) => Ok(intent),

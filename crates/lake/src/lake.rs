@@ -19,7 +19,7 @@ use tokio::sync::OnceCell;
 use crate::columns::columns_of;
 use crate::edit::{Edit, Mark};
 use crate::error::{self, Result};
-use crate::files::Files;
+use crate::files::{Files, only_grows};
 use crate::intent_log::{Cursor, Intent, IntentLog};
 use crate::partition::Partitioning;
 use crate::plain_load::Attempt;
@@ -313,6 +313,10 @@ impl Warehouse for Lake {
         self.dialect
     }
 
+    fn replaces(&self) -> bool {
+        matches!(self.layout, Layout::Delta { .. })
+    }
+
     async fn positions(&self, connection: &ConnectionId) -> Result<Positions> {
         self.log(connection).positions().await
     }
@@ -396,7 +400,11 @@ impl Warehouse for Lake {
         on_blocking_thread(async move { seen.lookup(&ids, now).await }).await
     }
 
-    async fn load(&self, load: Load) -> Result<LoadReport> {
+    async fn load(&self, mut load: Load) -> Result<LoadReport> {
+        // Before it is announced: it could never be done, and nothing else could come after it.
+        if let (Layout::Files(_), Some(replacement)) = (&self.layout, load.replacements.first()) {
+            return Err(only_grows(&replacement.to, "a rebuild"));
+        }
         let log = self.log(&load.connection);
         let cursor = self.take_cursor(&load.connection)?;
         if load.epoch < cursor.epoch {
@@ -416,8 +424,9 @@ impl Warehouse for Lake {
         let again = cursor.redo.is_some();
         let intent = match cursor.redo.clone() {
             Some(intent) => intent,
-            None => log.begin(&cursor, &load.ranges).await?,
+            None => log.begin(&cursor, &load.ranges, &load.replacements).await?,
         };
+        load.replacements.clone_from(&intent.replacements);
         crash_point("after-intent");
         self.carry_out(load, cursor, intent, again).await
     }

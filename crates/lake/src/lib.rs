@@ -4,7 +4,8 @@
 //! a load happen exactly once lies beside, under `<url>/_millrace/<connection>/`:
 //!
 //! 1. The intent log is the sole authority. Load N begins when `loads/<N>` is written with its offset
-//!    ranges, and is whole when `seals/<N>` is. Until then its ranges can only become load N.
+//!    ranges and the tables that it replaces, and is whole when `seals/<N>` is. Until then its ranges can only
+//!    become load N.
 //! 2. Each table commits its part of N, all of it in one Delta commit that carries N, or carries N already.
 //!    Staged rows, counts and seen ids carry N likewise: all of it may be done twice, by one process after
 //!    the other or by two at once, and is there once.

@@ -76,7 +76,7 @@ async fn contents(lake: &Lake, folder: &tempfile::TempDir) -> (Vec<String>, usiz
 /// A first attempt as it stands after its intent: it sleeps from here until it is carried out.
 async fn announce(lake: &Lake, load: &Load) -> (Cursor, Intent) {
     let cursor = lake.take_cursor(&load.connection).unwrap();
-    let intent = lake.log(&load.connection).begin(&cursor, &load.ranges).await.unwrap();
+    let intent = lake.log(&load.connection).begin(&cursor, &load.ranges, &[]).await.unwrap();
     (cursor, intent)
 }
 

@@ -58,6 +58,31 @@ async fn a_replacement_that_was_cut_off_is_done_again_from_the_same_rows() {
     assert_eq!(found, ["d=1970-01-04 id=new"]);
 }
 
+/// A loader that finds an unfinished load has its records, and no idea of a rebuild.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_tables_are_replaced_whoever_does_the_load_again() {
+    let rig = Rig::new().await;
+    let id = [("id", FieldType::String)];
+    let mut filled = load(0, 1);
+    for table in ["orders", "orders__rebuild", "users"] {
+        rig.create(table, &id).await;
+        filled = filled.rows(table, rows(id, vec![[text(table)]]), WriteMode::Append);
+    }
+    rig.load(filled).await;
+    let replacement = |table: &str| Replacement { from: name(&format!("{table}__rebuild")), to: name(table) };
+    let replacements = vec![replacement("orders"), replacement("users")];
+    let begun = Load { replacements, ranges: Vec::new(), ..load(1, 1) };
+    assert!(rig.lake.load(begun).await.is_err(), "there is no users__rebuild yet");
+    rig.create("users__rebuild", &id).await;
+    let other = rig.other();
+    assert_eq!(other.resume(&connection(), 2, &kafka()).await.unwrap().redo, Some(Vec::new()));
+    let again = Load { epoch: 2, ranges: Vec::new(), ..load(1, 1) };
+    other.load(again).await.unwrap();
+    assert_eq!(rig.query("SELECT id FROM web.orders").await, ["id=orders__rebuild"]);
+    assert_eq!(rig.query("SELECT count(*) AS c FROM web.users").await, ["c=0"]);
+    assert_eq!(other.resume(&connection(), 2, &kafka()).await.unwrap().positions, [(0, 1)].into());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_that_was_forgotten_and_made_again_has_none_of_its_old_rows() {
     let rig = Rig::new().await;
