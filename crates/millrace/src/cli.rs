@@ -175,6 +175,10 @@ pub(crate) enum Command {
     /// Load what came before a connection to a warehouse began.
     #[cfg(feature = "warehouse-loader")]
     Backfill(JobArgs),
+    /// Make the tables of a connection to a warehouse anew by today's settings, from what Kafka holds. Nobody sees an
+    /// empty or a half table, and loading goes on. Called again, it goes on where it was stopped.
+    #[cfg(feature = "warehouse-loader")]
+    Rebuild(RebuildArgs),
     /// Validate the config; with --connect, reach everything it names.
     Check {
         #[command(flatten)]
@@ -403,6 +407,23 @@ pub(crate) struct JobArgs {
     /// Go on with the job of this name, which was stopped.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to", "id"])]
     pub(crate) resume: Option<String>,
+}
+
+/// What is made anew.
+#[cfg(feature = "warehouse-loader")]
+#[derive(Debug, Args)]
+pub(crate) struct RebuildArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The connection, such as web--main.
+    #[arg(long, value_name = "ID")]
+    pub(crate) connection: ConnectionId,
+    /// Leave out what retention has taken from Kafka: its rows will be gone from the tables.
+    #[arg(long)]
+    pub(crate) accept_gap: bool,
+    /// Throw away what a rebuild that was stopped has made; the tables stay as they are.
+    #[arg(long, conflicts_with = "accept_gap")]
+    pub(crate) discard: bool,
 }
 
 /// A time, or so long ago.

@@ -155,6 +155,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             start_logs(&cli.global, quiet)?;
             commands::jobs::run(JobKind::Backfill, &args, output).await
         }
+        #[cfg(feature = "warehouse-loader")]
+        Command::Rebuild(args) => {
+            start_logs(&cli.global, quiet)?;
+            commands::rebuild::run(&args, output).await
+        }
         Command::Check { place, connect, dev } => {
             start_logs(&cli.global, quiet)?;
             commands::check::run(&place, connect, dev, output).await

@@ -218,7 +218,7 @@ pub(crate) fn loader_options(
                 max_age: flush.age.map(|age| age.0),
             },
             start: start(connection.start),
-            when: filter(connection)?,
+            when: filter(connection)?.map(Arc::new),
             warehouse: Arc::clone(warehouse),
             mapping: Mapping {
                 source: SourceContext {

@@ -97,6 +97,20 @@ impl Lease {
         }
     }
 
+    /// Who holds the lease at `name` at `now`, and until when unless it is renewed; none where nobody does.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn held(
+        store: &Store,
+        name: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(String, DateTime<Utc>)>, StateError> {
+        let latest = Generations::<Term>::new(store.child(name)).latest().await?;
+        let term = latest.map(|latest| latest.value).filter(|term| now < term.until);
+        Ok(term.map(|term| (term.holder, term.until)))
+    }
+
     /// Grows with each acquisition of this lease by anyone; the same over renewals. The fence.
     #[must_use]
     pub fn epoch(&self) -> u64 {

@@ -272,6 +272,21 @@ impl Store {
         Ok(paths)
     }
 
+    /// The names of the folders directly under `prefix` (whole segments; `""` is the root), sorted.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, StateError> {
+        let under = self.resolve(prefix)?;
+        let found = self.objects.list_with_delimiter(Some(&under)).await;
+        let found =
+            found.map_err(|source| StateError::Store { action: "list", path: prefix.to_owned(), source })?;
+        let mut names: Vec<String> =
+            found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Deletes the object at `path`; one that is not there is no error.
     ///
     /// # Errors

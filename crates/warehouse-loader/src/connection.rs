@@ -7,7 +7,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 use millrace_bus::BatchLimits;
-use millrace_connector::Positions;
+use millrace_connector::{Positions, Replacement, SchemaChange};
 use millrace_event_model::topics::{EVENTS, RECORDS};
 use millrace_event_model::{ConnectionId, Disposition};
 use millrace_service::{HealthHandle, Schedule, Stop, excluded_from, excluded_until};
@@ -22,11 +22,12 @@ use crate::options::{Kind, LoadLimits};
 use crate::records::RecordLoader;
 use crate::runs::{About, NextAttempt, RunError, RunId, RunRecord, Runs, run_log};
 use crate::session::{Session, Surroundings, Totals};
+use crate::stand_back::StandBack;
 use crate::{ConnectionOptions, Error, metrics};
 
 /// First and longest pause after an error that passes by itself.
 const RETRY_MIN: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// How long a connection stands back before it tries for its lease again.
 const STAND_BACK: Duration = Duration::from_secs(15);
@@ -42,7 +43,7 @@ const WINDOW_LOOK: Duration = Duration::from_secs(30);
 const TARGETED_WAIT: Duration = Duration::from_millis(500);
 
 /// Errors in a row after which `load --once` gives up.
-const ONCE_ATTEMPTS: usize = 5;
+pub(crate) const ONCE_ATTEMPTS: usize = 5;
 
 /// What a connection loaded in one run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -107,6 +108,7 @@ pub(crate) struct Connection {
     lease_ttl: Duration,
     limits: LoadLimits,
     health: HealthHandle,
+    stand_back: StandBack,
     session: Session,
     /// The last error that was logged: each is, once.
     logged: Option<String>,
@@ -138,13 +140,38 @@ impl Connection {
             Kind::Records => RECORDS.lane(workspace, &options.lane).as_str().to_owned(),
         };
         let session = Session::new(Arc::clone(&options), topic, &surroundings, state.clone(), health.clone());
-        Self { options, surroundings, state, log, holder, lease_ttl, limits, health, session, logged: None }
+        let stand_back = StandBack::new(state.clone(), holder.clone());
+        let logged = None;
+        Self {
+            options,
+            surroundings,
+            state,
+            log,
+            holder,
+            lease_ttl,
+            limits,
+            health,
+            stand_back,
+            session,
+            logged,
+        }
     }
 
     /// Keeps it within a job.
     pub(crate) fn within(mut self, bound: Bound) -> Self {
         self.session.bound = Some(bound);
         self
+    }
+
+    /// Has its tables begin as those of another schema.
+    pub(crate) fn modelled_on(mut self, schema: String) -> Self {
+        self.session.model = Some(schema);
+        self
+    }
+
+    /// Requests to stand back from it.
+    pub(crate) fn stand_back(&self) -> &StandBack {
+        &self.stand_back
     }
 
     /// How far it got.
@@ -185,16 +212,56 @@ impl Connection {
                 return Err(Error::Held { connection: self.options.id.clone(), holder });
             }
         };
-        self.begin(lease.epoch(), false);
-        let keeper = Keeper::start(lease, self.lease_ttl, &self.session, &stop);
+        let keeper = self.keep(lease, false, &stop);
         let loaded = self.load_with_retries(&keeper.stop()).await;
         if let Err(error) = &loaded {
             self.note(error, NextAttempt::GaveUp);
         }
+        let report = self.end(keeper).await;
+        loaded.map(|()| report)
+    }
+
+    /// Acts under this lease, which is kept.
+    pub(crate) fn keep(&mut self, lease: Lease, sliced: bool, stop: &Stop) -> Keeper {
+        self.begin(lease.epoch(), sliced);
+        Keeper::start(lease, self.lease_ttl, &self.session, self.stand_back.clone(), stop)
+    }
+
+    /// Gives the lease back, and says what was loaded.
+    pub(crate) async fn end(&mut self, keeper: Keeper) -> Report {
         keeper.finish().await;
         let run = self.session.runs.as_ref().and_then(Runs::id);
         self.finish_runs().await;
-        loaded.map(|()| Report::of(&self.options.id, self.session.totals(), run))
+        Report::of(&self.options.id, self.session.totals(), run)
+    }
+
+    /// Under a lease: loads up to these offsets. Where it was stopped it has come less far.
+    pub(crate) async fn load_up_to(&mut self, until: Positions, stop: &Stop) -> Result<Positions, Error> {
+        self.session.bound = Some(Bound::until(until));
+        self.load_with_retries(stop).await?;
+        Ok(self.session.taken())
+    }
+
+    /// Under a lease: what another process began is done, and no more. Returns how far the connection got.
+    pub(crate) async fn settle_past(&mut self, stop: &Stop) -> Result<Positions, Error> {
+        let settled = self.load_all(TARGETED_WAIT, Some(Positions::new()), stop).await;
+        if settled.is_err() {
+            self.session.abandon().await;
+        }
+        settled.map(|()| self.session.taken())
+    }
+
+    /// Under a lease, after [`Self::settle_past`]: makes these changes, and has tables hold the rows of others.
+    pub(crate) async fn replace(
+        &mut self,
+        changes: &[SchemaChange],
+        replacements: Vec<Replacement>,
+    ) -> Result<(), Error> {
+        let replaced = self.session.replace(changes, replacements).await;
+        if replaced.is_err() {
+            self.session.abandon().await;
+        }
+        replaced
     }
 
     async fn load_with_retries(&mut self, stop: &Stop) -> Result<(), Error> {
@@ -208,8 +275,12 @@ impl Connection {
         self.load(&Until::Now, stop).await
     }
 
-    async fn acquire(&self) -> Result<LeaseAttempt, Error> {
+    /// Tries for the lease. Who asks for the connection holds it as far as others are concerned.
+    pub(crate) async fn acquire(&self) -> Result<LeaseAttempt, Error> {
         let now = self.surroundings.clock.now();
+        if let Some((holder, until)) = self.stand_back.asked(now).await? {
+            return Ok(LeaseAttempt::Held { holder, until });
+        }
         Ok(Lease::try_acquire(&self.state, "lease", &self.holder, self.lease_ttl, now).await?)
     }
 
@@ -240,8 +311,7 @@ impl Connection {
 
     /// Loads under one epoch until it ends; returns how long to wait before the next attempt.
     async fn hold(&mut self, lease: Lease, stop: &Stop) -> Duration {
-        self.begin(lease.epoch(), matches!(self.options.schedule, Schedule::Every(_)));
-        let keeper = Keeper::start(lease, self.lease_ttl, &self.session, stop);
+        let keeper = self.keep(lease, matches!(self.options.schedule, Schedule::Every(_)), stop);
         let held = keeper.stop();
         let mut backoff = backoff();
         let mut batches = self.session.totals().batches;
@@ -376,7 +446,7 @@ impl Connection {
 
     /// Says what went wrong: in the health and the runs each time, in the log when it is something else than
     /// before.
-    fn note(&mut self, error: &Error, next: NextAttempt) {
+    pub(crate) fn note(&mut self, error: &Error, next: NextAttempt) {
         let text = error.full();
         if let Some(runs) = &mut self.session.runs {
             runs.failed(RunError::of(error, next));
@@ -394,7 +464,7 @@ impl Connection {
     }
 }
 
-fn backoff() -> ExponentialBackoff {
+pub(crate) fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(RETRY_MIN)
         .with_max_delay(RETRY_MAX)
@@ -403,7 +473,7 @@ fn backoff() -> ExponentialBackoff {
         .build()
 }
 
-async fn pause(wait: Duration, stop: &Stop) {
+pub(crate) async fn pause(wait: Duration, stop: &Stop) {
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
         () = stop.requested() => {}

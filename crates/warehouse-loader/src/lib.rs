@@ -40,12 +40,13 @@ pub mod rows;
 mod runs;
 mod service;
 mod session;
+mod stand_back;
 mod start;
 
 pub use balance::{BalanceLine, Verdict, balance};
 pub use connection::Report;
 pub use error::{Error, NextStep};
-pub use jobs::{JobOutcome, JobProgress, JobRequest};
+pub use jobs::{JobOutcome, JobProgress, JobRequest, RebuildOutcome, RebuildRequest};
 pub use millrace_bus::Start;
 pub use millrace_service::config::{Contract, RowMode};
 pub use millrace_transform::Filter;

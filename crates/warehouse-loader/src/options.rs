@@ -64,6 +64,7 @@ pub enum Kind {
 }
 
 /// One connection to a warehouse.
+#[derive(Clone)]
 pub struct ConnectionOptions {
     /// Its id.
     pub id: ConnectionId,
@@ -83,7 +84,7 @@ pub struct ConnectionOptions {
     /// changes nothing.
     pub start: Start,
     /// Which events go over the connection; all where there is none. Not for records.
-    pub when: Option<Filter>,
+    pub when: Option<Arc<Filter>>,
     /// Where to.
     pub warehouse: Arc<dyn Warehouse>,
     /// How events become rows. Its dialect is the warehouse's.

@@ -264,7 +264,7 @@ impl Plan {
 
 /// Whether a column takes values as they were planned. Text is text, however long; and where floats are exact,
 /// a column of decimals reads back as one of floats, and takes whole numbers too.
-fn holds(is: FieldType, planned: FieldType, dialect: &Dialect) -> bool {
+pub(crate) fn holds(is: FieldType, planned: FieldType, dialect: &Dialect) -> bool {
     is == planned
         || (widen::is_text(is) && widen::is_text(planned))
         || (dialect.exact_floats

@@ -9,7 +9,7 @@ use millrace_service::{Health, SharedClock, Stop, Tasks};
 use millrace_state::Store;
 
 use crate::connection::{Connection, Report};
-use crate::jobs::Bound;
+use crate::options::LoadLimits;
 use crate::session::Surroundings;
 use crate::{ConnectionOptions, Error, Options};
 
@@ -81,52 +81,51 @@ impl Service {
         Ok(runs)
     }
 
-    /// Takes a connection's options out.
-    pub(crate) fn take_connection(&mut self, id: &ConnectionId) -> Result<ConnectionOptions, Error> {
-        let found = self.options.connections.iter().position(|connection| connection.id == *id);
-        let index = found.ok_or_else(|| Error::UnknownConnection(id.clone()))?;
-        Ok(self.options.connections.swap_remove(index))
-    }
-
-    pub(crate) fn surroundings(&self) -> (Bus, Store) {
-        (self.bus.clone(), self.store.clone())
-    }
-
-    /// The connection of a job alone.
-    pub(crate) fn job_connection(
-        mut self,
-        connection: ConnectionOptions,
-        bound: Bound,
-    ) -> Result<Connection, Error> {
-        let id = connection.id.clone();
-        self.options.connections = vec![connection];
-        let made = self.connections(None)?.pop().map(|(_, connection)| connection.within(bound));
-        made.ok_or(Error::UnknownConnection(id))
+    /// What makes connections, and the options of those that the config has.
+    pub(crate) fn workshop(self) -> Result<(Workshop, Vec<ConnectionOptions>), Error> {
+        let Options { connections, holder, lease_ttl, limits } = self.options;
+        let publisher = self.bus.publisher(PublisherOptions::default())?;
+        let surroundings = Surroundings { bus: self.bus, publisher, clock: self.clock };
+        let (store, health) = (self.store, self.health);
+        Ok((Workshop { surroundings, store, holder, lease_ttl, limits, health }, connections))
     }
 
     fn connections(self, chosen: Option<&[ConnectionId]>) -> Result<Vec<(ConnectionId, Connection)>, Error> {
-        let Options { connections, holder, lease_ttl, limits } = self.options;
-        let known = |id: &&ConnectionId| !connections.iter().any(|connection| connection.id == **id);
+        let known =
+            |id: &&ConnectionId| !self.options.connections.iter().any(|connection| connection.id == **id);
         if let Some(unknown) = chosen.unwrap_or_default().iter().find(known) {
             return Err(Error::UnknownConnection(unknown.clone()));
         }
-        let publisher = self.bus.publisher(PublisherOptions::default())?;
-        let surroundings = Surroundings { bus: self.bus, publisher, clock: self.clock };
+        let (workshop, connections) = self.workshop()?;
         let is_chosen = |id: &ConnectionId| chosen.is_none_or(|ids| ids.contains(id));
-        let made = connections.into_iter().filter(|connection| is_chosen(&connection.id)).map(|options| {
-            let health = self.health.component(&format!("load {}", options.id));
-            let id = options.id.clone();
-            let connection = Connection::new(
-                Arc::new(options),
-                surroundings.clone(),
-                &self.store,
-                holder.clone(),
-                lease_ttl,
-                limits,
-                health,
-            );
-            (id, connection)
-        });
-        Ok(made.collect())
+        let made = connections.into_iter().filter(|connection| is_chosen(&connection.id));
+        Ok(made.map(|options| (options.id.clone(), workshop.connection(options))).collect())
+    }
+}
+
+/// What all connections of a process are made with.
+pub(crate) struct Workshop {
+    pub(crate) surroundings: Surroundings,
+    /// Rooted at the workspace.
+    pub(crate) store: Store,
+    pub(crate) holder: String,
+    pub(crate) lease_ttl: Duration,
+    pub(crate) limits: LoadLimits,
+    health: Health,
+}
+
+impl Workshop {
+    /// A connection that does nothing yet.
+    pub(crate) fn connection(&self, options: ConnectionOptions) -> Connection {
+        let health = self.health.component(&format!("load {}", options.id));
+        Connection::new(
+            Arc::new(options),
+            self.surroundings.clone(),
+            &self.store,
+            self.holder.clone(),
+            self.lease_ttl,
+            self.limits,
+            health,
+        )
     }
 }

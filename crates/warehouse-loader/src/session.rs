@@ -14,6 +14,8 @@
 //! which are harmless to repeat. The crash points `before-` and `after-poll`, `-parse`, `-stage`, `-ddl` and
 //! `-commit` are where the kill test proves it; the warehouses have more.
 
+mod schema;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,23 +24,21 @@ use millrace_bus::{Bus, Publisher, Start};
 use millrace_connector::{
     KafkaIdentity, Load, LoadReport, OffsetRange, Positions, SeenId, Swap, TableName, TableSchemas,
 };
-use millrace_event_model::topics::{AUDIT, DEAD_LETTERS};
-use millrace_event_model::{AuditEntry, DeadLetter, Disposition};
+use millrace_event_model::topics::DEAD_LETTERS;
+use millrace_event_model::{DeadLetter, Disposition};
 use millrace_service::{HealthHandle, SharedClock, crash_point};
 use millrace_state::Store;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 
 use crate::books::Books;
 use crate::dedup::{Contents, distinct_ids};
-use crate::drift;
 use crate::flight::{Flight, Landed};
 use crate::jobs::Bound;
 use crate::metrics;
 use crate::position::{self, Gap};
 use crate::runs::{Loaded, Runs};
 use crate::start::first_positions;
-use crate::{ConnectionOptions, Error, Plan, PlanError, RowsByTable, Rules, Stamp, plan};
+use crate::{ConnectionOptions, Error, RowsByTable, Stamp};
 
 /// Offsets of other sources that are passed over before their positions are committed without rows: longer,
 /// and a restart would read too much of the lane again.
@@ -80,6 +80,8 @@ pub(crate) struct Session {
     pub(crate) runs: Option<Runs>,
     /// Of a job: what it must not go beyond.
     pub(crate) bound: Option<Bound>,
+    /// Of a rebuild: the schema whose tables those of this one will replace.
+    pub(crate) model: Option<String>,
     health: HealthHandle,
     /// A load has failed and not succeeded since: being able to resume does not make it ready.
     unfinished: bool,
@@ -184,6 +186,7 @@ impl Session {
             totals: Totals::default(),
             runs: None,
             bound: None,
+            model: None,
             health,
             unfinished: false,
             waiting_since: None,
@@ -426,70 +429,5 @@ impl Session {
         let acked = self.publisher.publish(&topic, dead_letters).await?;
         tracing::warn!(connection = %self.connection.id, items = acked.count(), "rejected to the dead letters");
         Ok(())
-    }
-
-    /// Plans, makes what is missing, and looks whether it is there as planned.
-    async fn plan(&mut self, rows: RowsByTable, stamp: Stamp) -> Result<Plan, Error> {
-        if rows.is_empty() {
-            return Ok(Plan::default());
-        }
-        let existing = match self.tables.take() {
-            Some(tables) => tables,
-            None => self.describe().await?,
-        };
-        let (known, dialect) = (Arc::clone(&existing), self.connection.warehouse.dialect());
-        let (contract, kind) = (self.connection.contract, self.connection.kind);
-        let rules = Rules { stamp, contract, kind, dialect };
-        let planned = match spawn_blocking(move || plan(&known, rows, &rules)).await? {
-            Ok(planned) => planned,
-            Err(error) => return Err(self.refuse(error).await),
-        };
-        if planned.changes.is_empty() {
-            self.tables = Some(existing);
-            return Ok(planned);
-        }
-        self.settle().await?;
-        self.announce(drift::entries(&self.connection, &planned.changes, stamp.at)).await?;
-        let (warehouse, schema) = (&self.connection.warehouse, &self.connection.schema);
-        crash_point("before-ddl");
-        warehouse.apply(schema, &planned.changes).await?;
-        crash_point("after-ddl");
-        // The same change would be another one from here on: somebody took back the first.
-        self.announced.clear();
-        let now = self.describe().await?;
-        if !planned.fits(&now, dialect) {
-            return Err(Error::TablesChanged { schema: schema.clone() });
-        }
-        tracing::info!(connection = %self.connection.id, changes = planned.changes.len(), "changed the schema");
-        self.tables = Some(now);
-        Ok(planned)
-    }
-
-    /// A change that a contract refuses is drift too.
-    async fn refuse(&mut self, error: PlanError) -> Error {
-        let refusal = drift::refusal(&self.connection, &error, self.clock.now());
-        match self.announce(refusal.into_iter().collect()).await {
-            Ok(()) => error.into(),
-            Err(not_said) => not_said,
-        }
-    }
-
-    /// Says on the audit topic what is about to change; what was just said is not said again. Before the change:
-    /// an entry may be repeated after a crash, but no change is without one.
-    async fn announce(&mut self, entries: Vec<AuditEntry>) -> Result<(), Error> {
-        let said: Vec<String> =
-            entries.iter().map(|entry| format!("{} {}", entry.action, entry.subject)).collect();
-        if entries.is_empty() || said == self.announced {
-            return Ok(());
-        }
-        let topic = AUDIT.of(self.bus.workspace());
-        let acked = self.publisher.publish(&topic, &entries).await?;
-        tracing::debug!(connection = %self.connection.id, entries = acked.count(), "wrote to the audit topic");
-        self.announced = said;
-        Ok(())
-    }
-
-    async fn describe(&self) -> Result<Arc<TableSchemas>, Error> {
-        Ok(Arc::new(self.connection.warehouse.describe(&self.connection.schema).await?))
     }
 }

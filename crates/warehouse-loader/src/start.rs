@@ -62,6 +62,48 @@ pub(crate) async fn begun(state: &Store, cluster: &str, topic: &str) -> Result<O
     Ok(kept.latest().await?.map(|began| began.value.positions))
 }
 
+/// Where the tables of a connection begin: where it began itself, or earlier where backfills have loaded what came
+/// before. `None` where it has never loaded.
+pub(crate) async fn tables_begin(
+    state: &Store,
+    cluster: &str,
+    topic: &str,
+) -> Result<Option<Positions>, Error> {
+    let Some(mut positions) = begun(state, cluster, topic).await? else { return Ok(None) };
+    if let Some(backfilled) = backfilled(state, cluster, topic).latest().await? {
+        lower(&mut positions, &backfilled.value.positions);
+    }
+    Ok(Some(positions))
+}
+
+/// Keeps that a backfill has loaded from these offsets on, so that who makes the tables anew knows.
+pub(crate) async fn begins_as_early_as(
+    state: &Store,
+    cluster: &str,
+    topic: &str,
+    from: &Positions,
+) -> Result<(), Error> {
+    let kept = backfilled(state, cluster, topic);
+    let latest = kept.latest().await?;
+    let number = latest.as_ref().map_or(0, |latest| latest.number);
+    let mut positions = latest.map(|latest| latest.value.positions).unwrap_or_default();
+    lower(&mut positions, from);
+    Ok(kept.append(number + 1, &Began { positions }).await?)
+}
+
+fn backfilled(state: &Store, cluster: &str, topic: &str) -> Generations<Began> {
+    Generations::new(state.child("backfilled").child(cluster).child(topic))
+}
+
+fn lower(positions: &mut Positions, others: &Positions) {
+    for (partition, other) in others {
+        positions
+            .entry(*partition)
+            .and_modify(|position| *position = (*position).min(*other))
+            .or_insert(*other);
+    }
+}
+
 async fn resolve(bus: &Bus, topic: &str, start: Start) -> Result<Positions, Error> {
     if let Start::At(at) = start {
         return Ok(bus.offsets_at(topic, at).await?);

@@ -34,6 +34,7 @@ mod mmdb;
 mod postgres;
 mod postgres_server;
 mod real_clients;
+mod rebuild;
 mod river;
 mod sample;
 mod separate_stages;

@@ -194,6 +194,11 @@ impl River {
         self.run(side, &["load", "--once", "-o", "json"]);
     }
 
+    /// Starts a rebuild of the events' connection into the disturbed warehouse.
+    pub(crate) fn rebuild(&self, name: &str) -> Process {
+        self.process(name, &["rebuild", "--connection", "web--main", "-o", "json"], &[])
+    }
+
     /// Sends the next visits of the sample.
     pub(crate) fn send(&mut self, visits: usize) {
         for _ in 0..visits {

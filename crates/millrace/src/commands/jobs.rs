@@ -6,7 +6,7 @@ use millrace_service::{Stop, stop_on_signals};
 use millrace_warehouse_loader::{Error, JobKind, JobOutcome, JobProgress, JobRequest, NextStep, Service};
 use serde_json::json;
 
-use crate::cli::{JobArgs, Output};
+use crate::cli::{JobArgs, Output, Place};
 use crate::exit::Failure;
 use crate::installation::{Installation, read_config};
 use crate::{output, stages};
@@ -14,17 +14,7 @@ use crate::{output, stages};
 /// Does a job to its end, or until a signal.
 pub(crate) async fn run(kind: JobKind, args: &JobArgs, output: Output) -> Result<(), Failure> {
     let request = request(kind, args)?;
-    let config = read_config(&args.place, Mode::Dev)?;
-    let installation = Installation::open_attached(config, &args.place).await?;
-    let mut options = stages::loader_options(&installation, true)?;
-    options.holder = installation.holder("job");
-    let service = Service::new(
-        options,
-        installation.bus.clone(),
-        installation.store.clone(),
-        installation.clock.clone(),
-        installation.health.clone(),
-    );
+    let service = service(&args.place).await?;
     let stop = Stop::new();
     tokio::spawn(stop_on_signals(stop.clone()));
     let again = format!("millrace {} --connection {} --resume {}", word(kind), args.connection, request.name);
@@ -34,19 +24,23 @@ pub(crate) async fn run(kind: JobKind, args: &JobArgs, output: Output) -> Result
         request.name,
         request.connection
     ));
-    let mut told = None;
-    let tell = |now: JobProgress| {
-        if told != Some(now) {
-            progress(&format!("{} of {} offsets", now.done, now.of));
-        }
-        told = Some(now);
-    };
-    let outcome = service.run_job(&request, tell, &stop).await.map_err(|error| failure(&error, &again))?;
+    let outcome =
+        service.run_job(&request, teller(), &stop).await.map_err(|error| failure(&error, &again))?;
     output::result(output, &json!(outcome), text(&outcome));
     if outcome.done {
         return Ok(());
     }
     Err(Failure::Partial(format!("stopped before the end; to go on: {again}")))
+}
+
+/// A loader that does jobs, beside those that load what comes in.
+pub(super) async fn service(place: &Place) -> Result<Service, Failure> {
+    let config = read_config(place, Mode::Dev)?;
+    let installation = Installation::open_attached(config, place).await?;
+    let mut options = stages::loader_options(&installation, true)?;
+    options.holder = installation.holder("job");
+    let Installation { bus, store, clock, health, .. } = &installation;
+    Ok(Service::new(options, bus.clone(), store.clone(), clock.clone(), health.clone()))
 }
 
 fn request(kind: JobKind, args: &JobArgs) -> Result<JobRequest, Failure> {
@@ -69,11 +63,10 @@ fn word(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Replay => "replay",
         JobKind::Backfill => "backfill",
-        JobKind::Rebuild => "rebuild",
     }
 }
 
-fn failure(error: &Error, again: &str) -> Failure {
+pub(super) fn failure(error: &Error, again: &str) -> Failure {
     match error {
         Error::Job(text) => Failure::Usage(text.clone()),
         Error::UnknownConnection(_) => Failure::Usage(error.to_string()),
@@ -111,7 +104,18 @@ fn text(outcome: &JobOutcome) -> String {
     text
 }
 
+/// Tells how far it is, where that is news.
+pub(super) fn teller() -> impl FnMut(JobProgress) + Send {
+    let mut told = None;
+    move |now| {
+        if told != Some(now) {
+            progress(&format!("{} of {} offsets", now.done, now.of));
+        }
+        told = Some(now);
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "progress, beside the result on stdout")]
-fn progress(text: &str) {
+pub(super) fn progress(text: &str) {
     eprintln!("{text}");
 }

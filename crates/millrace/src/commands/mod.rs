@@ -10,6 +10,8 @@ pub(crate) mod operate;
 pub(crate) mod preview;
 pub(crate) mod query;
 #[cfg(feature = "warehouse-loader")]
+pub(crate) mod rebuild;
+#[cfg(feature = "warehouse-loader")]
 pub(crate) mod runs;
 pub(crate) mod send;
 pub(crate) mod serve;

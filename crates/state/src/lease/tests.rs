@@ -34,6 +34,18 @@ async fn a_lease_is_held_until_it_expires() {
 }
 
 #[tokio::test]
+async fn an_onlooker_sees_who_holds_a_lease_and_takes_it_from_nobody() {
+    let store = Store::in_memory();
+    let held = async |now| Lease::held(&store, "leases/x", at(now)).await.unwrap();
+    assert_eq!(held(0).await, None);
+    let lease = acquire(&store, "a", 0).await;
+    assert_eq!(held(29).await, Some(("a".to_owned(), at(30))));
+    assert_eq!(held(30).await, None);
+    lease.release(at(5)).await.unwrap();
+    assert_eq!(held(5).await, None);
+}
+
+#[tokio::test]
 async fn a_renewal_keeps_the_epoch_and_moves_the_expiry() {
     let store = Store::in_memory();
     let mut lease = acquire(&store, "a", 0).await;

@@ -38,7 +38,7 @@ impl JobRange {
             // A connection that has no place in a partition has loaded nothing of it.
             let began = of(known.began).unwrap_or(*low);
             let (lowest, highest) = match kind {
-                JobKind::Replay | JobKind::Rebuild => (began, of(known.next).unwrap_or(began)),
+                JobKind::Replay => (began, of(known.next).unwrap_or(began)),
                 JobKind::Backfill => (*low, began),
             };
             let until = highest.min(*high).max(*low);
@@ -76,6 +76,11 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
+    /// Up to these offsets, of whatever time.
+    pub(crate) fn until(until: Positions) -> Self {
+        Self { until, received: DateTime::<Utc>::MIN_UTC..DateTime::<Utc>::MAX_UTC }
+    }
+
     /// The batch without what is beyond.
     pub(crate) fn cut<M>(&self, mut batch: Batch<M>) -> Batch<M> {
         let end = |partition: i32| self.until.get(&partition).copied().unwrap_or_default();

@@ -1,12 +1,12 @@
 //! A job from its request to its end.
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use millrace_bus::{Bus, Positions};
-use millrace_connector::Warehouse;
 use millrace_event_model::ConnectionId;
 use millrace_event_model::topics::EVENTS;
 use millrace_service::{Schedule, Stop};
@@ -14,10 +14,11 @@ use millrace_state::{Generations, StateError, Store};
 use serde::{Deserialize, Serialize};
 
 use super::range::{Bound, JobRange, Known};
+use super::rebuild;
 use crate::connection::Report;
 use crate::options::{Kind, Timing};
 use crate::runs::JobKind;
-use crate::start::{begin_at, begun};
+use crate::start::{begin_at, begins_as_early_as, begun};
 use crate::{ConnectionOptions, Error, RowMode, Service};
 
 /// The clocks of ingest and of Kafka may be so far apart. What is read outside of a job's time is passed over.
@@ -84,45 +85,79 @@ impl Service {
     /// The connection is not there or is one of records, or a job of this name is about another range; or what can
     /// go wrong with a connection.
     pub async fn run_job(
-        mut self,
+        self,
         request: &JobRequest,
         mut tell: impl FnMut(JobProgress) + Send,
         stop: &Stop,
     ) -> Result<JobOutcome, Error> {
-        let connection = self.take_connection(&request.connection)?;
-        if connection.kind == Kind::Records {
+        let (workshop, mut connections) = self.workshop()?;
+        let connection = take(&mut connections, &request.connection)?;
+        refuse_records(&connection)?;
+        if request.name == rebuild::NAME {
             return Err(Error::Job(format!(
-                "connection {} has records of an ELT source, which is read again from the source: reset its state",
-                connection.id
+                "a {0:?} is a job of its own: choose another name",
+                request.name
             )));
         }
         let id = connection.id.job(&request.name).map_err(|error| Error::Job(error.to_string()))?;
-        let (bus, workspace) = self.surroundings();
+        let (bus, workspace) = (&workshop.surroundings.bus, &workshop.store);
+        rebuild::refuse_beside(workspace, &connection.id).await?;
         let state = workspace.child("connections").child(id.as_str());
-        let kept = keep(&bus, &workspace, &state, &connection, request).await?;
+        let kept = keep(bus, workspace, &state, &connection, request).await?;
         let range = kept.range.clone();
         let warehouse = Arc::clone(&connection.warehouse);
         let bound = Bound { until: range.until.clone(), received: kept.from..kept.to };
-        let job = self.job_connection(as_job(connection, id.clone()), bound)?;
+        let topic = EVENTS.lane(bus.workspace(), &connection.lane).as_str().to_owned();
+        let of_connection = workspace.child("connections").child(connection.id.as_str());
+        let job = workshop.connection(as_job(connection, id.clone())).within(bound);
         let positions = job.progress();
         let progress =
             |positions: &Positions| JobProgress { done: range.done(positions), of: range.offsets() };
-        let loading = job.load_once(stop.clone());
-        tokio::pin!(loading);
-        let report = loop {
-            tokio::select! {
-                report = &mut loading => break report?,
-                () = tokio::time::sleep(TOLD_EVERY) => tell(progress(&positions.borrow())),
-            }
-        };
+        let report = telling(job.load_once(stop.clone()), || tell(progress(&positions.borrow()))).await?;
         let progress = progress(&positions.borrow());
         tell(progress);
         let done = progress.done == progress.of;
         if done {
-            forget(warehouse.as_ref(), &state, &id).await?;
+            if request.kind == JobKind::Backfill {
+                let cluster = bus.identity(&topic).await?.cluster;
+                begins_as_early_as(&of_connection, &cluster, &topic, &range.from).await?;
+            }
+            warehouse.forget(&id, None).await?;
+            forget(&state).await?;
         }
         let (job, kind, cut) = (request.name.clone(), request.kind, range.cut);
         Ok(JobOutcome { job, kind, done, cut, progress, report })
+    }
+}
+
+/// Takes a connection's options out.
+pub(super) fn take(
+    connections: &mut Vec<ConnectionOptions>,
+    id: &ConnectionId,
+) -> Result<ConnectionOptions, Error> {
+    let found = connections.iter().position(|connection| connection.id == *id);
+    let index = found.ok_or_else(|| Error::UnknownConnection(id.clone()))?;
+    Ok(connections.swap_remove(index))
+}
+
+pub(super) fn refuse_records(connection: &ConnectionOptions) -> Result<(), Error> {
+    if connection.kind == Kind::Events {
+        return Ok(());
+    }
+    Err(Error::Job(format!(
+        "connection {} has records of an ELT source, which is read again from the source: reset its state",
+        connection.id
+    )))
+}
+
+/// Awaits some work, and tells now and then.
+pub(super) async fn telling<T>(work: impl Future<Output = T>, mut tell: impl FnMut()) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(TOLD_EVERY) => tell(),
+        }
     }
 }
 
@@ -192,12 +227,7 @@ async fn resolve(
     cluster: &str,
 ) -> Result<Kept, Error> {
     let of_connection = workspace.child("connections").child(connection.id.as_str());
-    let Some(began) = begun(&of_connection, cluster, topic).await? else {
-        return Err(Error::Job(format!(
-            "connection {} has never loaded: start it first, and it says where it begins",
-            connection.id
-        )));
-    };
+    let began = begun(&of_connection, cluster, topic).await?.ok_or_else(|| never_loaded(connection))?;
     // Before the watermarks: what is loaded meanwhile is not the job's.
     let next = crate::position::complete(&connection.warehouse.positions(&connection.id).await?, &began);
     let first = bus.offsets_at(topic, time.start - SKEW).await?;
@@ -207,11 +237,17 @@ async fn resolve(
     Ok(Kept { kind, from: time.start, to: time.end, range })
 }
 
-/// Removes all that is kept of a job that is done. The job itself goes last but for its lease: whoever calls it
+pub(super) fn never_loaded(connection: &ConnectionOptions) -> Error {
+    Error::Job(format!(
+        "connection {} has never loaded: start it first, and it says where it begins",
+        connection.id
+    ))
+}
+
+/// Removes what the state keeps of a job that is done. The job itself goes last but for its lease: whoever calls it
 /// again after a crash in here does it again.
-async fn forget(warehouse: &dyn Warehouse, state: &Store, id: &ConnectionId) -> Result<(), Error> {
-    warehouse.forget(id, None).await?;
-    for part in ["job", "start", "lease"] {
+pub(super) async fn forget(state: &Store) -> Result<(), Error> {
+    for part in ["start", "job", "lease"] {
         for path in state.list(part).await? {
             state.delete(&path).await?;
         }

@@ -173,8 +173,6 @@ pub enum JobKind {
     Replay,
     /// Loads what came before the connection began.
     Backfill,
-    /// Makes all tables anew.
-    Rebuild,
 }
 
 /// The log of a connection's runs, those of its jobs included. `workspace` is the state's root.

@@ -37,7 +37,7 @@ async fn the_books_balance_with_kafka_and_a_wrong_book_is_noticed() {
     events.extend([events[1].clone(), not_json, of_another, track(3_700, "ann", "Late", json!({}))]);
     stack.publish(&events).await;
     let mut loaded = connection(Arc::clone(&warehouse) as _, Kind::Events);
-    loaded.when = Some(Filter::compile("type != 'page'").unwrap());
+    loaded.when = Some(Arc::new(Filter::compile("type != 'page'").unwrap()));
     stack.load(loaded).await.unwrap();
     stack.publish(&[track(3_800, "ann", "Later", json!({}))]).await;
 

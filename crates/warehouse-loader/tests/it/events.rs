@@ -33,7 +33,7 @@ async fn each_event_ends_in_exactly_one_way_and_is_counted_so() {
         .await;
     let connection = || {
         let mut connection = connection(lake.clone(), Kind::Events);
-        connection.when = Some(Filter::compile("type != 'page'").unwrap());
+        connection.when = Some(Arc::new(Filter::compile("type != 'page'").unwrap()));
         connection
     };
 

@@ -13,14 +13,12 @@ use millrace_connector::{
 use millrace_event_model::ConnectionId;
 use millrace_service::Stop;
 use millrace_warehouse_loader::{Error, Kind, LoadLimits};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 
 use crate::messages::{mixed, track};
-use crate::stack::{Stack, books, connection, contents, eventually, query, run_once};
+use crate::stack::{
+    Stack, books, connection, contents, eventually, forget_all_but_the_last, query, run_once,
+};
 
 /// A real warehouse behind a bad line: loads may be cut off in the middle, and answers lost.
 pub(crate) struct BadLine {
@@ -219,17 +217,4 @@ async fn a_gap_stops_the_connection_until_it_is_accepted_and_is_counted_then() {
     let events = query(&*lake, "SELECT event FROM web.tracks ORDER BY event").await;
     assert_eq!(events, ["event=first", "event=third"]);
     stack.stop().await;
-}
-
-/// As retention does: of the partition that has events, only the last stays.
-async fn forget_all_but_the_last(stack: &Stack) {
-    let topic = stack.events();
-    let watermarks = stack.bus.watermarks(topic.as_str()).await.unwrap();
-    let mut before = TopicPartitionList::new();
-    for (partition, (_, high)) in watermarks.into_iter().filter(|(_, (_, high))| *high > 1) {
-        before.add_partition_offset(topic.as_str(), partition, Offset::Offset(high - 1)).unwrap();
-    }
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", stack.bootstrap()).create().unwrap();
-    admin.delete_records(&before, &AdminOptions::new()).await.unwrap();
 }

@@ -3,12 +3,14 @@
 //! lake, and a warehouse that is away or answers late is played by a wrapper around the real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod around;
 mod balance;
 mod events;
 mod faults;
 mod jobs;
 mod messages;
 mod planted;
+mod rebuild;
 mod records;
 mod runs;
 mod stack;

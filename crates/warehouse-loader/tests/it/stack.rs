@@ -20,6 +20,10 @@ use millrace_warehouse_loader::rows::Mapping;
 use millrace_warehouse_loader::{
     ConnectionOptions, Contract, Error, Kind, LoadLimits, Options, Report, RowMode, Service, Start, Timing,
 };
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 /// Whatever a test waits for is there long before; a broker on a busy machine is slow, not stuck.
@@ -78,12 +82,18 @@ impl Stack {
     }
 
     pub(crate) fn limited(&self, holder: &str, connection: ConnectionOptions, limits: LoadLimits) -> Service {
-        let options = Options {
-            connections: vec![connection],
-            holder: holder.to_owned(),
-            lease_ttl: Duration::from_secs(30),
-            limits,
-        };
+        self.process(holder, vec![connection], limits, Duration::from_secs(30))
+    }
+
+    /// A service of these connections whose leases live so long.
+    pub(crate) fn process(
+        &self,
+        holder: &str,
+        connections: Vec<ConnectionOptions>,
+        limits: LoadLimits,
+        lease_ttl: Duration,
+    ) -> Service {
+        let options = Options { connections, holder: holder.to_owned(), lease_ttl, limits };
         let (bus, state, health) = (self.bus.clone(), self.state.clone(), self.health.clone());
         Service::new(options, bus, state, Arc::new(SystemClock), health)
     }
@@ -102,6 +112,19 @@ pub(crate) async fn run_once(service: Service) -> Result<Report, Error> {
 fn open_lake(folder: &Path) -> Lake {
     let settings = LakeSettings::at(folder.display().to_string());
     Lake::open(&settings, &Context { id: "lake".to_owned(), work_dir: folder.join("work") }).unwrap()
+}
+
+/// As retention does: of the partition that has events, only the last stays.
+pub(crate) async fn forget_all_but_the_last(stack: &Stack) {
+    let topic = stack.events();
+    let watermarks = stack.bus.watermarks(topic.as_str()).await.unwrap();
+    let mut before = TopicPartitionList::new();
+    for (partition, (_, high)) in watermarks.into_iter().filter(|(_, (_, high))| *high > 1) {
+        before.add_partition_offset(topic.as_str(), partition, Offset::Offset(high - 1)).unwrap();
+    }
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", stack.bootstrap()).create().unwrap();
+    admin.delete_records(&before, &AdminOptions::new()).await.unwrap();
 }
 
 /// A connection of source `web` to the schema `web`.
