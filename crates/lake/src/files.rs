@@ -40,6 +40,7 @@ use crate::error::{self, Result};
 use crate::file_name::FileName;
 use crate::intent_log::{IntentLog, Whole};
 use crate::merge::{common_columns, fit};
+use crate::object_stores;
 use crate::partition::{Partition, Partitioning, by_date};
 use crate::tables::{OWN_FOLDER, display, missing, parse, segment};
 
@@ -306,17 +307,10 @@ impl Files {
 
     /// Deletes files; that one is gone already is as good.
     pub(crate) async fn delete(&self, doomed: &[Path]) -> Result<()> {
-        let store = self.store.object_store();
-        for path in doomed {
-            match store.delete(path).await {
-                Ok(()) | Err(millrace_state::object_store::Error::NotFound { .. }) => {}
-                Err(error) => {
-                    let text = "cannot delete files of the lake";
-                    return Err(ConnectorError::retry("store", text).caused_by(error));
-                }
-            }
-        }
-        Ok(())
+        let deleted = object_stores::delete(&*self.store.object_store(), doomed.to_vec()).await;
+        deleted.map_err(|error| {
+            ConnectorError::retry("store", "cannot delete files of the lake").caused_by(error)
+        })
     }
 
     async fn definition(&self, name: &TableName) -> Result<Option<Definition>> {

@@ -1,4 +1,4 @@
-//! Object stores as Delta tables reach them.
+//! Object stores as Delta tables reach them, and how many objects are deleted.
 
 use std::sync::{Arc, Once};
 
@@ -7,6 +7,9 @@ use deltalake_core::logstore::object_store::DynObjectStore;
 use deltalake_core::logstore::{
     LogStore, LogStoreFactory, StorageConfig, default_logstore, logstore_factories,
 };
+use futures::{StreamExt, stream};
+use millrace_state::object_store::path::Path;
+use millrace_state::object_store::{Error, ObjectStore};
 use url::Url;
 
 /// Schemes of object stores, as [`millrace_state::Store::reach`] takes them.
@@ -23,6 +26,22 @@ pub(crate) fn register() {
             }
         }
     });
+}
+
+/// Deletes objects, several in one request where the store does that; that one is gone already is as good.
+pub(crate) async fn delete(
+    store: &dyn ObjectStore,
+    paths: impl IntoIterator<Item = Path>,
+) -> Result<(), Error> {
+    let paths: Vec<_> = paths.into_iter().map(Ok).collect();
+    let mut deleted = store.delete_stream(stream::iter(paths).boxed());
+    while let Some(one) = deleted.next().await {
+        match one {
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 struct ByCreation;

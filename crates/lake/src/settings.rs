@@ -58,7 +58,8 @@ pub struct LakeSettings {
     #[serde(default = "every_five_minutes")]
     pub compact_every: Schedule,
     /// How long old versions of a table and the files that only they have are kept for whoever still reads
-    /// them, from when the table no longer had them; at least 10m. New tables carry it as a property.
+    /// them, from when the table no longer had them; at least 10m. Tables carry it as a property, those that were made
+    /// under a shorter one from their next upkeep on.
     #[serde(default = "an_hour")]
     pub keep_versions_for: Schedule,
 }

@@ -6,18 +6,20 @@ use std::sync::{Mutex, PoisonError};
 use chrono::TimeDelta;
 use deltalake_core::kernel::transaction::CommitProperties;
 use deltalake_core::protocol::SaveMode;
+use deltalake_core::table::config::TablePropertiesExt;
 use deltalake_core::{DeltaTable, DeltaTableBuilder, TableProperty};
 use futures::{StreamExt, TryStreamExt, stream};
 use millrace_columnar::TableSchema;
 use millrace_connector::{ConnectorError, TableName};
 use millrace_state::Store;
 use millrace_state::object_store::path::Path;
-use millrace_state::object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
+use millrace_state::object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::columns::{columns_of, fields_of};
 use crate::edit::Edit;
 use crate::error::{self, Result};
+use crate::object_stores;
 use crate::partition::Partitioning;
 
 /// Folders of the lake that hold no schema begin with this.
@@ -250,6 +252,39 @@ impl Tables {
         Err(ConnectorError::retry("conflict", text))
     }
 
+    /// Makes the log of a table remember for as long as the settings say which files left it and when, if it
+    /// remembers less: it was made under other settings, or by others. None when another writer came in between.
+    pub(crate) async fn remember_longer(
+        &self,
+        name: &TableName,
+        table: DeltaTable,
+    ) -> Result<Option<DeltaTable>> {
+        let failed = |error| error::delta(format!("cannot set properties of table {}", display(name)), error);
+        let config = table.snapshot().map_err(failed)?.table_config();
+        let kept = self.kept.to_std().unwrap_or_default();
+        let remembered = [
+            (TableProperty::LogRetentionDuration, config.log_retention_duration()),
+            (TableProperty::DeletedFileRetentionDuration, config.deleted_file_retention_duration()),
+        ];
+        let longer: HashMap<String, String> = remembered
+            .into_iter()
+            .filter(|(_, remembered)| *remembered < kept)
+            .map(|(property, _)| (property.as_ref().to_owned(), self.interval()))
+            .collect();
+        if longer.is_empty() {
+            return Ok(Some(table));
+        }
+        let set = table.set_tbl_properties().with_properties(longer);
+        match set.with_commit_properties(CommitProperties::default().with_max_retries(0)).await {
+            Ok(table) => {
+                self.keep(name, table.clone());
+                Ok(Some(table))
+            }
+            Err(error) if error::is_conflict(&error) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Deletes all tables of a schema, with everything else in its folder.
     pub(crate) async fn delete_schema(&self, schema: &str) -> Result<()> {
         let undeleted = |error: StoreError| {
@@ -258,12 +293,8 @@ impl Tables {
         let path = self.schema_path(schema)?;
         let store = self.store.object_store();
         let objects: Vec<_> = store.list(Some(&path)).try_collect().await.map_err(undeleted)?;
-        for object in objects {
-            match store.delete(&object.location).await {
-                Ok(()) | Err(StoreError::NotFound { .. }) => {}
-                Err(error) => return Err(undeleted(error)),
-            }
-        }
+        let paths = objects.into_iter().map(|object| object.location);
+        object_stores::delete(&*store, paths).await.map_err(undeleted)?;
         if let Some(root) = self.store.folder() {
             // What is left of it are empty folders, which harm nobody.
             let _ = tokio::fs::remove_dir_all(root.join(segment(schema)?)).await;

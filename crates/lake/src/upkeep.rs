@@ -14,11 +14,12 @@ use deltalake_core::DeltaTable;
 use futures::TryStreamExt;
 use millrace_connector::{Load, TableLoad, TableName, WriteMode};
 use millrace_state::object_store::path::Path;
-use millrace_state::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use millrace_state::object_store::{ObjectMeta, ObjectStore};
 
 use crate::counts;
 use crate::edit::Edit;
 use crate::error::{self, Result};
+use crate::object_stores;
 use crate::partition::Partitioning;
 use crate::tables::{Tables, display};
 
@@ -55,6 +56,7 @@ impl Upkeep {
         // Not the version in memory: it may be hours old, and files that others have committed since would
         // look like nobody's.
         let Some(table) = tables.latest(name).await? else { return Ok(()) };
+        let Some(table) = tables.remember_longer(name, table).await? else { return Ok(()) };
         let Some(table) = compact(tables, name, table).await? else { return Ok(()) };
         collect(name, &table, now - tables.kept()).await
     }
@@ -138,10 +140,8 @@ async fn collect(name: &TableName, table: &DeltaTable, before: DateTime<Utc>) ->
             doomed.remove(&Path::parse(path.as_ref()).unwrap_or_else(|_| Path::from(path.as_ref())));
         }
     }
-    for path in doomed {
-        store.delete(&path).await.map_err(|error| failed(error.into()))?;
-    }
-    Ok(())
+    // Another connection's loader may be about to delete the same.
+    object_stores::delete(&*store, doomed).await.map_err(|error| failed(error.into()))
 }
 
 /// Whether a path of a table's folder is where its rows lie. Whatever else lies there is not ours.
@@ -155,6 +155,7 @@ fn is_data(path: &Path) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use deltalake_core::table::config::TablePropertiesExt;
     use millrace_columnar::arrow::array::RecordBatch;
     use millrace_columnar::{Cell, Row, TableSchema, batch_of};
     use millrace_connector::{Count, Replacement, Swap};
@@ -250,6 +251,63 @@ mod tests {
         assert_eq!(files(&folder).len(), 17);
         round(Utc::now() + TimeDelta::minutes(61)).await.unwrap();
         assert_eq!(files(&folder).len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_stays_as_long_under_settings_that_came_after_its_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let (name, columns) = tracks();
+        tables_in(&folder).create(&name, &columns).await.unwrap();
+        let store = Store::reach(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
+        let kept = TimeDelta::days(9);
+        let tables = Tables::new(store.clone(), Partitioning { streams: false }, kept);
+        append(&tables, 1).await;
+        Upkeep::new(TimeDelta::minutes(5)).after_commit(&tables, &name, Utc::now()).await.unwrap();
+        let remembered = async |tables: &Tables| {
+            let table = tables.fresh(&name).await.unwrap().unwrap();
+            let config = table.snapshot().unwrap().table_config();
+            (config.log_retention_duration(), config.deleted_file_retention_duration())
+        };
+        let nine_days = kept.to_std().unwrap();
+        assert_eq!(remembered(&tables).await, (nine_days, nine_days));
+        // Shorter ones take nothing from whoever relies on it.
+        let shorter = tables_in(&folder);
+        append(&shorter, 2).await;
+        Upkeep::new(TimeDelta::minutes(5)).after_commit(&shorter, &name, Utc::now()).await.unwrap();
+        assert_eq!(remembered(&shorter).await, (nine_days, nine_days));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_that_delete_the_same_files_at_once_both_succeed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (tables_in(&folder), tables_in(&folder));
+        let (name, columns) = tracks();
+        ours.create(&name, &columns).await.unwrap();
+        for n in 0..16 {
+            append(&ours, n).await;
+        }
+        let upkeep = Upkeep::new(TimeDelta::minutes(5));
+        upkeep.after_commit(&ours, &name, Utc::now()).await.unwrap();
+        let tables =
+            [ours.latest(&name).await.unwrap().unwrap(), theirs.latest(&name).await.unwrap().unwrap()];
+        let before = Utc::now() + TimeDelta::hours(1);
+        let store = tables[0].object_store();
+        let doomed: Vec<Path> = files_of(&folder)
+            .into_iter()
+            .map(|file| Path::from(format!("millrace_date=1970-01-01/{file}")))
+            .collect();
+        assert_eq!(doomed.len(), 17);
+        let twice = doomed.iter().chain(&doomed).cloned().collect::<Vec<_>>();
+        let (one, two) = tokio::join!(collect(&name, &tables[0], before), collect(&name, &tables[1], before));
+        one.unwrap();
+        two.unwrap();
+        assert_eq!(files(&folder).len(), 1);
+        object_stores::delete(&*store, twice).await.unwrap();
+        assert_eq!(files(&folder).len(), 0);
+    }
+
+    fn files_of(folder: &tempfile::TempDir) -> Vec<String> {
+        files(folder).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
     }
 
     #[tokio::test(flavor = "multi_thread")]

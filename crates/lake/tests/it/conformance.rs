@@ -19,12 +19,14 @@ async fn the_lake_keeps_the_promises_of_a_warehouse() {
 async fn a_lake_in_an_s3_keeps_them_too() {
     let Some(settings) = in_s3("conformance") else { return };
     conformance::warehouse(|| Arc::new(open_with(&settings)) as Arc<dyn Warehouse>).await;
+    conformance::jobs(|| Arc::new(open_with(&settings)) as Arc<dyn Warehouse>).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lake_in_azure_keeps_them_too() {
     let Some(settings) = in_azure("conformance") else { return };
     conformance::warehouse(|| Arc::new(open_with(&settings)) as Arc<dyn Warehouse>).await;
+    conformance::jobs(|| Arc::new(open_with(&settings)) as Arc<dyn Warehouse>).await;
     let plain =
         LakeSettings { format: LakeFormat::Parquet, url: format!("{}-plain", settings.url), ..settings };
     conformance::append_only_warehouse(|| Arc::new(open_with(&plain)) as Arc<dyn Warehouse>).await;
