@@ -101,6 +101,8 @@ impl Report {
 pub(crate) struct Connection {
     options: Arc<ConnectionOptions>,
     surroundings: Surroundings,
+    /// The state's root.
+    root: Store,
     /// Rooted at the connection's own folder.
     state: Store,
     log: RunLog<RunRecord>,
@@ -126,14 +128,14 @@ impl Connection {
     pub(crate) fn new(
         options: Arc<ConnectionOptions>,
         surroundings: Surroundings,
-        state: &Store,
+        root: &Store,
         holder: String,
         lease_ttl: Duration,
         limits: LoadLimits,
         health: HealthHandle,
     ) -> Self {
-        let log = run_log(state, options.id.connection());
-        let state = state.child("connections").child(options.id.as_str());
+        let log = run_log(root, options.id.connection());
+        let state = root.child("connections").child(options.id.as_str());
         let workspace = surroundings.bus.workspace();
         let topic = match options.kind {
             Kind::Events => EVENTS.lane(workspace, &options.lane).as_str().to_owned(),
@@ -141,10 +143,10 @@ impl Connection {
         };
         let session = Session::new(Arc::clone(&options), topic, &surroundings, state.clone(), health.clone());
         let stand_back = StandBack::new(state.clone(), holder.clone());
-        let logged = None;
         Self {
             options,
             surroundings,
+            root: root.clone(),
             state,
             log,
             holder,
@@ -153,7 +155,7 @@ impl Connection {
             health,
             stand_back,
             session,
-            logged,
+            logged: None,
         }
     }
 
@@ -439,7 +441,7 @@ impl Connection {
             }
             Kind::Records => {
                 let topic = RECORDS.lane(&workspace, lane);
-                RecordLoader::run(&mut self.session, topic, limits, until, stop).await
+                RecordLoader::run(&mut self.session, &self.root, topic, limits, until, stop).await
             }
         }
     }

@@ -62,7 +62,7 @@ pub(crate) struct Session {
     pub(crate) topic: String,
     pub(crate) clock: SharedClock,
     publisher: Publisher,
-    pub(crate) state: Store,
+    state: Store,
     epoch: u64,
     /// The tables as they were last seen. Only ever too old: then columns are made that are there.
     tables: Option<Arc<TableSchemas>>,

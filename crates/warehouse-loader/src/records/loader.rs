@@ -12,6 +12,7 @@ use millrace_connector::{OffsetRange, Positions};
 use millrace_event_model::topics::TopicName;
 use millrace_event_model::{Disposition, Record, StreamSpec};
 use millrace_service::{Stop, crash_point};
+use millrace_state::Store;
 use tokio::task::spawn_blocking;
 
 use super::owners::Owners;
@@ -36,9 +37,10 @@ pub(crate) struct RecordLoader<'s> {
 }
 
 impl<'s> RecordLoader<'s> {
-    /// Loads until `stop`, or with `until` what is decided up to there.
+    /// Loads until `stop`, or with `until` what is decided up to there. `root` is that of the state.
     pub(crate) async fn run(
         session: &'s mut Session,
+        root: &Store,
         topic: TopicName<Record>,
         limits: BatchLimits,
         until: Option<Positions>,
@@ -52,7 +54,7 @@ impl<'s> RecordLoader<'s> {
             from.extend(redo.readable.iter().map(|range| (range.partition, range.start)));
         }
         let ahead = session.bus.reader(&topic, &from, Start::Earliest)?;
-        let owners = Owners::new(&session.state);
+        let owners = Owners::new(root, &session.connection);
         let mut loader = Self { session, limits, scan: Scan::new(&from), owners, ahead };
         if let Some(redo) = resumed.redo {
             loader.redo(redo, stop).await?;

@@ -1,24 +1,27 @@
 //! Which stream a table is of.
 //!
-//! Two streams whose names become one table (`Orders` and `orders`) would replace each other's rows: the full refresh of one
-//! would empty the table of the other. A source is read stream by stream, so that no barrier tells of both. So the
-//! first that comes has the table for good; the state keeps it, `tables/<table>` of the connection, so that it is the same
-//! after a restart. The rows of the other become dead letters that say what to do. Only streams that add their rows may
-//! share a table.
+//! Two streams whose names become one table (`Orders` and `orders`, or the `orders` of two sources in one schema) would
+//! replace each other's rows: the full refresh of one would empty the table of the other. A source is read stream by
+//! stream, so that neither its config nor a barrier tells of both. So the first that comes has the table for good;
+//! the state keeps it, `warehouses/<warehouse>/<schema>/<table>`, so that it is the same after a restart and for every
+//! connection. The rows of the other become dead letters that say what to do. Only streams that add their rows may share
+//! a table.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_connector::WriteMode;
-use millrace_event_model::{Reason, StreamSpec};
+use millrace_event_model::{Reason, SourceId, StreamSpec};
 use millrace_state::{Generations, StateError, Store};
 use serde::{Deserialize, Serialize};
 
 use super::table::StreamTable;
+use crate::ConnectionOptions;
 
 /// A stream that has a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
+    source: SourceId,
     stream: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     namespace: Option<String>,
@@ -27,13 +30,17 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    fn of(spec: &StreamSpec, table: &StreamTable) -> Self {
-        let replaces = table.write != WriteMode::Append;
-        Self { stream: spec.name.clone(), namespace: spec.namespace.clone(), replaces }
+    fn of(source: &SourceId, spec: &StreamSpec, table: &StreamTable) -> Self {
+        Self {
+            source: source.clone(),
+            stream: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            replaces: table.write != WriteMode::Append,
+        }
     }
 
     fn is_stream_of(&self, other: &Self) -> bool {
-        (&self.stream, &self.namespace) == (&other.stream, &other.namespace)
+        (&self.source, &self.stream, &self.namespace) == (&other.source, &other.stream, &other.namespace)
     }
 
     fn shares_with(&self, other: &Self) -> bool {
@@ -57,11 +64,12 @@ pub(crate) type OwnersByTable = BTreeMap<String, Owner>;
 /// # Errors
 /// Another stream has it.
 pub(crate) fn table_of(
+    source: &SourceId,
     spec: &StreamSpec,
     table: StreamTable,
     owners: &OwnersByTable,
 ) -> Result<StreamTable, Reason> {
-    let own = Owner::of(spec, &table);
+    let own = Owner::of(source, spec, &table);
     match owners.get(&table.name).filter(|owner| !owner.shares_with(&own)) {
         Some(owner) => Err(refusal(&own, owner, &table.name)),
         None => Ok(table),
@@ -70,24 +78,34 @@ pub(crate) fn table_of(
 
 fn refusal(own: &Owner, owner: &Owner, table: &str) -> Reason {
     let text = format!(
-        "stream {:?} would be table {table:?}, which is that of stream {:?}, and they would replace each other's rows; \
-         leave one of them out, or load the source into another schema",
+        "stream {:?} would be table {table:?}, which is that of stream {:?} of source {}, and they would replace \
+         each other's rows; leave one of them out, or load the source into another schema",
         own.name(),
-        owner.name()
+        owner.name(),
+        owner.source
     );
     Reason::new("table_taken", text)
 }
 
-/// The owners of a connection's tables, as far as they were asked for.
+/// The owners of a schema's tables, as far as they were asked for.
 pub(crate) struct Owners {
-    /// The folder `tables` of the connection's state.
+    source: SourceId,
+    /// The folder of the warehouse's schema in the state.
     store: Store,
     known: Arc<OwnersByTable>,
 }
 
 impl Owners {
-    pub(crate) fn new(connection: &Store) -> Self {
-        Self { store: connection.child("tables"), known: Arc::default() }
+    /// `root` is that of the state.
+    pub(crate) fn new(root: &Store, connection: &ConnectionOptions) -> Self {
+        // A connection that does not say where to shares no schema that anybody knows of.
+        let warehouse = connection.mapping.destination_id.as_deref().unwrap_or(connection.id.as_str());
+        let store = root.child("warehouses").child(warehouse).child(&connection.schema);
+        Self::of(connection.source.clone(), store)
+    }
+
+    fn of(source: SourceId, store: Store) -> Self {
+        Self { source, store, known: Arc::default() }
     }
 
     pub(crate) fn known(&self) -> Arc<OwnersByTable> {
@@ -97,7 +115,7 @@ impl Owners {
     /// Takes the table of a stream where it is nobody's. Those of its lists go with it: no other stream's name becomes
     /// theirs, which have two underscores.
     pub(crate) async fn take(&mut self, spec: &StreamSpec, table: &StreamTable) -> Result<(), StateError> {
-        let (own, table) = (Owner::of(spec, table), table.name.as_str());
+        let (own, table) = (Owner::of(&self.source, spec, table), table.name.as_str());
         if !self.known.contains_key(table)
             && let Some(kept) = self.kept(table).latest().await?
         {
@@ -155,14 +173,18 @@ mod tests {
         StreamTable::of(spec, dialect("lake").unwrap(), Nested::Tables).unwrap()
     }
 
+    fn shop() -> SourceId {
+        "shop".parse().unwrap()
+    }
+
     /// Whether each of the streams, one after the other, gets its table; each asked by a process of its own.
-    async fn got(specs: &[StreamSpec]) -> Vec<bool> {
+    async fn got(specs: &[(SourceId, StreamSpec)]) -> Vec<bool> {
         let store = Store::in_memory();
         let mut got = Vec::new();
-        for spec in specs {
-            let mut owners = Owners::new(&store);
+        for (source, spec) in specs {
+            let mut owners = Owners::of(source.clone(), store.clone());
             owners.take(spec, &table(spec)).await.unwrap();
-            got.push(table_of(spec, table(spec), &owners.known()).is_ok());
+            got.push(table_of(source, spec, table(spec), &owners.known()).is_ok());
         }
         got
     }
@@ -178,9 +200,12 @@ mod tests {
             (Append, Append, true),
         ] {
             let both = [spec("Orders", one), spec("orders", other), spec("Orders", one)];
+            let both = both.map(|spec| (shop(), spec));
             assert_eq!(got(&both).await, [true, shared, true], "{one:?} and {other:?}");
         }
-        let changes = [spec("a", Append), spec("a", Overwrite), spec("A", Append)];
+        let sources = [shop(), "crm".parse().unwrap(), shop()].map(|source| (source, spec("a", Overwrite)));
+        assert_eq!(got(&sources).await, [true, false, true], "another source has the same stream");
+        let changes = [spec("a", Append), spec("a", Overwrite), spec("A", Append)].map(|spec| (shop(), spec));
         assert_eq!(got(&changes).await, [true, true, false], "the owner may change its mode");
     }
 
@@ -195,13 +220,13 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_names_both_streams_and_says_what_to_do() {
         let (one, other) = (spec("Orders", LoadMode::Overwrite), spec("orders", LoadMode::Overwrite));
-        let mut owners = Owners::new(&Store::in_memory());
+        let mut owners = Owners::of(shop(), Store::in_memory());
         owners.take(&one, &table(&one)).await.unwrap();
         owners.take(&other, &table(&other)).await.unwrap();
-        let reason = table_of(&other, table(&other), &owners.known()).unwrap_err();
+        let reason = table_of(&shop(), &other, table(&other), &owners.known()).unwrap_err();
         assert_eq!(reason.code, "table_taken");
-        let expected = "stream \"orders\" would be table \"orders\", which is that of stream \"Orders\", and they would \
-                        replace each other's rows; leave one of them out, or load the source into another schema";
+        let expected = "stream \"orders\" would be table \"orders\", which is that of stream \"Orders\" of source \
+                        shop, and they would replace each other's rows; leave one of them out, or load the source into another schema";
         assert_eq!(reason.message, expected);
     }
 }

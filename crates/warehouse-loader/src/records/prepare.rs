@@ -103,7 +103,8 @@ pub(crate) fn prepare(
     let mut prepared = Prepared { ranges, ..Prepared::default() };
     let (dialect, nested) = (connection.warehouse.dialect(), connection.mapping.nested);
     let (known, rows) = (Vec::new(), Gathered::default());
-    let mut tables = Tables { dialect, nested, owners, known, rows, nulled: 0 };
+    let source = &connection.source;
+    let mut tables = Tables { dialect, nested, source, owners, known, rows, nulled: 0 };
     for Judged { record, fate } in records {
         let at = record.appended_at;
         let loaded = match fate {
@@ -141,6 +142,7 @@ pub(crate) fn prepare(
 struct Tables<'d> {
     dialect: &'d Dialect,
     nested: Nested,
+    source: &'d SourceId,
     owners: &'d OwnersByTable,
     /// Barriers that say the same share their streams, so these are few.
     known: Vec<Known>,
@@ -182,7 +184,7 @@ impl Tables<'_> {
     }
 
     fn table_of(&self, spec: &StreamSpec) -> Result<StreamTable, Reason> {
-        table_of(spec, StreamTable::of(spec, self.dialect, self.nested)?, self.owners)
+        table_of(self.source, spec, StreamTable::of(spec, self.dialect, self.nested)?, self.owners)
     }
 
     fn know(&mut self, streams: &Arc<[StreamSpec]>) -> usize {
