@@ -15,4 +15,5 @@ mod rig;
 mod schema;
 mod seen;
 mod speed;
+mod upkeep;
 mod writes;
