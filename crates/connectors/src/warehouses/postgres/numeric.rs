@@ -232,20 +232,22 @@ impl Numeric {
             return None;
         }
         let mut value: i128 = 0;
-        for digit in &self.digits {
-            value = value.checked_mul(BASE)?.checked_add(i128::from(*digit))?;
+        // The power of ten that a digit stands for. Of the last the wire shows zeros beyond the scale: they go before
+        // they are counted, for with them the number may be longer than 38 digits.
+        let mut place = 4 * i32::from(self.weight) + i32::from(scale);
+        for digit in self.digits.iter().copied().map(i128::from) {
+            let beyond = 10_i128.pow((-place).clamp(0, 4).unsigned_abs());
+            if digit % beyond != 0 {
+                return None;
+            }
+            value = value.checked_mul(BASE / beyond)?.checked_add(digit / beyond)?;
+            place -= 4;
         }
-        let last_weight = i32::from(self.weight) - i32::try_from(self.digits.len()).ok()? + 1;
-        let exponent = 4 * last_weight + i32::from(scale);
-        let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
-        let shifted = if exponent >= 0 {
-            value.checked_mul(power)?
-        } else if value % power == 0 {
-            value / power
-        } else {
-            return None;
-        };
-        Some(if self.sign == NEGATIVE { -shifted } else { shifted })
+        if value != 0 {
+            let zeros = (place + 4).max(0).unsigned_abs();
+            value = value.checked_mul(10_i128.checked_pow(zeros)?)?;
+        }
+        Some(if self.sign == NEGATIVE { -value } else { value })
     }
 }
 
@@ -317,6 +319,18 @@ mod tests {
         let number = |digits: Vec<u16>, weight| Numeric { sign: POSITIVE, weight, scale: 0, digits };
         assert_eq!(number(vec![9007, 1992, 5474, 993], 3).to_f64(), None);
         assert_eq!(number(vec![1], 5).to_f64(), Some(1e20));
+    }
+
+    #[test]
+    fn a_decimal_of_38_digits_is_read_whatever_the_zeros_behind_it() {
+        for text in
+            ["2000000000000000000.00000000000000001", "-99999999999999999999999999999999999999", "0.1"]
+        {
+            let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+            let back = through_the_wire(&Numeric::from_text(text).unwrap());
+            let unscaled: i128 = text.replace('.', "").parse().unwrap();
+            assert_eq!(back.to_unscaled(u8::try_from(scale).unwrap()), Some(unscaled), "{text}");
+        }
     }
 
     #[test]
