@@ -5,20 +5,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use millrace_connector::{
-    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, Positions, QueryStream, Resume,
-    SchemaChange, TableSchemas, Warehouse,
-};
+use millrace_connector::{ConnectorError, Count, Warehouse};
 use millrace_event_model::{ConnectionId, Disposition};
 use millrace_lake::Lake;
 use millrace_service::Stop;
 use millrace_warehouse_loader::{BalanceLine, Filter, Kind, Verdict, balance};
 use serde_json::json;
 
+use crate::around::{Around, Wrapped};
 use crate::messages::{at, mixed, track};
 use crate::stack::{Stack, connection};
 
-async fn lines(stack: &Stack, warehouse: &Arc<Books>) -> Vec<BalanceLine> {
+async fn lines(stack: &Stack, warehouse: &Arc<Wrapped<Books>>) -> Vec<BalanceLine> {
     let connections = [connection(Arc::clone(warehouse) as _, Kind::Events)];
     let (from, until) = (at(0), at(7_200));
     balance(&stack.bus, &stack.state, &connections, from, until, &Stop::new()).await.unwrap()
@@ -27,7 +25,7 @@ async fn lines(stack: &Stack, warehouse: &Arc<Books>) -> Vec<BalanceLine> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_books_balance_with_kafka_and_a_wrong_book_is_noticed() {
     let stack = Stack::start().await;
-    let warehouse = Arc::new(Books { lake: stack.lake("lake"), change: AtomicI64::new(0) });
+    let warehouse = Arc::new(Wrapped(Books { lake: stack.lake("lake"), change: AtomicI64::new(0) }));
     let mut not_json = track(30, "ann", "x", json!({}));
     not_json.body = "{".into();
     let mut of_another = track(31, "ann", "Elsewhere", json!({}));
@@ -64,47 +62,9 @@ struct Books {
 }
 
 #[async_trait]
-impl Warehouse for Books {
-    fn dialect(&self) -> &'static Dialect {
-        self.lake.dialect()
-    }
-
-    async fn check(&self) -> Result<(), ConnectorError> {
-        self.lake.check().await
-    }
-
-    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
-        self.lake.describe(schema).await
-    }
-
-    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
-        self.lake.apply(schema, changes).await
-    }
-
-    async fn resume(
-        &self,
-        connection: &ConnectionId,
-        epoch: u64,
-        kafka: &KafkaIdentity,
-    ) -> Result<Resume, ConnectorError> {
-        self.lake.resume(connection, epoch, kafka).await
-    }
-
-    async fn seen(
-        &self,
-        connection: &ConnectionId,
-        ids: &[u128],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Option<u64>>, ConnectorError> {
-        self.lake.seen(connection, ids, now).await
-    }
-
-    async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
-        self.lake.load(load).await
-    }
-
-    async fn positions(&self, connection: &ConnectionId) -> Result<Positions, ConnectorError> {
-        self.lake.positions(connection).await
+impl Around for Books {
+    fn inner(&self) -> &dyn Warehouse {
+        &*self.lake
     }
 
     async fn counts(
@@ -121,9 +81,5 @@ impl Warehouse for Books {
             count.items = count.items.saturating_add_signed(self.change.load(Ordering::SeqCst));
         }
         Ok(counts)
-    }
-
-    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
-        self.lake.query(sql).await
     }
 }

@@ -5,16 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use millrace_connector::{
-    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
-    TableSchemas, Warehouse,
-};
+use millrace_connector::{ConnectorError, KafkaIdentity, Load, LoadReport, Resume, Warehouse};
 use millrace_event_model::ConnectionId;
+use millrace_lake::Lake;
 use millrace_service::Stop;
 use millrace_warehouse_loader::{Error, Kind, LoadLimits};
 use serde_json::json;
 
+use crate::around::{Around, Wrapped};
 use crate::messages::{mixed, track};
 use crate::stack::{
     Stack, books, connection, contents, eventually, forget_all_but_the_last, query, run_once,
@@ -38,8 +36,8 @@ pub(crate) enum Fault {
 }
 
 impl BadLine {
-    pub(crate) fn new(inner: Arc<dyn Warehouse>, fault: Fault) -> Arc<Self> {
-        Arc::new(Self { inner, fault, calls: AtomicUsize::new(0) })
+    pub(crate) fn new(inner: Arc<dyn Warehouse>, fault: Fault) -> Arc<Wrapped<Self>> {
+        Arc::new(Wrapped(Self { inner, fault, calls: AtomicUsize::new(0) }))
     }
 
     fn lost() -> ConnectorError {
@@ -54,21 +52,9 @@ impl BadLine {
 }
 
 #[async_trait]
-impl Warehouse for BadLine {
-    fn dialect(&self) -> &'static Dialect {
-        self.inner.dialect()
-    }
-
-    async fn check(&self) -> Result<(), ConnectorError> {
-        self.inner.check().await
-    }
-
-    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
-        self.inner.describe(schema).await
-    }
-
-    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
-        self.inner.apply(schema, changes).await
+impl Around for BadLine {
+    fn inner(&self) -> &dyn Warehouse {
+        &*self.inner
     }
 
     async fn resume(
@@ -79,15 +65,6 @@ impl Warehouse for BadLine {
     ) -> Result<Resume, ConnectorError> {
         self.reach()?;
         self.inner.resume(connection, epoch, kafka).await
-    }
-
-    async fn seen(
-        &self,
-        connection: &ConnectionId,
-        ids: &[u128],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Option<u64>>, ConnectorError> {
-        self.inner.seen(connection, ids, now).await
     }
 
     async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
@@ -116,38 +93,28 @@ impl Warehouse for BadLine {
             Fault::AwayFor(_) => self.inner.load(load).await,
         }
     }
-
-    async fn counts(
-        &self,
-        connection: &ConnectionId,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<Count>, ConnectorError> {
-        self.inner.counts(connection, from, until).await
-    }
-
-    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError> {
-        self.inner.forget(job, schema).await
-    }
-
-    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
-        self.inner.query(sql).await
-    }
 }
 
-async fn is_loaded_as_if_undisturbed(fault: Fault) {
-    let stack = Stack::start().await;
+/// A lake that holds all that was published, and one that is to hold it by loads of [`SMALL`].
+pub(crate) async fn calm_and_shaken(stack: &Stack) -> (Arc<Lake>, Arc<Lake>) {
     stack.publish(&mixed(150)).await;
     // Some of them again: a load that was cut off must not take its own for duplicates.
     stack.publish(&mixed(30)).await;
-    let (calm, shaken) = (stack.lake("calm"), stack.lake("shaken"));
+    let calm = stack.lake("calm");
     stack.load(connection(calm.clone(), Kind::Events)).await.unwrap();
+    (calm, stack.lake("shaken"))
+}
 
+/// So small that there are many.
+pub(crate) const SMALL: LoadLimits = LoadLimits { max_records: 12, max_bytes: 1024 * 1024 };
+
+async fn is_loaded_as_if_undisturbed(fault: Fault) {
+    let stack = Stack::start().await;
+    let (calm, shaken) = calm_and_shaken(&stack).await;
     let mut options = connection(BadLine::new(shaken.clone(), fault), Kind::Events);
     options.id = "web--shaken".parse().unwrap();
-    let limits = LoadLimits { max_records: 12, ..LoadLimits::default() };
     let stop = Stop::new();
-    let running = tokio::spawn(stack.limited("test", options, limits).run(stop.clone()));
+    let running = tokio::spawn(stack.limited("test", options, SMALL).run(stop.clone()));
     let all = books(&*calm).await;
     eventually("the end of the shaken load", async || {
         let made = shaken.describe("_millrace").await.is_ok_and(|tables| tables.contains_key("counts"));

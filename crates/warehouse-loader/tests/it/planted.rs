@@ -9,16 +9,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use millrace_connector::{
-    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
-    TableSchemas, Warehouse,
-};
+use millrace_connector::{ConnectorError, KafkaIdentity, Load, LoadReport, Resume, Warehouse};
 use millrace_event_model::ConnectionId;
 use millrace_service::Stop;
-use millrace_warehouse_loader::{ConnectionOptions, Kind, LoadLimits};
+use millrace_warehouse_loader::{ConnectionOptions, Kind};
 use tokio::sync::Semaphore;
 
-use crate::faults::{BadLine, Fault};
+use crate::around::{Around, Wrapped};
+use crate::faults::{BadLine, Fault, SMALL, calm_and_shaken};
 use crate::messages::mixed;
 use crate::stack::{Stack, books, connection, contents, eventually, run_once};
 
@@ -50,14 +48,14 @@ struct Planted {
 }
 
 impl Planted {
-    fn new(inner: Arc<dyn Warehouse>, bug: Bug) -> Arc<Self> {
+    fn new(inner: Arc<dyn Warehouse>, bug: Bug) -> Arc<Wrapped<Self>> {
         Self::behind_a_gate(inner, bug, Semaphore::MAX_PERMITS)
     }
 
     /// So many loads pass the gate.
-    fn behind_a_gate(inner: Arc<dyn Warehouse>, bug: Bug, loads: usize) -> Arc<Self> {
+    fn behind_a_gate(inner: Arc<dyn Warehouse>, bug: Bug, loads: usize) -> Arc<Wrapped<Self>> {
         let (gate, kafka) = (Semaphore::new(loads), Mutex::default());
-        Arc::new(Self { inner, bug, gate, kafka, ended: AtomicUsize::new(0) })
+        Arc::new(Wrapped(Self { inner, bug, gate, kafka, ended: AtomicUsize::new(0) }))
     }
 
     async fn load_with_bug(&self, load: Load) -> Result<LoadReport, ConnectorError> {
@@ -83,21 +81,9 @@ impl Planted {
 }
 
 #[async_trait]
-impl Warehouse for Planted {
-    fn dialect(&self) -> &'static Dialect {
-        self.inner.dialect()
-    }
-
-    async fn check(&self) -> Result<(), ConnectorError> {
-        self.inner.check().await
-    }
-
-    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
-        self.inner.describe(schema).await
-    }
-
-    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
-        self.inner.apply(schema, changes).await
+impl Around for Planted {
+    fn inner(&self) -> &dyn Warehouse {
+        &*self.inner
     }
 
     async fn resume(
@@ -128,23 +114,6 @@ impl Warehouse for Planted {
         self.ended.fetch_add(1, Ordering::SeqCst);
         loaded
     }
-
-    async fn counts(
-        &self,
-        connection: &ConnectionId,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<Count>, ConnectorError> {
-        self.inner.counts(connection, from, until).await
-    }
-
-    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError> {
-        self.inner.forget(job, schema).await
-    }
-
-    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
-        self.inner.query(sql).await
-    }
 }
 
 /// Lines of which there are more or fewer than there should be.
@@ -173,10 +142,6 @@ async fn differences(found: &dyn Warehouse, right: &dyn Warehouse) -> Difference
     differences
 }
 
-fn small_loads() -> LoadLimits {
-    LoadLimits { max_records: 12, ..LoadLimits::default() }
-}
-
 fn to(warehouse: Arc<dyn Warehouse>) -> ConnectionOptions {
     connection(warehouse, Kind::Events)
 }
@@ -184,14 +149,10 @@ fn to(warehouse: Arc<dyn Warehouse>) -> ConnectionOptions {
 /// The check of `faults.rs`: every other load is cut off, each a little later than the one before.
 async fn after_loads_were_cut_off(bug: Bug) -> Differences {
     let stack = Stack::start().await;
-    stack.publish(&mixed(150)).await;
-    // Some of them again.
-    stack.publish(&mixed(30)).await;
-    let (calm, shaken) = (stack.lake("calm"), stack.lake("shaken"));
-    stack.load(to(calm.clone())).await.unwrap();
+    let (calm, shaken) = calm_and_shaken(&stack).await;
     for _ in 0..RUNS {
         let line = BadLine::new(Planted::new(shaken.clone(), bug), Fault::CutOff);
-        if run_once(stack.limited("test", to(line), small_loads())).await.is_ok() {
+        if run_once(stack.limited("test", to(line), SMALL)).await.is_ok() {
             let found = differences(&*shaken, &*calm).await;
             stack.stop().await;
             return found;

@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use millrace_connector::{
-    ConnectorError, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
-    TableSchemas, Warehouse,
-};
-use millrace_event_model::{ConnectionId, Disposition};
+use millrace_connector::{ConnectorError, Load, LoadReport, Warehouse};
+use millrace_event_model::Disposition;
 use millrace_lake::Lake;
 use millrace_service::Stop;
 use millrace_warehouse_loader::{Kind, LoadLimits, NextAttempt, RunRecord, RunState, run_log};
 use serde_json::json;
 
+use crate::around::{Around, Wrapped};
 use crate::messages::{mixed, track};
 use crate::stack::{Stack, connection, eventually, run_once};
 
@@ -54,7 +51,7 @@ async fn what_once_loads_is_one_run_and_nothing_is_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_that_fail_alike_are_one_run_that_says_which_statement_failed() {
     let stack = Stack::start().await;
-    let warehouse = Arc::new(Failing { lake: stack.lake("lake"), failures: AtomicUsize::new(3) });
+    let warehouse = Arc::new(Wrapped(Failing { lake: stack.lake("lake"), failures: AtomicUsize::new(3) }));
     stack.publish(&mixed(8)).await;
     let report = stack.load(connection(warehouse, Kind::Events)).await.unwrap();
     assert_eq!(report.loaded, 8);
@@ -93,7 +90,8 @@ async fn a_service_shows_its_run_while_it_goes_on_and_ends_it_when_it_stops() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_fails_again_and_again_says_so_and_never_gives_up() {
     let stack = Stack::start().await;
-    let warehouse = Arc::new(Failing { lake: stack.lake("lake"), failures: AtomicUsize::new(usize::MAX) });
+    let warehouse =
+        Arc::new(Wrapped(Failing { lake: stack.lake("lake"), failures: AtomicUsize::new(usize::MAX) }));
     stack.publish(&mixed(8)).await;
     let stop = Stop::new();
     let service = stack.service("test", connection(warehouse.clone(), Kind::Events));
@@ -125,39 +123,9 @@ struct Failing {
 }
 
 #[async_trait]
-impl Warehouse for Failing {
-    fn dialect(&self) -> &'static Dialect {
-        self.lake.dialect()
-    }
-
-    async fn check(&self) -> Result<(), ConnectorError> {
-        self.lake.check().await
-    }
-
-    async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
-        self.lake.describe(schema).await
-    }
-
-    async fn apply(&self, schema: &str, changes: &[SchemaChange]) -> Result<(), ConnectorError> {
-        self.lake.apply(schema, changes).await
-    }
-
-    async fn resume(
-        &self,
-        connection: &ConnectionId,
-        epoch: u64,
-        kafka: &KafkaIdentity,
-    ) -> Result<Resume, ConnectorError> {
-        self.lake.resume(connection, epoch, kafka).await
-    }
-
-    async fn seen(
-        &self,
-        connection: &ConnectionId,
-        ids: &[u128],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Option<u64>>, ConnectorError> {
-        self.lake.seen(connection, ids, now).await
+impl Around for Failing {
+    fn inner(&self) -> &dyn Warehouse {
+        &*self.lake
     }
 
     async fn load(&self, load: Load) -> Result<LoadReport, ConnectorError> {
@@ -167,9 +135,5 @@ impl Warehouse for Failing {
             return Err(error.in_statement("COPY web.tracks FROM STDIN"));
         }
         self.lake.load(load).await
-    }
-
-    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
-        self.lake.query(sql).await
     }
 }

@@ -1,12 +1,12 @@
 //! How a connection uses its warehouse: what it asks for, and what it does while a load is on its way.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use millrace_connector::{
-    ConnectorError, Count, Dialect, KafkaIdentity, Load, LoadReport, QueryStream, Resume, SchemaChange,
-    TableSchemas, Warehouse,
+    ConnectorError, KafkaIdentity, Load, LoadReport, Resume, SchemaChange, TableSchemas, Warehouse,
 };
 use millrace_event_model::topics::AUDIT;
 use millrace_event_model::{ConnectionId, Event};
@@ -15,6 +15,7 @@ use millrace_warehouse_loader::{Contract, Error, Kind, LoadLimits, RowMode};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::around::{Around, Wrapped};
 use crate::messages::{identify, track};
 use crate::stack::{DEADLINE, Stack, books, connection, contents, eventually, query, run_once};
 
@@ -27,8 +28,9 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(inner: Arc<dyn Warehouse>, permits: Option<usize>) -> Arc<Self> {
-        Arc::new(Self { inner, calls: Mutex::default(), permits: permits.map(Semaphore::new) })
+    fn new(inner: Arc<dyn Warehouse>, permits: Option<usize>) -> Arc<Wrapped<Self>> {
+        let permits = permits.map(Semaphore::new);
+        Arc::new(Wrapped(Self { inner, calls: Mutex::default(), permits }))
     }
 
     fn note(&self, call: &'static str) {
@@ -45,13 +47,9 @@ impl Watched {
 }
 
 #[async_trait]
-impl Warehouse for Watched {
-    fn dialect(&self) -> &'static Dialect {
-        self.inner.dialect()
-    }
-
-    async fn check(&self) -> Result<(), ConnectorError> {
-        self.inner.check().await
+impl Around for Watched {
+    fn inner(&self) -> &dyn Warehouse {
+        &*self.inner
     }
 
     async fn describe(&self, schema: &str) -> Result<TableSchemas, ConnectorError> {
@@ -91,23 +89,6 @@ impl Warehouse for Watched {
         }
         self.note("load");
         self.inner.load(load).await
-    }
-
-    async fn counts(
-        &self,
-        connection: &ConnectionId,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<Count>, ConnectorError> {
-        self.inner.counts(connection, from, until).await
-    }
-
-    async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<(), ConnectorError> {
-        self.inner.forget(job, schema).await
-    }
-
-    async fn query(&self, sql: &str) -> Result<QueryStream, ConnectorError> {
-        self.inner.query(sql).await
     }
 }
 
@@ -153,7 +134,7 @@ async fn the_next_load_is_staged_while_one_is_on_its_way_and_knows_its_messages(
     let service = stack.limited("test", connection(watched.clone(), Kind::Events), limits);
     let running = tokio::spawn(service.run(stop.clone()));
     eventually("the second batch is judged while the first waits", async || watched.count("seen") == 2).await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(watched.count("seen"), 2, "no more than one is staged ahead");
     assert_eq!(watched.count("load"), 0);
     watched.permits.as_ref().unwrap().add_permits(100);
