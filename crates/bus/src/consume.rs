@@ -61,6 +61,11 @@ pub trait Consume<M> {
     /// has ended.
     fn commit(&mut self, staged: Self::Staged) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
+    /// Nothing came within the wait. What the consumer has put off until more comes may be due by now.
+    fn idle(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Waits for the commit that goes on behind the loop, if one does. Dropped before its end, it can be called
     /// again. It is called while the loop waits for messages, and before [`run`] returns without an error.
     fn settle(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
@@ -100,6 +105,7 @@ pub async fn run<M: Message, C: Consume<M>>(
     while !stop.is_cancelled() {
         let batch = next_batch(&mut reader, limits, consumer, stop).await?;
         if batch.is_empty() {
+            consumer.idle().await?;
             continue;
         }
         let staged = consumer.stage(batch).await?;

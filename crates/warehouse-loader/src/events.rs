@@ -165,6 +165,10 @@ impl Consume<Event> for EventLoader<'_> {
         Ok(())
     }
 
+    async fn idle(&mut self) -> Result<(), Error> {
+        self.session.commit_what_was_carried_too_long().await
+    }
+
     async fn settle(&mut self) -> Result<(), Error> {
         self.session.settle().await
     }

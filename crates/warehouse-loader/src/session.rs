@@ -289,7 +289,7 @@ impl Session {
             let (carried, since) = self.carried.get_or_insert_with(|| (Vec::new(), now));
             position::extend(carried, &prepared.ranges);
             let offsets: i64 = carried.iter().map(|range| range.end - range.start).sum();
-            if offsets < CARRY_OFFSETS && now - *since < CARRY_FOR {
+            if offsets < CARRY_OFFSETS && !is_due(*since, now) {
                 self.progress.send_replace(self.taken());
                 // What waited was not ours.
                 self.note_oldest(None);
@@ -298,6 +298,16 @@ impl Session {
             return self.stage(Prepared::default()).await.map(Some);
         }
         self.stage(prepared).await.map(Some)
+    }
+
+    /// Where a lane has fallen silent nothing comes that they could be committed with.
+    pub(crate) async fn commit_what_was_carried_too_long(&mut self) -> Result<(), Error> {
+        match &self.carried {
+            Some((_, since)) if is_due(*since, self.clock.now()) => {}
+            _ => return Ok(()),
+        }
+        let staged = self.stage(Prepared::default()).await?;
+        self.commit(staged).await
     }
 
     /// Ends a round of loading: what is on its way has ended, and what was only carried is durable.
@@ -430,4 +440,8 @@ impl Session {
         tracing::warn!(connection = %self.connection.id, items = acked.count(), "rejected to the dead letters");
         Ok(())
     }
+}
+
+fn is_due(since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    now - since >= CARRY_FOR
 }

@@ -74,6 +74,7 @@ impl<'s> RecordLoader<'s> {
             for step in self.scan.steps() {
                 self.take(&step, stop).await?;
             }
+            self.session.commit_what_was_carried_too_long().await?;
             if read_all(&self.scan) {
                 break;
             }

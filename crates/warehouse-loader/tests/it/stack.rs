@@ -14,7 +14,7 @@ use millrace_connector::{Context, Warehouse};
 use millrace_event_model::topics::{EVENTS, RECORDS, TopicName};
 use millrace_event_model::{Event, Lane, Record, Workspace};
 use millrace_lake::{Lake, LakeSettings};
-use millrace_service::{Health, Schedule, Stop, SystemClock};
+use millrace_service::{Health, ManualClock, Schedule, Stop, SystemClock};
 use millrace_state::Store;
 use millrace_warehouse_loader::rows::Mapping;
 use millrace_warehouse_loader::{
@@ -83,6 +83,18 @@ impl Stack {
 
     pub(crate) fn limited(&self, holder: &str, connection: ConnectionOptions, limits: LoadLimits) -> Service {
         self.process(holder, vec![connection], limits, Duration::from_secs(30))
+    }
+
+    /// A service of one connection that goes by this clock.
+    pub(crate) fn at_the_time_of(&self, clock: ManualClock, connection: ConnectionOptions) -> Service {
+        let options = Options {
+            connections: vec![connection],
+            holder: "test".to_owned(),
+            lease_ttl: Duration::from_secs(30),
+            limits: LoadLimits::default(),
+        };
+        let (bus, state, health) = (self.bus.clone(), self.state.clone(), self.health.clone());
+        Service::new(options, bus, state, Arc::new(clock), health)
     }
 
     /// A service of these connections whose leases live so long.

@@ -10,13 +10,13 @@ use millrace_connector::{
 };
 use millrace_event_model::topics::AUDIT;
 use millrace_event_model::{ConnectionId, Event};
-use millrace_service::Stop;
+use millrace_service::{ManualClock, Stop};
 use millrace_warehouse_loader::{Contract, Error, Kind, LoadLimits, RowMode};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::around::{Around, Wrapped};
-use crate::messages::{identify, track};
+use crate::messages::{identify, row, track};
 use crate::stack::{DEADLINE, Stack, books, connection, contents, eventually, query, run_once};
 
 /// A real warehouse that writes down what it is asked, and may make loads wait.
@@ -120,6 +120,40 @@ async fn the_schema_is_read_once_and_nothing_is_sent_for_what_concerns_others() 
     run().await.unwrap();
     assert_eq!(watched.take(), ["resume", "load"], "the positions alone move, once for all batches");
     stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_passed_over_is_committed_in_time_though_nothing_more_comes() {
+    let stack = Stack::start().await;
+    stack.publish(&[of_another_source(1)]).await;
+    let topic = stack.events();
+    commits_what_it_passed_over(&stack, Kind::Events, topic.as_str()).await;
+    let mut row = row(1, "orders", json!({"id": 1}));
+    row.source = "app".parse().unwrap();
+    let acked = stack.publisher.publish(&stack.records(), &[row]).await.unwrap();
+    assert_eq!(acked.count(), 1);
+    let topic = stack.records();
+    commits_what_it_passed_over(&stack, Kind::Records, topic.as_str()).await;
+    stack.stop().await;
+}
+
+async fn commits_what_it_passed_over(stack: &Stack, kind: Kind, topic: &str) {
+    let watched = Watched::new(stack.lake(topic), None);
+    let (clock, stop) = (ManualClock::new(Utc::now()), Stop::new());
+    let service = stack.at_the_time_of(clock.clone(), connection(watched.clone(), kind));
+    let running = tokio::spawn(service.run(stop.clone()));
+    let passed = async || {
+        let watermarks = stack.bus.watermarks(topic).await.unwrap();
+        let next = watched.positions(&"web--lake".parse().unwrap()).await.unwrap();
+        watermarks.iter().any(|(partition, (_, high))| *high > 0 && next.get(partition) == Some(high))
+    };
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!passed().await, "nothing is sent for it yet");
+    clock.advance(Duration::from_secs(11 * 60));
+    eventually("its offset is committed", passed).await;
+    assert_eq!(watched.count("load"), 1);
+    stop.trigger();
+    tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
