@@ -323,9 +323,6 @@ impl Session {
     pub(crate) async fn stage(&mut self, prepared: Prepared) -> Result<Staged, Error> {
         crash_point("before-stage");
         self.unfinished = true;
-        if let Some(runs) = &mut self.runs {
-            runs.begin();
-        }
         self.publish(&prepared.dead_letters).await?;
         let at = self.clock.now();
         let stamp = Stamp::new(at, self.connection.warehouse.dialect());
@@ -361,6 +358,10 @@ impl Session {
     /// Begins to make it durable, once the load before it has ended. [`Self::settle`] waits for its end.
     pub(crate) async fn commit(&mut self, staged: Staged) -> Result<(), Error> {
         self.settle().await?;
+        // Only now: while it waits for the load before, that one is the run's.
+        if let Some(runs) = &mut self.runs {
+            runs.begin();
+        }
         // The load before has landed, and this one is in hand still.
         self.note_oldest(self.waiting_since);
         self.unfinished = true;

@@ -11,7 +11,7 @@ use millrace_connector::{
 use millrace_event_model::topics::AUDIT;
 use millrace_event_model::{ConnectionId, Event};
 use millrace_service::{ManualClock, Stop};
-use millrace_warehouse_loader::{Contract, Error, Kind, LoadLimits, RowMode};
+use millrace_warehouse_loader::{Contract, Error, Kind, LoadLimits, RowMode, RunState, run_log};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -154,6 +154,33 @@ async fn commits_what_it_passed_over(stack: &Stack, kind: Kind, topic: &str) {
     assert_eq!(watched.count("load"), 1);
     stop.trigger();
     tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_waits_for_the_one_before_is_no_run_of_its_own_yet() {
+    let stack = Stack::start().await;
+    let watched = Watched::new(stack.lake("lake"), Some(0));
+    let (clock, stop) = (ManualClock::new(Utc::now()), Stop::new());
+    stack.publish(&[track(1, "ann", "Order Placed", json!({}))]).await;
+    let service = stack.at_the_time_of(clock.clone(), connection(watched.clone(), Kind::Events));
+    let running = tokio::spawn(service.run(stop.clone()));
+    eventually("the first is judged", async || watched.count("seen") == 1).await;
+    let states = async || -> Vec<RunState> {
+        let runs = run_log(&stack.state, "web--lake").since("").await.unwrap();
+        runs.into_iter().map(|(_, run)| run.state).collect()
+    };
+    eventually("the first is on its way", async || states().await == [RunState::Running]).await;
+    // A run of a connection on an interval is what it loads within a minute.
+    clock.advance(Duration::from_secs(120));
+    stack.publish(&[track(2, "ann", "Order Placed", json!({}))]).await;
+    eventually("the second is judged", async || watched.count("seen") == 2).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    watched.permits.as_ref().unwrap().add_permits(100);
+    eventually("both loads", async || watched.count("load") == 2).await;
+    stop.trigger();
+    tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap().unwrap();
+    assert_eq!(states().await, [RunState::Loaded, RunState::Loaded]);
+    stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
