@@ -92,6 +92,15 @@ pub trait Warehouse: Send + Sync {
         Err(ConnectorError::pause("unsupported", "this kind of warehouse cannot tell positions"))
     }
 
+    /// Whether [`Self::counts`] may be ahead of [`Self::positions`] now: a load of the connection has written to the
+    /// books, or may have, and is not whole. Never so where the two become durable as one.
+    ///
+    /// # Errors
+    /// The warehouse does not answer.
+    async fn counts_run_ahead(&self, _connection: &ConnectionId) -> Result<bool, ConnectorError> {
+        Ok(false)
+    }
+
     /// Removes all that is kept of a job that is over: its positions, fence, seen ids and books, and the
     /// schema it worked in, where it had one of its own. What is not there is no error.
     ///

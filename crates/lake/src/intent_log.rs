@@ -181,10 +181,21 @@ impl IntentLog {
 
     /// The number below which all loads are whole, as an onlooker sees it.
     pub(crate) async fn whole_below(&self) -> Result<u64> {
+        let (next, begun) = self.seen_from_outside().await?;
+        Ok(begun.map_or(next, |intent| intent.number))
+    }
+
+    /// Whether a load has begun and is not whole, as an onlooker sees it.
+    pub(crate) async fn is_amid_a_load(&self) -> Result<bool> {
+        let (_, begun) = self.seen_from_outside().await?;
+        Ok(begun.is_some())
+    }
+
+    /// The number of the next entry, and the load that is not whole.
+    async fn seen_from_outside(&self) -> Result<(u64, Option<Intent>)> {
         let last = self.loads.latest().await.map_err(unreadable)?.map_or(0, |entry| entry.number);
         let sealed = self.seals.latest().await.map_err(unreadable)?.map_or(0, |seal| seal.number);
-        let unsealed = self.unsealed(last, sealed).await?;
-        Ok(unsealed.map_or(last.max(sealed) + 1, |intent| intent.number))
+        Ok((last.max(sealed) + 1, self.unsealed(last, sealed).await?))
     }
 
     /// As an onlooker sees it, if there is a log.

@@ -452,6 +452,14 @@ impl Warehouse for Lake {
         Ok(all)
     }
 
+    async fn counts_run_ahead(&self, connection: &ConnectionId) -> Result<bool> {
+        match self.layout {
+            Layout::Delta { .. } => self.log(connection).is_amid_a_load().await,
+            // A view of the files has whole loads only.
+            Layout::Files(_) => Ok(false),
+        }
+    }
+
     /// The schema first and the intent log last: whoever is stopped in between does it again.
     async fn forget(&self, job: &ConnectionId, schema: Option<&str>) -> Result<()> {
         if let Some(schema) = schema {

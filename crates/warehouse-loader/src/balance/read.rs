@@ -19,9 +19,12 @@ use crate::{ConnectionOptions, Error};
 /// The clocks of ingest and of Kafka may be so far apart.
 const SKEW: TimeDelta = TimeDelta::minutes(10);
 
-/// How often positions and books are read until nothing was committed in between: a connection on an interval of
-/// two seconds rests for longer than the two take.
+/// How often positions and books are read until no load was under way meanwhile: a connection on an interval of two
+/// seconds rests for longer than the two take. Then the balance says that it is loading.
 const STILL_ATTEMPTS: usize = 5;
+
+/// Between two of them: a load that was under way is often whole by then.
+const STILL_PAUSE: Duration = Duration::from_millis(300);
 
 /// What is in memory at a time.
 const LIMITS: BatchLimits =
@@ -87,14 +90,17 @@ async fn stand(
     let mut attempts = 1;
     loop {
         let books = warehouse.counts(&connection.id, from, until).await?;
+        // In this order: a load that was under way while the books were read is so still, or has moved the positions.
+        let ahead = warehouse.counts_run_ahead(&connection.id).await?;
         let now = warehouse.positions(&connection.id).await?;
-        let still = now == next;
+        let still = now == next && !ahead;
         if still || attempts == STILL_ATTEMPTS {
             let next = complete(&now, &began);
             let (connection, source) = (connection.id.clone(), connection.source.clone());
             return Ok(Stand { connection, source, began, next, books, still });
         }
         (next, attempts) = (now, attempts + 1);
+        tokio::time::sleep(STILL_PAUSE).await;
     }
 }
 

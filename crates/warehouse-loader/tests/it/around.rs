@@ -115,6 +115,10 @@ impl<A: Around> Warehouse for Wrapped<A> {
         self.0.counts(connection, from, until).await
     }
 
+    async fn counts_run_ahead(&self, connection: &ConnectionId) -> Result<bool> {
+        self.0.inner().counts_run_ahead(connection).await
+    }
+
     async fn positions(&self, connection: &ConnectionId) -> Result<Positions> {
         self.0.inner().positions(connection).await
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use millrace_connector::{ConnectorError, Count, Warehouse};
+use millrace_connector::{ConnectorError, Count, Load, LoadReport, TableLoad, TableName, Warehouse};
 use millrace_event_model::{ConnectionId, Disposition};
 use millrace_lake::Lake;
 use millrace_service::Stop;
@@ -52,6 +52,40 @@ async fn the_books_balance_with_kafka_and_a_wrong_book_is_noticed() {
     warehouse.change.store(2, Ordering::SeqCst);
     assert_eq!(lines(&stack, &warehouse).await[0].verdict, Verdict::TooMany(2));
     stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_has_its_books_and_is_not_whole_is_waited_for() {
+    let stack = Stack::start().await;
+    let lake = stack.lake("lake");
+    stack.publish(&mixed(8)).await;
+    stack.load(connection(lake.clone(), Kind::Events)).await.unwrap();
+    stack.publish(&mixed(12)[8..]).await;
+    let halfway = connection(Arc::new(Wrapped(Halfway(stack.lake("lake")))), Kind::Events);
+    stack.load(halfway).await.unwrap_err();
+    let connections = [connection(lake, Kind::Events)];
+    let ask = async || balance(&stack.bus, &stack.state, &connections, at(0), at(7_200), &Stop::new()).await;
+    assert_eq!(ask().await.unwrap()[0].verdict, Verdict::Moving);
+    stack.load(connection(stack.lake("lake"), Kind::Events)).await.unwrap();
+    assert_eq!(ask().await.unwrap()[0].verdict, Verdict::Balanced);
+    stack.stop().await;
+}
+
+/// A lake whose loads come to their last table and no further.
+struct Halfway(Arc<Lake>);
+
+#[async_trait]
+impl Around for Halfway {
+    fn inner(&self) -> &dyn Warehouse {
+        &*self.0
+    }
+
+    async fn load(&self, mut load: Load) -> Result<LoadReport, ConnectorError> {
+        let rows = load.tables[0].clone();
+        let name = TableName { table: "zz_missing".to_owned(), ..rows.name.clone() };
+        load.tables.push(TableLoad { name, ..rows });
+        self.0.load(load).await
+    }
 }
 
 /// A lake whose books can be falsified.
