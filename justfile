@@ -23,8 +23,8 @@ bench-ingest *ARGS:
 
 # What loading a warehouse costs, beside its floors and peers (needs Kafka, PostgreSQL and Python; --help after it says more).
 bench-warehouse *ARGS:
-    cargo build {{flags}} --release -p millrace -p millrace-bench
-    "${CARGO_TARGET_DIR:-target}/release/millrace-bench" warehouse --peers "$(bash integration-tests/bench/peers/prepare.sh)" {{ARGS}}
+    cargo build {{flags}} --profile measure -p millrace -p millrace-bench
+    "${CARGO_TARGET_DIR:-target}/measure/millrace-bench" warehouse --peers "$(bash integration-tests/bench/peers/prepare.sh)" {{ARGS}}
 
 # Instructions per event of ingest's own code; --check fails on 3 % more than recorded, --record records. Needs valgrind.
 bench-instructions *ARGS:
