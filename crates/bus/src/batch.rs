@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use millrace_event_model::wire::{DecodeError, Message, WireRecord};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
@@ -137,6 +137,11 @@ impl<M> Default for Filling<M> {
 }
 
 impl<M> Filling<M> {
+    /// With room for so many messages, which are large to move.
+    pub(crate) fn with_room(messages: usize) -> Self {
+        Self { records: Vec::with_capacity(messages), ..Self::default() }
+    }
+
     /// `expected`: where the partition's range begins, if this is its first message in the batch.
     pub(crate) fn push(&mut self, received: Received<M>, expected: i64) {
         let end = received.offset + 1;
@@ -168,21 +173,23 @@ impl<M> Filling<M> {
 pub(crate) fn receive<M: Message>(message: &BorrowedMessage<'_>) -> Received<M> {
     let headers = message.headers();
     let headers = || headers.into_iter().flat_map(|headers| headers.iter());
-    let size = message.key_len()
-        + message.payload_len()
-        + headers().map(|header| header.value.map_or(0, <[u8]>::len)).sum::<usize>();
-    let mut memory = BytesMut::with_capacity(size);
-    let mut copy = |bytes: &[u8]| {
-        memory.extend_from_slice(bytes);
-        memory.split().freeze()
-    };
-    let raw = WireRecord {
-        key: message.key().map(&mut copy),
-        headers: headers()
-            .map(|header| (header.key.to_owned(), copy(header.value.unwrap_or_default())))
-            .collect(),
-        value: message.payload().map(&mut copy),
-    };
+    let (mut bytes, mut count) = (message.key_len() + message.payload_len(), 0);
+    for header in headers() {
+        bytes += header.value.map_or(0, <[u8]>::len);
+        count += 1;
+    }
+    let mut memory = Vec::with_capacity(bytes);
+    memory.extend_from_slice(message.key().unwrap_or_default());
+    headers().for_each(|header| memory.extend_from_slice(header.value.unwrap_or_default()));
+    memory.extend_from_slice(message.payload().unwrap_or_default());
+    let mut rest = Bytes::from(memory);
+    let mut raw = WireRecord { key: None, headers: Vec::with_capacity(count), value: None };
+    raw.key = message.key().map(|key| rest.split_to(key.len()));
+    for header in headers() {
+        let value = rest.split_to(header.value.map_or(0, <[u8]>::len));
+        raw.headers.push((header.key.to_owned(), value));
+    }
+    raw.value = message.payload().map(|_| rest);
     let appended_at = message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis);
     Received {
         partition: message.partition(),

@@ -38,6 +38,8 @@ pub struct Reader<M> {
     /// The consumer stands at `next`. False before the first batch, after an error, and while a batch is
     /// being read: a batch whose future was dropped is read again.
     assigned: bool,
+    /// How many messages the last batch had: the next one mostly has as many.
+    last_len: usize,
 }
 
 impl<M> std::fmt::Debug for Reader<M> {
@@ -58,7 +60,7 @@ impl<M: Message> Reader<M> {
     ) -> Result<Self, BusError> {
         let config = config::reader(bus.settings(), &group_name(&topic));
         let consumer = config.create_with_context(Quiet).map_err(BusError::InvalidSettings)?;
-        Ok(Self { bus, topic, start, consumer, next: from, assigned: false })
+        Ok(Self { bus, topic, start, consumer, next: from, assigned: false, last_len: 0 })
     }
 
     /// The topic that is read.
@@ -89,7 +91,7 @@ impl<M: Message> Reader<M> {
             self.assign().await?;
         }
         self.assigned = false;
-        let mut filling = Filling::default();
+        let mut filling = Filling::with_room(self.last_len);
         let mut next = self.next.clone();
         let filled = self.fill(&mut filling, &mut next, limits, deadline, stop).await;
         match filled {
@@ -104,6 +106,7 @@ impl<M: Message> Reader<M> {
             Err(Interrupted::Lost(error)) => return Err(error),
         }
         self.next = next;
+        self.last_len = filling.len();
         Ok(filling.finish())
     }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::time::Rfc3339;
+use crate::time::{self, Rfc3339};
 use crate::wire::{DecodeError, Message, RecordRef, WireRecord, WriteRecord};
 use crate::{Geo, MessageId, PartitionKey, SourceId};
 
@@ -257,6 +257,7 @@ struct Decided {
     event_type: String,
     message_id: MessageId,
     rudder_id: Uuid,
+    #[serde(deserialize_with = "time::deserialize")]
     received_at: DateTime<Utc>,
     source: SourceId,
     sent_at: Option<String>,
