@@ -96,9 +96,16 @@ pub struct Rows {
     columns: Vec<Column>,
     ids: BTreeMap<String, ColumnId>,
     len: usize,
+    room: usize,
 }
 
 impl Rows {
+    /// Rows of which there will be about so many: their columns do not grow bit by bit.
+    #[must_use]
+    pub fn with_room(rows: usize) -> Self {
+        Self { room: rows, ..Self::default() }
+    }
+
     /// Finds or adds a column. It keeps the type it was first asked for with, as [`widen::union`] says.
     pub fn column(&mut self, name: &str, field_type: FieldType) -> ColumnId {
         if let Some(id) = self.ids.get(name) {
@@ -120,10 +127,10 @@ impl Rows {
     }
 
     /// Adds a row. Columns that it does not name are null; it names each at most once.
-    pub fn push(&mut self, cells: &[(ColumnId, CellRef<'_>)]) {
+    pub fn push<'c>(&mut self, cells: impl IntoIterator<Item = (ColumnId, CellRef<'c>)>) {
         for (id, cell) in cells {
             if let Some(column) = self.columns.get_mut(id.0 as usize) {
-                column.push(self.len, *cell);
+                column.push(self.len, cell, self.room);
             }
         }
         self.len += 1;
@@ -155,11 +162,9 @@ impl Rows {
         for (name, field_type) in columns {
             all.declare(name, *field_type);
         }
-        let mut cells = Vec::new();
+        let ids = all.ids.clone();
         for row in rows {
-            cells.clear();
-            cells.extend(row.iter().filter_map(|(name, cell)| Some((*all.ids.get(name)?, cell.into()))));
-            all.push(&cells);
+            all.push(row.iter().filter_map(|(name, cell)| Some((*ids.get(name)?, cell.into()))));
         }
         all
     }

@@ -74,7 +74,7 @@ impl Discards {
 
     /// Keeps a value of a column, or with no column a whole row.
     pub(crate) fn add(&mut self, place: &Place<'_>, column: Option<&str>, value: &str, reason: &str) {
-        self.rows.push(&[
+        self.rows.push([
             (self.table_name, CellRef::String(place.table)),
             (self.row_id, place.row_id.as_deref().map_or(CellRef::Null, CellRef::String)),
             (self.column_name, column.map_or(CellRef::Null, CellRef::String)),
@@ -126,7 +126,7 @@ mod tests {
         let mut rows = Rows::default();
         let types = [FieldType::Decimal, FieldType::Float, FieldType::Json, FieldType::String];
         let [d, f, j, t] = types.map(|own| rows.column(own.as_str(), own));
-        rows.push(&[
+        rows.push([
             (d, CellRef::Decimal("1.50")),
             (f, CellRef::Float(f64::NAN)),
             (j, CellRef::Json(document)),

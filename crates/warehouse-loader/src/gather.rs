@@ -48,7 +48,7 @@ impl Gathered {
                 cells.push((*id, cell.into()));
             }
         }
-        part.rows.push(&cells);
+        part.rows.push(cells);
     }
 
     fn part(&mut self, table: &str, write: &WriteMode) -> &mut Part {

@@ -62,12 +62,12 @@ impl Column {
         self.field_type
     }
 
-    /// Rows come in order: `row` is larger than that of any cell before.
-    pub(super) fn push(&mut self, row: usize, cell: CellRef<'_>) {
+    /// Rows come in order: `row` is larger than that of any cell before. There will be about `room` of them.
+    pub(super) fn push(&mut self, row: usize, cell: CellRef<'_>, room: usize) {
         if cell == CellRef::Null {
             return;
         }
-        let values = self.values.get_or_insert_with(|| Values::new(self.field_type));
+        let values = self.values.get_or_insert_with(|| Values::new(self.field_type, room.max(row)));
         use FieldType as Of;
         match (values, cell, self.field_type) {
             (Values::Text(texts), CellRef::String(text), Of::String | Of::Text)
@@ -116,20 +116,22 @@ impl Column {
 }
 
 impl Values {
-    fn new(field_type: FieldType) -> Self {
+    fn new(field_type: FieldType, room: usize) -> Self {
         match field_type {
-            FieldType::Int => Self::Int(Int64Builder::new()),
-            FieldType::Float => Self::Float(Float64Builder::new()),
-            FieldType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            FieldType::DateTime => Self::Moment(TimestampMicrosecondBuilder::new().with_timezone(UTC)),
-            FieldType::LocalDateTime => Self::Moment(TimestampMicrosecondBuilder::new()),
-            FieldType::Date => Self::Date(Date32Builder::new()),
+            FieldType::Int => Self::Int(Int64Builder::with_capacity(room)),
+            FieldType::Float => Self::Float(Float64Builder::with_capacity(room)),
+            FieldType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(room)),
+            FieldType::DateTime => {
+                Self::Moment(TimestampMicrosecondBuilder::with_capacity(room).with_timezone(UTC))
+            }
+            FieldType::LocalDateTime => Self::Moment(TimestampMicrosecondBuilder::with_capacity(room)),
+            FieldType::Date => Self::Date(Date32Builder::with_capacity(room)),
             FieldType::String
             | FieldType::Text
             | FieldType::Json
             | FieldType::Decimal
             | FieldType::Time
-            | FieldType::Uuid => Self::Text(StringBuilder::new()),
+            | FieldType::Uuid => Self::Text(StringBuilder::with_capacity(room, 0)),
         }
     }
 

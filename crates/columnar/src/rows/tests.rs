@@ -48,9 +48,9 @@ proptest! {
     fn a_column_that_becomes_text_keeps_what_it_held(first in any_type(), cells in vec(any_cell(), 0..6)) {
         let mut rows = Rows::default();
         let id = rows.column("a", first);
-        cells.iter().for_each(|cell| rows.push(&[(id, cell.into())]));
+        cells.iter().for_each(|cell| rows.push([(id, cell.into())]));
         prop_assert_eq!(rows.column("a", FieldType::Text), id);
-        rows.push(&[(id, CellRef::String("long"))]);
+        rows.push([(id, CellRef::String("long"))]);
         let block = rows.finish();
         prop_assert_eq!(block.columns[0].field_type, FieldType::Text);
         let found: Vec<Cell> = (0..block.len).map(|row| block.columns[0].cell(row)).collect();
@@ -66,9 +66,9 @@ fn a_value_of_another_type_is_kept_aside_as_it_came() {
     let (total, at) = (rows.column("total", FieldType::Int), rows.column("at", FieldType::DateTime));
     assert_eq!(rows.column("total", FieldType::Float), total, "the first type stays");
     rows.declare("uuid_ts", FieldType::DateTime);
-    rows.push(&[(total, CellRef::Int(1))]);
-    rows.push(&[(at, CellRef::DateTime(5)), (total, CellRef::Float(2.5))]);
-    rows.push(&[]);
+    rows.push([(total, CellRef::Int(1))]);
+    rows.push([(at, CellRef::DateTime(5)), (total, CellRef::Float(2.5))]);
+    rows.push([]);
     let block = rows.finish();
     let names: Vec<&str> = block.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(names, ["at", "total", "uuid_ts"]);

@@ -295,15 +295,15 @@ fn convert(
         let cell = column.cell(row);
         if (loss == Loss::Refused && loses(&cell, own)) || is_beyond(&cell, own, dialect) {
             misfits.push((row, cell));
-            rows.push(&[]);
+            rows.push([]);
             continue;
         }
         // A copy, since a misfit may have to go elsewhere as it came.
         match coerce(cell.clone(), own) {
-            Coerced::Converted(fitting) => rows.push(&[(id, (&fitting).into())]),
+            Coerced::Converted(fitting) => rows.push([(id, (&fitting).into())]),
             Coerced::Discarded { .. } => {
                 misfits.push((row, cell));
-                rows.push(&[]);
+                rows.push([]);
             }
         }
     }

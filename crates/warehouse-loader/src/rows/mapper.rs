@@ -16,6 +16,7 @@ use super::message::{Given, Message, last};
 use super::options::{Naming, OwnOptions};
 use super::rules::Kind;
 use super::shape::{Root, Shape};
+use super::tables::{Room, TableBlock};
 use super::{Mapping, RowsOfTables};
 
 /// How many keys, names and events are remembered before all are forgotten: some megabytes. Clients may
@@ -30,6 +31,7 @@ pub struct RowMapper<'d> {
     names: NameTable,
     places: [Places; 2],
     passes: Passes,
+    room: Room,
 }
 
 /// A row with its table.
@@ -72,7 +74,20 @@ impl<'d> RowMapper<'d> {
             names: NameTable::default(),
             places: Default::default(),
             passes: Passes::default(),
+            room: Room::default(),
         }
+    }
+
+    /// For the rows of a stretch of events, with room for as many as the one before had.
+    #[must_use]
+    pub fn begin(&mut self) -> RowsOfTables {
+        RowsOfTables::with_room(std::mem::take(&mut self.room))
+    }
+
+    /// The rows of a stretch that [`Self::begin`] began, sorted by table.
+    pub fn end(&mut self, rows: RowsOfTables) -> Vec<TableBlock> {
+        self.room = rows.lens();
+        rows.finish()
     }
 
     /// Adds the rows of an event from Kafka, all or none; says how many they are.
@@ -128,7 +143,7 @@ impl<'d> RowMapper<'d> {
         own: OwnOptions,
         order: KeyOrder,
     ) -> Result<Vec<NewRow<'e>>, Stop> {
-        let Self { mapping, shapes, names, places: [first, second], passes } = self;
+        let Self { mapping, shapes, names, places: [first, second], passes, .. } = self;
         let OwnOptions { skip_tracks_table, skip_users_table, naming } = own;
         let new_shape = |(kind, naming): &(Kind, Naming)| Shape::new(*kind, naming, mapping, names);
         let shape = shapes.entry((kind, naming)).or_insert_with_key(new_shape);

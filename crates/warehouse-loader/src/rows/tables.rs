@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ahash::RandomState;
-use millrace_columnar::{Block, CellRef, ColumnId, Rows};
+use millrace_columnar::{Block, ColumnId, Rows};
 use millrace_connector::WriteMode;
 use millrace_event_model::FieldType;
 
@@ -15,7 +15,11 @@ use super::mapper::NewRow;
 #[derive(Debug, Default)]
 pub struct RowsOfTables {
     tables: HashMap<Arc<str>, Table, RandomState>,
+    room: Room,
 }
+
+/// How many rows the tables of the stretch before had: the next one mostly has as many.
+pub(super) type Room = HashMap<Arc<str>, usize, RandomState>;
 
 /// The rows of one table, in the order of the events.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ struct Table {
     known: HashMap<NameId, Known, RandomState>,
     /// The columns of the last row, in its order: the next one mostly has the same.
     last: Vec<(NameId, Known)>,
+    /// Which columns the cells of a row go to: here so that its memory is used again.
+    places: Vec<(ColumnId, usize)>,
 }
 
 /// A column that was found before. The name itself is kept, since another mapper, or the same after it has
@@ -47,6 +53,15 @@ struct Known {
 }
 
 impl RowsOfTables {
+    pub(super) fn with_room(room: Room) -> Self {
+        Self { room, ..Self::default() }
+    }
+
+    /// How many rows there are.
+    pub(super) fn lens(&self) -> Room {
+        self.tables.iter().map(|(table, rows)| (Arc::clone(table), rows.rows.len())).collect()
+    }
+
     /// The rows, sorted by table.
     #[must_use]
     pub fn finish(self) -> Vec<TableBlock> {
@@ -66,9 +81,10 @@ impl RowsOfTables {
         }
         let mut table = Table {
             write: Arc::clone(&row.write),
-            rows: Rows::default(),
+            rows: Rows::with_room(self.room.get(row.table.as_ref()).copied().unwrap_or_default()),
             known: HashMap::default(),
             last: Vec::new(),
+            places: Vec::new(),
         };
         for column in row.at_load.iter() {
             table.rows.declare(names.name(*column), FieldType::DateTime);
@@ -80,16 +96,17 @@ impl RowsOfTables {
 
 impl Table {
     fn push(&mut self, row: &NewRow<'_>, names: &NameTable) {
-        let mut cells: Vec<(ColumnId, CellRef<'_>)> = Vec::with_capacity(row.columns.len());
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
         for (nth, column) in row.columns.iter().enumerate() {
-            let Some(cell) = &column.cell else { continue };
-            if row.at_load.contains(&column.name) {
-                continue;
+            if column.cell.is_some() && !row.at_load.contains(&column.name) {
+                let id = self.column(nth, column.name, names.name(column.name), column.field_type);
+                places.push((id, nth));
             }
-            let id = self.column(nth, column.name, names.name(column.name), column.field_type);
-            cells.push((id, cell.borrowed()));
         }
-        self.rows.push(&cells);
+        let cell = |nth: usize| row.columns.get(nth)?.cell.as_ref();
+        self.rows.push(places.iter().filter_map(|(id, nth)| Some((*id, cell(*nth)?.borrowed()))));
+        self.places = places;
     }
 
     fn column(&mut self, nth: usize, id: NameId, name: &Arc<str>, field_type: FieldType) -> ColumnId {

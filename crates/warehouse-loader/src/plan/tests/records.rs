@@ -8,7 +8,7 @@ use super::*;
 fn values(own: FieldType, values: &[CellRef<'_>]) -> Block {
     let mut rows = Rows::default();
     let a = rows.column("a", own);
-    values.iter().for_each(|cell| rows.push(&[(a, *cell)]));
+    values.iter().for_each(|cell| rows.push([(a, *cell)]));
     rows.finish()
 }
 
