@@ -27,7 +27,7 @@ use crate::query::{Queries, Source};
 use crate::seen::{Seen, SeenFile};
 use crate::sequence::{check_ranges, not_resumed};
 use crate::stage::Stage;
-use crate::table_work::{by_table, on_blocking_thread};
+use crate::table_work::{by_table, on_busy_thread};
 use crate::tables::{OWN_FOLDER, Tables, display};
 use crate::upkeep::{Upkeep, committed_by};
 use crate::{LakeFormat, LakeSettings, counts, object_stores, probe};
@@ -184,7 +184,7 @@ impl Lake {
             }
         };
         let (ids, number) = (self.seen_of(&connection)?, intent.number);
-        let seen = on_blocking_thread(async move { ids.write(number, at, &seen).await }).await?;
+        let seen = on_busy_thread(async move { ids.write(number, at, &seen).await }).await?;
         Ok((report, seen))
     }
 
@@ -245,7 +245,7 @@ impl Lake {
         match &self.layout {
             Layout::Delta { tables, .. } => {
                 let tables = Arc::clone(tables);
-                on_blocking_thread(async move { tables.widen(&name, &columns).await }).await
+                on_busy_thread(async move { tables.widen(&name, &columns).await }).await
             }
             Layout::Files(files) => files.widen(&name, &columns).await,
         }
@@ -291,7 +291,7 @@ impl Lake {
         }
         if number.is_multiple_of(TIDY_SEEN_EVERY)
             && let Ok(seen) = self.seen_of(connection)
-            && let Err(error) = on_blocking_thread(async move { seen.tidy(at).await }).await
+            && let Err(error) = on_busy_thread(async move { seen.tidy(at).await }).await
         {
             tracing::warn!(%connection, error = %error.full(), "cannot tidy the seen ids");
         }
@@ -299,7 +299,7 @@ impl Lake {
         for name in touched {
             let (tables, upkeep) = (Arc::clone(tables), Arc::clone(upkeep));
             let now = Utc::now();
-            let done = on_blocking_thread(async move { upkeep.after_commit(&tables, &name, now).await });
+            let done = on_busy_thread(async move { upkeep.after_commit(&tables, &name, now).await });
             if let Err(error) = done.await {
                 tracing::warn!(%connection, error = %error.full(), "cannot compact a table");
             }
@@ -397,7 +397,7 @@ impl Warehouse for Lake {
             }
         };
         let ids = ids.to_vec();
-        on_blocking_thread(async move { seen.lookup(&ids, now).await }).await
+        on_busy_thread(async move { seen.lookup(&ids, now).await }).await
     }
 
     async fn load(&self, mut load: Load) -> Result<LoadReport> {

@@ -9,7 +9,7 @@ use millrace_event_model::ConnectionId;
 use crate::error::Result;
 use crate::files::Files;
 use crate::intent_log::{Cursor, Intent, IntentLog};
-use crate::table_work::on_blocking_thread;
+use crate::table_work::on_busy_thread;
 
 /// An attempt. `again`: the load began before, perhaps in another process.
 pub(crate) struct Attempt<'a> {
@@ -28,8 +28,7 @@ impl Attempt<'_> {
         }
         let id = cursor.load_id(self.connection, self.intent);
         let (files, of_load) = (Arc::clone(self.files), id.clone());
-        let written =
-            on_blocking_thread(async move { files.write(&of_load, load.tables, &load.swaps).await });
+        let written = on_busy_thread(async move { files.write(&of_load, load.tables, &load.swaps).await });
         let (report, written) = written.await?;
         if self.again {
             self.files.delete_remains(&id, &written).await?;

@@ -14,8 +14,7 @@ use deltalake_core::DeltaTable;
 use millrace_columnar::arrow::array::RecordBatch;
 use millrace_columnar::arrow::compute::concat_batches;
 use millrace_connector::{ConnectorError, LoadReport, Replacement, Swap, TableLoad, TableName, WriteMode};
-use millrace_service::crash_point;
-use tokio::runtime::Handle;
+use millrace_service::{crash_point, spawn_busy};
 
 use crate::edit::{Edit, Mark};
 use crate::error::{self, Result};
@@ -93,8 +92,7 @@ impl TableWork {
     ) -> Result<LoadReport> {
         let statement = format!("{} (load {})", self.statement(&name), mark.number);
         // Encoding and merging rows is work of many milliseconds.
-        let done =
-            on_blocking_thread(async move { self.run_here(&tables, &stage, &name, &mark, again).await });
+        let done = on_busy_thread(async move { self.run_here(&tables, &stage, &name, &mark, again).await });
         let report = done.await.map_err(|error| match error.statement {
             Some(_) => error,
             None => error.in_statement(statement),
@@ -226,13 +224,12 @@ async fn has_mark(name: &TableName, table: &DeltaTable, mark: &Mark) -> Result<b
     Ok(found.and_then(|number| u64::try_from(number).ok()).is_some_and(|number| number >= mark.number))
 }
 
-/// Runs a future that computes for long on a thread that may be blocked. If the caller goes away, it runs
-/// to its end all the same, which is why every step of a load may be done by two at once.
-pub(crate) async fn on_blocking_thread<T: Send + 'static>(
+/// Runs a future that computes for long on a thread for that. If the caller goes away, it runs to its end all the
+/// same, which is why every step of a load may be done by two at once.
+pub(crate) async fn on_busy_thread<T: Send + 'static>(
     future: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let runtime = Handle::current();
-    match tokio::task::spawn_blocking(move || runtime.block_on(future)).await {
+    match spawn_busy(future).await {
         Ok(result) => result,
         Err(error) => Err(ConnectorError::retry("aborted", "work on the lake was cut off").caused_by(error)),
     }

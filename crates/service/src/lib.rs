@@ -9,6 +9,7 @@
 //! within its bound, commits and returns; [`Tasks::join`] has then awaited everything that was spawned.
 
 pub mod admin;
+mod busy;
 mod clock;
 pub mod config;
 mod crash;
@@ -21,6 +22,7 @@ pub mod telemetry;
 mod tls;
 mod window;
 
+pub use busy::spawn_busy;
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
 pub use health::{Health, HealthHandle, Readiness};

@@ -12,7 +12,7 @@ pub(crate) fn dead_letter<M>(
     connection: &ConnectionOptions,
     topic: &str,
     at: DateTime<Utc>,
-    record: Received<M>,
+    record: &Received<M>,
     reason: Reason,
 ) -> DeadLetter {
     DeadLetter {
@@ -23,6 +23,6 @@ pub(crate) fn dead_letter<M>(
         offset: record.offset,
         reason,
         at,
-        original: record.raw,
+        original: record.raw.clone(),
     }
 }

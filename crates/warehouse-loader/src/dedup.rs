@@ -18,13 +18,10 @@ pub(crate) type Contents = HashMap<u128, u64, RandomState>;
 /// What a message is recognised by. The id's hash is a cryptographic one, since clients choose their message
 /// ids and nobody may make two that are taken for each other; the content's is only there to tell by.
 pub(crate) fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) -> SeenId {
-    let mut hasher = blake3::Hasher::new();
+    let (source, message_id) = (source.as_str().as_bytes(), message_id.as_str().as_bytes());
     // The length goes first, so that ("a", "bc") and ("ab", "c") differ.
-    hasher.update(&(source.as_str().len() as u64).to_le_bytes());
-    hasher.update(source.as_str().as_bytes());
-    hasher.update(message_id.as_str().as_bytes());
-    let mut id = [0; 16];
-    hasher.finalize_xof().fill(&mut id);
+    let hash = blake3::hash(&[&(source.len() as u64).to_le_bytes(), source, message_id].concat());
+    let id = hash.as_bytes().first_chunk().copied().unwrap_or_default();
     SeenId { id: u128::from_le_bytes(id), content: XxHash3_64::oneshot(body) }
 }
 

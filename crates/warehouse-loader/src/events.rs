@@ -2,14 +2,15 @@
 
 mod judge;
 
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, Utc};
 use millrace_bus::{Batch, BatchLimits, Consume, Received, Resume, Start, consume};
 use millrace_connector::{OffsetRange, Positions, SeenId};
 use millrace_event_model::topics::TopicName;
 use millrace_event_model::{Disposition, Event};
-use millrace_service::{Stop, crash_point};
-use tokio::task::spawn_blocking;
+use millrace_service::{Stop, crash_point, spawn_busy};
 
 use crate::position::{self, readable_ranges};
 use crate::rows::RowMapper;
@@ -17,9 +18,8 @@ use crate::session::{Prepared, Session, Staged};
 use crate::{ConnectionOptions, Error, dedup, metrics};
 use judge::{Candidate, Given, Incoming, Rest};
 
-/// Events that one blocking task maps: some milliseconds of work, so that the cores share a batch; and enough
-/// that a column of their rows is worth an array.
-const CHUNK: usize = 2_000;
+/// Events that are worth a task of their own: some milliseconds of work.
+const MIN_CHUNK: usize = 1_000;
 
 /// Loads the events of one connection, driven by [`consume::run`].
 pub(crate) struct EventLoader<'s> {
@@ -46,6 +46,27 @@ impl Mappers {
         waiting().push(mapper);
         done
     }
+}
+
+/// What all tasks of a batch share.
+struct Work {
+    connection: Arc<ConnectionOptions>,
+    records: Arc<Vec<Received<Event>>>,
+    topic: String,
+    at: DateTime<Utc>,
+}
+
+impl Work {
+    fn given(&self) -> Given<'_> {
+        Given { connection: &self.connection, records: &self.records, topic: &self.topic, at: self.at }
+    }
+}
+
+/// How many events of a batch one task maps: as many tasks as there are cores. With more of them, as many
+/// threads would each have memory of their own for the rows.
+fn chunk_of(events: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    events.div_ceil(cores).max(MIN_CHUNK)
 }
 
 impl<'s> EventLoader<'s> {
@@ -76,20 +97,17 @@ impl<'s> EventLoader<'s> {
         crash_point("before-parse");
         let connection = Arc::clone(&self.session.connection);
         metrics::received(&connection.id, records.len());
-        let of_connection = Arc::clone(&connection);
-        let incoming =
-            spawn_blocking(move || Incoming::of(position::in_log_order(records), &of_connection)).await?;
-        let (mut firsts, rest) = self.part(incoming).await?;
+        let (of_connection, records) = (Arc::clone(&connection), Arc::new(records));
+        let of_records = Arc::clone(&records);
+        let incoming = spawn_busy(async move { Incoming::of(&of_records, &of_connection) }).await?;
+        let (firsts, rest) = self.part(incoming).await?;
         let (topic, at) = (self.session.topic.clone(), self.session.clock.now());
+        let work = Arc::new(Work { connection, records, topic, at });
         let mut tasks = Vec::new();
-        while !firsts.is_empty() {
-            let later = firsts.split_off(firsts.len().min(CHUNK));
-            let chunk = std::mem::replace(&mut firsts, later);
-            let (connection, topic, mappers) =
-                (Arc::clone(&connection), topic.clone(), Arc::clone(&self.mappers));
-            tasks.push(spawn_blocking(move || {
-                let given = Given { connection: &connection, topic: &topic, at };
-                mappers.with(&connection, |mapper| judge::map(chunk, mapper, given))
+        for chunk in firsts.chunks(chunk_of(firsts.len())) {
+            let (chunk, work, mappers) = (chunk.to_vec(), Arc::clone(&work), Arc::clone(&self.mappers));
+            tasks.push(spawn_busy(async move {
+                mappers.with(&work.connection, |mapper| judge::map(&chunk, mapper, work.given()))
             }));
         }
         let mut chunks = Vec::with_capacity(tasks.len());
@@ -97,11 +115,10 @@ impl<'s> EventLoader<'s> {
             chunks.push(task.await?);
         }
         let mappers = Arc::clone(&self.mappers);
-        let settle = move || {
-            let given = Given { connection: &connection, topic: &topic, at };
-            mappers.with(&connection, |mapper| judge::settle(chunks, rest, mapper, given))
+        let settle = async move {
+            mappers.with(&work.connection, |mapper| judge::settle(chunks, rest, mapper, work.given()))
         };
-        let settled = spawn_blocking(settle).await?;
+        let settled = spawn_busy(settle).await?;
         crash_point("after-parse");
         Ok(Prepared { ranges, ..settled })
     }

@@ -1,6 +1,5 @@
 //! Positions: where a connection begins, and what retention took before it was read. Pure.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use millrace_bus::{Range, Received, Watermarks};
@@ -83,14 +82,13 @@ pub(crate) fn after(positions: &Positions, ranges: &[OffsetRange]) -> Positions 
     after
 }
 
-/// Records in the order of the log: partition by partition, each in its own order. The partitions' turns in a
-/// batch are the network's; done again, the order must be the same. Each record moves once, since they are large.
-pub(crate) fn in_log_order<M>(records: Vec<Received<M>>) -> Vec<Received<M>> {
-    let mut by_partition: BTreeMap<i32, Vec<Received<M>>> = BTreeMap::new();
-    for record in records {
-        by_partition.entry(record.partition).or_default().push(record);
-    }
-    by_partition.into_values().flatten().collect()
+/// Records with their places, in the order of the log: partition by partition, each in its own order. The
+/// partitions' turns in a batch are the network's; done again, the order must be the same.
+pub(crate) fn in_log_order<M>(records: &[Received<M>]) -> impl Iterator<Item = (usize, &Received<M>)> {
+    let mut ordered: Vec<(usize, &Received<M>)> = records.iter().enumerate().collect();
+    // Stable.
+    ordered.sort_by_key(|(_, record)| record.partition);
+    ordered.into_iter()
 }
 
 /// Adds ranges that follow those that are there, partition by partition.

@@ -67,9 +67,9 @@ impl SortedRun {
 }
 
 fn record(bytes: &[u8; RECORD]) -> SeenId {
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| (number << 8) | u128::from(*byte));
-    let (id, content) = bytes.split_at(size_of::<u128>());
-    SeenId { id: number(id), content: u64::try_from(number(content)).unwrap_or_default() }
+    let id = bytes.first_chunk().map_or(0, |id| u128::from_be_bytes(*id));
+    let content = bytes.last_chunk().map_or(0, |content| u64::from_be_bytes(*content));
+    SeenId { id, content }
 }
 
 /// The content of an id, where it is among these records.

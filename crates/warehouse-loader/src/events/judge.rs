@@ -10,36 +10,42 @@ use ahash::RandomState;
 use chrono::{DateTime, Utc};
 use millrace_bus::Received;
 use millrace_connector::{SeenId, WriteMode};
+use millrace_event_model::wire::DecodeError;
 use millrace_event_model::{DeadLetter, Disposition, Event, Reason, SourceId};
 
 use crate::books::Books;
 use crate::dead_letters::dead_letter;
 use crate::dedup::{Sighting, seen_id};
 use crate::gather;
-use crate::rows::{RowMapper, RowsOfTables};
+use crate::rows::{RowMapper, RowsOfTables, TableBlock};
 use crate::session::Prepared;
-use crate::{ConnectionOptions, RowMode, RowsByTable, TableRows};
+use crate::{ConnectionOptions, RowMode, RowsByTable, TableRows, position};
 
 /// An event of the connection's source that has not been looked into yet.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
     pub(super) seen: SeenId,
-    record: Received<Event>,
+    /// Its place among the records.
+    record: usize,
 }
 
-/// The records of the connection's source, in the order of the log.
+/// The records of the connection's source, in the order of the log. The records themselves stay where they are:
+/// they are large.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     pub(super) events: Vec<Candidate>,
-    /// What is no event, and why.
-    undecodable: Vec<(Received<Event>, Reason)>,
+    /// What is no event.
+    undecodable: Vec<usize>,
 }
 
 impl Incoming {
     /// Passes over what is of other sources.
-    pub(super) fn of(records: Vec<Received<Event>>, connection: &ConnectionOptions) -> Self {
+    pub(super) fn of(records: &[Received<Event>], connection: &ConnectionOptions) -> Self {
         let mut incoming = Self { events: Vec::with_capacity(records.len()), undecodable: Vec::new() };
-        for record in records.into_iter().filter(|record| is_of(record, &connection.source)) {
+        for (place, record) in position::in_log_order(records) {
+            if !is_of(record, &connection.source) {
+                continue;
+            }
             match &record.message {
                 Ok(event) => {
                     let seen = match connection.dedup {
@@ -47,12 +53,9 @@ impl Incoming {
                         // Nobody will ask.
                         false => SeenId { id: 0, content: 0 },
                     };
-                    incoming.events.push(Candidate { seen, record });
+                    incoming.events.push(Candidate { seen, record: place });
                 }
-                Err(error) => {
-                    let reason = Reason::new("undecodable", error.to_string());
-                    incoming.undecodable.push((record, reason));
-                }
+                Err(_) => incoming.undecodable.push(place),
             }
         }
         incoming
@@ -81,7 +84,7 @@ impl Incoming {
 #[derive(Debug)]
 pub(super) struct Rest {
     repeated: Vec<(Candidate, Sighting)>,
-    undecodable: Vec<(Received<Event>, Reason)>,
+    undecodable: Vec<usize>,
 }
 
 /// Whether the record is of the source. One that does not even say so is taken in: better a dead letter in
@@ -108,20 +111,31 @@ pub(super) struct Mapped {
 }
 
 /// Maps events in order. Pure, but for `at`, which dates the dead letters.
-pub(super) fn map(events: Vec<Candidate>, mapper: &mut RowMapper<'static>, given: Given<'_>) -> Mapped {
-    let mut mapping = Mapping::new(given);
+pub(super) fn map(events: &[Candidate], mapper: &mut RowMapper<'static>, given: Given<'_>) -> Mapped {
+    let mut mapping = Mapping::new(given, mapper.begin());
     for candidate in events {
-        mapping.take(candidate, mapper);
+        mapping.take(*candidate, mapper);
     }
-    mapping.finish()
+    mapping.finish(|rows| mapper.end(rows))
 }
 
 /// What is the same for all events of a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
     pub(super) connection: &'a ConnectionOptions,
+    pub(super) records: &'a [Received<Event>],
     pub(super) topic: &'a str,
     pub(super) at: DateTime<Utc>,
+}
+
+impl Given<'_> {
+    fn dead_letter(&self, record: &Received<Event>, reason: Reason) -> DeadLetter {
+        dead_letter(self.connection, self.topic, self.at, record, reason)
+    }
+}
+
+fn undecodable(error: &DecodeError) -> Reason {
+    Reason::new("undecodable", error.to_string())
 }
 
 struct Mapping<'a> {
@@ -131,19 +145,20 @@ struct Mapping<'a> {
 }
 
 impl<'a> Mapping<'a> {
-    fn new(given: Given<'a>) -> Self {
-        Self { given, rows: RowsOfTables::default(), mapped: Mapped::default() }
+    fn new(given: Given<'a>, rows: RowsOfTables) -> Self {
+        Self { given, rows, mapped: Mapped::default() }
     }
 
     /// Whether the event is loaded.
     fn take(&mut self, Candidate { seen, record }: Candidate, mapper: &mut RowMapper<'static>) -> bool {
-        let Given { connection, topic, at } = self.given;
+        let Given { connection, records, .. } = self.given;
+        let Some(record) = records.get(record) else { return false };
         let made = match &record.message {
             Ok(event) => rows(event, connection, mapper, &mut self.rows),
-            Err(error) => Err(Reason::new("undecodable", error.to_string())),
+            Err(error) => Err(undecodable(error)),
         };
         let books = &mut self.mapped.books;
-        let mut count = |disposition| books.count(&connection.source, received_at(&record), disposition);
+        let mut count = |disposition| books.count(&connection.source, received_at(record), disposition);
         match made {
             // By the connection's `when`; or it makes no rows.
             Ok(0) => count(Disposition::Filtered),
@@ -156,16 +171,16 @@ impl<'a> Mapping<'a> {
             }
             Err(reason) => {
                 count(Disposition::Rejected);
-                self.mapped.dead_letters.push(dead_letter(connection, topic, at, record, reason));
+                self.mapped.dead_letters.push(self.given.dead_letter(record, reason));
             }
         }
         self.mapped.unloaded.push(seen.id);
         false
     }
 
-    fn finish(self) -> Mapped {
+    fn finish(self, finish: impl FnOnce(RowsOfTables) -> Vec<TableBlock>) -> Mapped {
         let mut rows = RowsByTable::new();
-        for made in self.rows.finish() {
+        for made in finish(self.rows) {
             let part =
                 TableRows { write: write_of(made.write, self.given.connection), blocks: vec![made.block] };
             rows.entry(made.table).or_default().push(part);
@@ -209,7 +224,7 @@ pub(super) fn settle(
     mapper: &mut RowMapper<'static>,
     given: Given<'_>,
 ) -> Prepared {
-    let Given { connection, topic, at } = given;
+    let Given { connection, records, .. } = given;
     let mut prepared = Prepared::default();
     let mut unloaded: HashMap<u128, Option<u64>, RandomState> = HashMap::default();
     for chunk in chunks {
@@ -217,7 +232,7 @@ pub(super) fn settle(
         add(&mut prepared, chunk);
     }
     // Those that repeat an event which was not loaded have their turn now, in the order of the log.
-    let mut late = Mapping::new(given);
+    let mut late = Mapping::new(given, RowsOfTables::default());
     for (candidate, sighting) in rest.repeated {
         let SeenId { id, content } = candidate.seen;
         let sighting = match unloaded.get(&id) {
@@ -231,16 +246,17 @@ pub(super) fn settle(
             Some(Some(_)) => Sighting::Conflict,
             None => sighting,
         };
-        let received = received_at(&candidate.record);
+        let Some(received) = records.get(candidate.record).map(received_at) else { continue };
         match sighting {
             Sighting::Conflict => prepared.books.count_conflict(&connection.source, received),
             _ => prepared.books.count(&connection.source, received, Disposition::Duplicate),
         }
     }
-    add(&mut prepared, late.finish());
-    for (record, reason) in rest.undecodable {
-        prepared.books.count(&connection.source, received_at(&record), Disposition::Rejected);
-        prepared.dead_letters.push(dead_letter(connection, topic, at, record, reason));
+    add(&mut prepared, late.finish(RowsOfTables::finish));
+    for record in rest.undecodable.into_iter().filter_map(|place| records.get(place)) {
+        let Err(error) = &record.message else { continue };
+        prepared.books.count(&connection.source, received_at(record), Disposition::Rejected);
+        prepared.dead_letters.push(given.dead_letter(record, undecodable(error)));
     }
     prepared
 }

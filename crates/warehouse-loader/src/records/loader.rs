@@ -11,9 +11,8 @@ use millrace_bus::{BatchLimits, Reader, Received, Start};
 use millrace_connector::{OffsetRange, Positions};
 use millrace_event_model::topics::TopicName;
 use millrace_event_model::{Disposition, Record, StreamSpec};
-use millrace_service::{Stop, crash_point};
+use millrace_service::{Stop, crash_point, spawn_busy};
 use millrace_state::Store;
-use tokio::task::spawn_blocking;
 
 use super::owners::Owners;
 use super::prepare::{Judged, prepare};
@@ -152,7 +151,7 @@ impl<'s> RecordLoader<'s> {
 
     async fn prepare(
         &mut self,
-        records: Vec<Received<Record>>,
+        mut records: Vec<Received<Record>>,
         ranges: Vec<OffsetRange>,
         expired: u64,
     ) -> Result<Prepared, Error> {
@@ -160,7 +159,9 @@ impl<'s> RecordLoader<'s> {
         let connection = Arc::clone(&self.session.connection);
         metrics::received(&connection.id, records.len());
         self.session.note_oldest(records.iter().map(|record| record.appended_at).min());
-        let judged: Vec<Judged> = position::in_log_order(records)
+        // The order of the log; stable.
+        records.sort_by_key(|record| record.partition);
+        let judged: Vec<Judged> = records
             .into_iter()
             .filter(|record| super::prepare::is_of(record, &connection.source))
             .map(|record| Judged::new(record, &self.scan))
@@ -171,7 +172,8 @@ impl<'s> RecordLoader<'s> {
         let (topic, now) = (self.session.topic.clone(), self.session.clock.now());
         let source = connection.source.clone();
         let mut prepared =
-            spawn_blocking(move || prepare(judged, swaps, ranges, &connection, &owners, &topic, now)).await?;
+            spawn_busy(async move { prepare(judged, swaps, ranges, &connection, &owners, &topic, now) })
+                .await?;
         prepared.books.count_many(&source, now, Disposition::Expired, expired);
         metrics::nulled(&self.session.connection.id, prepared.nulled);
         crash_point("after-parse");

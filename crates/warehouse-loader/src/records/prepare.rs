@@ -120,7 +120,7 @@ pub(crate) fn prepare(
             Ok(()) => prepared.books.count(&connection.source, at, Disposition::Loaded),
             Err(reason) => {
                 prepared.books.count(&connection.source, at, Disposition::Rejected);
-                prepared.dead_letters.push(dead_letter(connection, topic, now, record, reason));
+                prepared.dead_letters.push(dead_letter(connection, topic, now, &record, reason));
             }
         }
     }

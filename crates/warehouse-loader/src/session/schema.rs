@@ -5,8 +5,7 @@ use std::sync::Arc;
 use millrace_connector::{Replacement, SchemaChange, TableSchemas};
 use millrace_event_model::AuditEntry;
 use millrace_event_model::topics::AUDIT;
-use millrace_service::crash_point;
-use tokio::task::spawn_blocking;
+use millrace_service::{crash_point, spawn_busy};
 
 use super::{Prepared, Session};
 use crate::{Error, Plan, PlanError, RowsByTable, Rules, Stamp, discards, drift, plan};
@@ -25,7 +24,7 @@ impl Session {
         let (known, dialect) = (Arc::clone(&existing), self.connection.warehouse.dialect());
         let (contract, kind) = (self.connection.contract, self.connection.kind);
         let rules = Rules { stamp, contract, kind, dialect };
-        let planned = match spawn_blocking(move || plan(&known, rows, &rules)).await? {
+        let planned = match spawn_busy(async move { plan(&known, rows, &rules) }).await? {
             Ok(planned) => planned,
             Err(error) => return Err(self.refuse(error).await),
         };

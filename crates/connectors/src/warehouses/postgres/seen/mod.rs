@@ -21,7 +21,7 @@ use futures::TryStreamExt;
 use millrace_connector::seen::{Sieve, SortedRun, answer};
 use millrace_connector::{ConnectorError, SeenId};
 use millrace_event_model::ConnectionId;
-use tokio::task::spawn_blocking;
+use millrace_service::spawn_busy;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
@@ -323,7 +323,7 @@ async fn ask(
 
 /// Work of more than a millisecond.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    spawn_blocking(work).await.map_err(|error| {
+    spawn_busy(async move { work() }).await.map_err(|error| {
         ConnectorError::retry("stopped", "work on seen ids was cut off").caused_by(error).into()
     })
 }

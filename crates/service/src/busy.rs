@@ -1,0 +1,49 @@
+//! Threads for work of many milliseconds, beside those that wait for networks.
+//!
+//! There are as many as cores. The threads of tokio's own pool for blocking work would be as many as there is
+//! work at once; each of them keeps memory for the largest that it ever did, and more of them do nothing sooner.
+
+use std::future::Future;
+use std::num::NonZero;
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+/// As the binary's own threads have: parsers and query plans go down with what they are given.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Never dropped: the process ends with it.
+static THREADS: OnceLock<Option<Runtime>> = OnceLock::new();
+
+/// Runs work that computes for long, or a future that does between its waits. It runs to its end even if the
+/// handle is dropped. Where no threads can be had it runs among the caller's.
+pub fn spawn_busy<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let threads = THREADS.get_or_init(|| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads(cores).thread_name("busy").thread_stack_size(STACK_BYTES).enable_all();
+        threads.build().ok()
+    });
+    match threads {
+        Some(threads) => threads.spawn(work),
+        None => tokio::spawn(work),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn busy_work_keeps_nobody_from_its_turn() {
+        let working = spawn_busy(async {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::current().name().map(str::to_owned)
+        });
+        tokio::task::yield_now().await;
+        assert!(!working.is_finished(), "it works beside this thread, which is the runtime's only one");
+        assert_eq!(working.await.unwrap().as_deref(), Some("busy"));
+    }
+}
