@@ -54,13 +54,12 @@ fn main() -> ExitCode {
 }
 
 /// Batches come and go, and with them their memory. A page of 2 MB is cleared whole when its first byte is touched:
-/// a tenth of what a load costs (docs/performance.md), and memory that nobody uses.
+/// a tenth of what a load costs and more (docs/performance.md), and memory that nobody uses. Sources that are
+/// started as child processes inherit it.
 fn use_small_pages() {
+    // Where it cannot be had, it only costs.
     #[cfg(target_os = "linux")]
-    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
-        // Before there are logs. It only costs.
-        let _ = error;
-    }
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a command that failed")]

@@ -16,8 +16,10 @@ const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Never dropped: the process ends with it.
 static THREADS: OnceLock<Option<Runtime>> = OnceLock::new();
 
-/// Runs work that computes for long, or a future that does between its waits. It runs to its end even if the
-/// handle is dropped. Where no threads can be had it runs among the caller's.
+/// Runs work that computes for long, or a future that does between its waits; what such a future waits for is
+/// looked at when a thread is free, some tens of milliseconds later at worst. It runs to its end even if the handle
+/// is dropped, but the end of the process does not wait for it: it must be harmless to be cut off. Where no threads
+/// can be had it runs among the caller's.
 pub fn spawn_busy<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     let threads = THREADS.get_or_init(|| {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);

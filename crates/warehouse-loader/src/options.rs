@@ -35,9 +35,10 @@ pub struct LoadLimits {
 }
 
 impl Default for LoadLimits {
-    /// 20,000 items, as RudderStack batches, and 32 MiB: a connection stays under 500 MB.
+    /// 20,000 items, as RudderStack batches, of 800 bytes: what a connection takes of memory then stands in
+    /// docs/performance.md.
     fn default() -> Self {
-        Self { max_records: 20_000, max_bytes: 32 * 1024 * 1024 }
+        Self { max_records: 20_000, max_bytes: 16 * 1024 * 1024 }
     }
 }
 
