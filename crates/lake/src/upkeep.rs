@@ -27,10 +27,6 @@ use crate::tables::{Tables, display};
 /// per class: four times on the way from 4 KiB to 64 MiB.
 const MERGE_FILES: usize = 16;
 
-/// So many files that can be merged are merged before their time: each commit reads what the log says of all files
-/// of its table, so a backlog of many loads would cost more with every one of them.
-const CROWDED: usize = 128;
-
 /// Files from this size on stay as they are.
 const LARGE: i64 = 32 * 1024 * 1024;
 
@@ -55,7 +51,7 @@ impl Upkeep {
         now: DateTime<Utc>,
     ) -> Result<()> {
         if !self.is_due(name, now) {
-            return relieve(tables, name).await;
+            return Ok(());
         }
         // Not the version in memory: it may be hours old, and files that others have committed since would
         // look like nobody's.
@@ -86,22 +82,6 @@ pub(crate) fn committed_by(load: &Load) -> BTreeSet<TableName> {
     names.extend(load.replacements.iter().map(|replacement| replacement.to.clone()));
     names.extend((!load.counts.is_empty()).then(counts::name));
     names
-}
-
-/// Merges the small files of a table that is crowded with them.
-async fn relieve(tables: &Tables, name: &TableName) -> Result<()> {
-    // The version that was just committed.
-    let Some(table) = tables.any(name).await? else { return Ok(()) };
-    let failed = |error| error::delta(format!("cannot read the state of table {}", display(name)), error);
-    let files = table.snapshot().map_err(failed)?.log_data();
-    if files.num_files() < CROWDED {
-        return Ok(());
-    }
-    let small = to_merge(files.into_iter().map(|file| (file.object_store_path(), file.size())));
-    if small.len() >= CROWDED {
-        compact(tables, name, table).await?;
-    }
-    Ok(())
 }
 
 /// Merges small files. None when a writer came in between, which is a reason to leave all of it for the next
@@ -342,24 +322,6 @@ mod tests {
         let table = ours.latest(&name).await.unwrap().unwrap();
         append(&theirs, 16).await;
         assert!(compact(&ours, &name, table).await.unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn a_table_that_is_crowded_with_small_files_does_not_wait_for_its_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let tables = tables_in(&folder);
-        let (name, columns) = tracks();
-        tables.create(&name, &columns).await.unwrap();
-        let upkeep = Upkeep::new(TimeDelta::days(1));
-        let now = Utc::now();
-        assert!(upkeep.is_due(&name, now));
-        for n in 1..=CROWDED {
-            append(&tables, i64::try_from(n).unwrap()).await;
-            upkeep.after_commit(&tables, &name, now).await.unwrap();
-            let table = tables.any(&name).await.unwrap().unwrap();
-            let files = table.snapshot().unwrap().log_data().num_files();
-            assert_eq!(files, if n < CROWDED { n } else { 1 }, "after {n} loads");
-        }
     }
 
     #[test]
