@@ -22,6 +22,7 @@ mod books;
 mod connection;
 mod dead_letters;
 mod dedup;
+mod digits;
 mod discards;
 mod drift;
 mod error;

@@ -2,6 +2,7 @@
 //! not replace the other.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_columnar::arrow::array::{ArrayRef, AsArray, Float64Array, StringArray};
@@ -10,6 +11,9 @@ use millrace_columnar::field_type_of;
 use millrace_connector::Dialect;
 use millrace_event_model::FieldType;
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::digits::{plain_digits, shortest};
 
 /// A key column in which keys are equal where the warehouse finds them equal.
 pub(super) fn comparable(field: &Field, array: &ArrayRef, dialect: &Dialect) -> ArrayRef {
@@ -20,7 +24,7 @@ pub(super) fn comparable(field: &Field, array: &ArrayRef, dialect: &Dialect) -> 
             let floats = array.as_primitive::<Float64Type>();
             Arc::new(floats.iter().map(|value| value.map(|value| value + 0.0)).collect::<Float64Array>())
         }
-        FieldType::Json if dialect.json_columns => texts(array, |json| same_json(json, dialect)),
+        FieldType::Json if dialect.json_columns => texts(array, |json| Cow::Owned(same_json(json, dialect))),
         FieldType::String | FieldType::Text if !dialect.holds_nul && has_nul(array) => {
             texts(array, |text| Cow::Owned(text.replace('\0', "")))
         }
@@ -37,51 +41,66 @@ fn texts(array: &ArrayRef, same: impl Fn(&str) -> Cow<'_, str>) -> ArrayRef {
     Arc::new(texts.map(|text| text.map(&same)).collect::<StringArray>())
 }
 
-/// Digits of a decimal without what does not count: `-0.50` is `-0.5`, and `-0.0` is `0`.
-fn shortest(digits: &str) -> &str {
-    let shortest = match digits.contains('.') {
-        true => digits.trim_end_matches('0').trim_end_matches('.'),
-        false => digits,
-    };
-    if shortest == "-0" { "0" } else { shortest }
-}
-
-/// Numbers of so many digits may be another once they were read as floats: a document with such a one stays as it is.
-/// Two documents that are taken for one would lose a row.
-const EXACT_DIGITS: usize = 15;
+/// So deep a document is looked into, as deep as the parser of [`serde_json`] goes; what is further in is compared as
+/// it is written.
+const MAX_DEPTH: usize = 128;
 
 /// A document, written one way.
-fn same_json<'j>(json: &'j str, dialect: &Dialect) -> Cow<'j, str> {
-    let numbers = json.split(|sign: char| !sign.is_ascii_digit() && sign != '.');
-    let is_exact = numbers.into_iter().all(|digits| digits.len() <= EXACT_DIGITS);
-    match serde_json::from_str::<Value>(json) {
-        Ok(mut value) if is_exact => {
-            unify(&mut value, dialect);
-            Cow::Owned(value.to_string())
-        }
-        _ => Cow::Borrowed(json),
+fn same_json(json: &str, dialect: &Dialect) -> String {
+    let mut same = String::with_capacity(json.len());
+    match serde_json::from_str(json) {
+        Ok(raw) => write_same(raw, dialect, MAX_DEPTH, &mut same),
+        Err(_) => same.push_str(json),
+    }
+    same
+}
+
+/// Strings by what they mean, fields by name, the last of a name; numbers digit by digit: as floats, two that differ
+/// would be taken for one, and a row be lost.
+fn write_same(raw: &RawValue, dialect: &Dialect, depth: usize, same: &mut String) {
+    let json = raw.get();
+    let deeper = depth.checked_sub(1);
+    match (json.as_bytes().first(), deeper) {
+        (Some(b'"'), _) => match serde_json::from_str(json) {
+            Ok(text) => write_text(text, dialect, same),
+            // Half of a surrogate pair.
+            Err(_) => same.push_str(json),
+        },
+        (Some(b'-' | b'0'..=b'9'), _) => match plain_digits(json) {
+            Some(digits) => same.push_str(shortest(&digits)),
+            None => same.push_str(json),
+        },
+        (Some(b'['), Some(deeper)) => match serde_json::from_str::<Vec<&RawValue>>(json) {
+            Ok(values) => {
+                same.push('[');
+                for value in values {
+                    write_same(value, dialect, deeper, same);
+                    same.push(',');
+                }
+                same.push(']');
+            }
+            Err(_) => same.push_str(json),
+        },
+        (Some(b'{'), Some(deeper)) => match serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
+            Ok(fields) => {
+                same.push('{');
+                for (name, value) in fields {
+                    write_text(name, dialect, same);
+                    same.push(':');
+                    write_same(value, dialect, deeper, same);
+                    same.push(',');
+                }
+                same.push('}');
+            }
+            Err(_) => same.push_str(json),
+        },
+        _ => same.push_str(json),
     }
 }
 
-fn unify(value: &mut Value, dialect: &Dialect) {
-    match value {
-        Value::Null | Value::Bool(_) => {}
-        // `1.0` and `1e0` are 1.
-        Value::Number(number) => {
-            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 1e15);
-            if let Some(float) = float {
-                *value = Value::from(float as i64);
-            }
-        }
-        Value::String(text) => {
-            if !dialect.holds_nul {
-                text.retain(|sign| sign != '\0');
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(|value| unify(value, dialect)),
-        Value::Object(fields) => {
-            fields.sort_keys();
-            fields.values_mut().for_each(|value| unify(value, dialect));
-        }
+fn write_text(mut text: String, dialect: &Dialect, same: &mut String) {
+    if !dialect.holds_nul {
+        text.retain(|sign| sign != '\0');
     }
+    same.push_str(&Value::String(text).to_string());
 }

@@ -218,5 +218,12 @@ mod tests {
         assert!(same("postgres", json(r#"{"a": 1.0, "b": "x\u0000"}"#), json(r#"{"b":"x","a":1}"#)));
         assert!(!same("postgres", json("1"), json("\"1\"")));
         assert!(!same("postgres", json("9007199254740993"), json("9007199254740992")));
+        assert!(!same("postgres", json("1e-400"), json("0")), "a float would be 0");
+        assert!(same("postgres", json("[1e20, -0.0]"), json("[100000000000000000000.0, 0]")));
+        let long = "1234567890123456";
+        let spaced = format!(r#"{{"at": "{long}", "n": {long}.0}}"#);
+        let other = format!(r#"{{"n":{long},"at":"{long}"}}"#);
+        assert!(same("postgres", json(&spaced), json(&other)), "digits of a string are no number");
+        assert!(!same("postgres", json(&format!("{}1", "[".repeat(500))), json("1")), "no JSON, and no end");
     }
 }

@@ -1,7 +1,9 @@
 //! A field's value as a cell of the type that the source declared, or why it is none.
 //!
 //! Numbers are read from the digits that the source wrote, so that neither a decimal nor a large integer goes
-//! through a float.
+//! through a float. A number in a column of floats whose digits a float would round is a whole number or a decimal
+//! here, and the plan finds its place; only fractions into a warehouse whose floats are binary are rounded to the
+//! nearest, which is what such a column is for.
 
 use std::ops::RangeInclusive;
 
@@ -11,6 +13,8 @@ use millrace_connector::Dialect;
 use millrace_event_model::FieldType;
 use serde_json::value::RawValue;
 use uuid::Uuid;
+
+use crate::digits::{plain_digits, shortest};
 
 /// Why a value is null in its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +53,7 @@ pub(crate) fn declared(raw: &RawValue, own: FieldType, dialect: &Dialect) -> Res
     }
     let cell = match (own, text) {
         (FieldType::Int, None) => integer(json).map(Cell::Int),
-        (FieldType::Float, None) => {
-            json.parse().ok().filter(|value: &f64| value.is_finite()).map(Cell::Float)
-        }
+        (FieldType::Float, None) => number(json, dialect),
         (FieldType::Boolean, None) => json.parse().ok().map(Cell::Boolean),
         (FieldType::DateTime, Some(text)) => moment(&text).map(Cell::DateTime),
         (FieldType::LocalDateTime, Some(text)) => moment(&text).map(Cell::LocalDateTime),
@@ -80,10 +82,7 @@ pub(crate) fn natural(raw: &RawValue, dialect: &Dialect) -> Cell {
                 Cell::String(json.to_owned())
             }
             // A number that no float holds (`1e400` would be infinity) keeps its digits as text too.
-            Err(_) => match json.parse::<f64>() {
-                Ok(value) if value.is_finite() => Cell::Float(value),
-                _ => Cell::String(json.to_owned()),
-            },
+            Err(_) => number(json, dialect).unwrap_or_else(|| Cell::String(json.to_owned())),
         },
     }
 }
@@ -91,6 +90,23 @@ pub(crate) fn natural(raw: &RawValue, dialect: &Dialect) -> Cell {
 /// The text, where the value is one.
 fn text_of(raw: &RawValue) -> Option<String> {
     raw.get().starts_with('"').then(|| serde_json::from_str(raw.get()).ok()).flatten()
+}
+
+/// A float, or what it would round: two keys of so many digits would be one float, and one of their rows lost.
+fn number(json: &str, dialect: &Dialect) -> Option<Cell> {
+    let float: f64 = json.parse().ok().filter(|value: &f64| value.is_finite())?;
+    // So few digits are always the shortest of their float.
+    let is_short = json.len() <= f64::DIGITS as usize && !json.contains(['e', 'E']);
+    let digits = if is_short { None } else { plain_digits(json) };
+    let Some(digits) = digits.filter(|digits| shortest(digits) != shortest(&float.to_string())) else {
+        return Some(Cell::Float(float));
+    };
+    if let Some(whole) = integer(json) {
+        return Some(Cell::Int(whole));
+    }
+    let is_kept =
+        dialect.exact_floats || (!shortest(&digits).contains('.') && dialect.holds_decimal(&digits));
+    Some(if is_kept { Cell::Decimal(digits) } else { Cell::Float(float) })
 }
 
 /// A whole number however it is written: `3`, `3.0`, `3e2`.
@@ -110,33 +126,6 @@ fn decimal(text: &str, dialect: &Dialect) -> Result<Cell, Unfit> {
         return Err(Unfit::Size);
     }
     Ok(Cell::Decimal(digits))
-}
-
-/// The longest that a number's digits may become when its exponent is written out: PostgreSQL's limit before
-/// the point is 131,072 digits, and nothing that a person means has a thousand.
-const MAX_DIGITS: usize = 1_000;
-
-/// A number without an exponent: `1.50`, `-1200`. `None` where the text is no number, or one without end.
-fn plain_digits(text: &str) -> Option<String> {
-    let (sign, rest) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
-    let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = [whole, fraction].concat();
-    let is_number = !whole.is_empty() && all.bytes().all(|digit| digit.is_ascii_digit());
-    let exponent: i64 = exponent.parse().ok().filter(|_| is_number)?;
-    let point = i64::try_from(whole.len()).ok()?.checked_add(exponent)?;
-    let limit = i64::try_from(MAX_DIGITS).ok()?;
-    if all.len() > MAX_DIGITS || !(-limit..=limit).contains(&point) {
-        return None;
-    }
-    let before = usize::try_from(point).unwrap_or(0);
-    let zeros_in_front = usize::try_from(-point).unwrap_or(0);
-    let digits = format!("{}{all}", "0".repeat(zeros_in_front));
-    let padded = format!("{digits}{}", "0".repeat(before.saturating_sub(digits.len())));
-    let (whole, fraction) = padded.split_at_checked(before)?;
-    let whole = whole.trim_start_matches('0');
-    let whole = if whole.is_empty() { "0" } else { whole };
-    Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
 }
 
 /// Years that every warehouse has. Chrono reads signed years far beyond PostgreSQL's, whose server refuses the
@@ -232,6 +221,35 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_a_float_would_round_keeps_its_digits() {
+        let number = |kind: &str, json: &str, expected: Cell| {
+            let raw: &RawValue = serde_json::from_str(json).unwrap();
+            let dialect = dialect(kind).unwrap();
+            assert_eq!(declared(raw, FieldType::Float, dialect), Ok(expected), "{kind}: {json}");
+        };
+        let decimal = |digits: &str| Cell::Decimal(digits.to_owned());
+        for kind in ["postgres", "lake"] {
+            number(kind, "9007199254740992", Cell::Float(9_007_199_254_740_992.0));
+            number(kind, "9007199254740993", Cell::Int(9_007_199_254_740_993));
+            number(kind, "-9.007199254740993e15", Cell::Int(-9_007_199_254_740_993));
+            number(kind, "18446744073709551615", decimal("18446744073709551615"));
+            // As programs write a float: the digits say which it is.
+            number(kind, "1.2345678901234568e+18", Cell::Float(1.234_567_890_123_456_8e18));
+            number(kind, "0.30000000000000004", Cell::Float(0.1 + 0.2));
+            number(kind, "1e300", Cell::Float(1e300));
+            number(kind, "5e-324", Cell::Float(5e-324));
+            number(kind, "-0.0", Cell::Float(-0.0));
+        }
+        number("postgres", "12345678901234567.25", decimal("12345678901234567.25"));
+        number("lake", "12345678901234567.25", Cell::Float(12_345_678_901_234_567.25));
+        // More digits than the lake's decimals have.
+        number("lake", "1234567890123456789012345678901", Cell::Float(1.234_567_890_123_456_8e30));
+        let undeclared = RawValue::from_string("12345678901234567.25".to_owned()).unwrap();
+        let natural = natural(&undeclared, dialect("postgres").unwrap());
+        assert_eq!(natural, decimal("12345678901234567.25"));
+    }
+
+    #[test]
     fn what_is_not_of_its_type_is_unfit() {
         for (json, own) in [
             ("\"x\"", FieldType::Int),
@@ -271,14 +289,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn plain_digits_are_the_same_number(mantissa in any::<i64>(), exponent in -30_i32..30) {
-            let digits = plain_digits(&format!("{mantissa}e{exponent}")).unwrap();
-            prop_assert!(!digits.contains('e'));
-            let same: f64 = format!("{mantissa}e{exponent}").parse().unwrap();
-            prop_assert_eq!(digits.parse::<f64>().unwrap(), same);
-        }
-
         #[test]
         fn no_text_of_digits_makes_it_panic(text in "[0-9eE.+-]{0,12}") {
             let _ = (plain_digits(&text), integer(&text), moment(&text), time(&text), date(&text));

@@ -130,6 +130,20 @@ fn what_is_beyond_the_decimals_of_a_warehouse_never_reaches_them() {
     let floats = || {
         vec![values(FieldType::Float, &[CellRef::Float(1e-12), CellRef::Float(1e30), CellRef::Float(0.5)])]
     };
+#[test]
+fn two_keys_that_one_float_would_stand_for_are_two_rows_or_stop_the_connection() {
+    let keys = [CellRef::Float(9_007_199_254_740_992.0), CellRef::Int(BEYOND_FLOATS)];
+    let write = WriteMode::Upsert { key: vec!["a".into()] };
+    let part = TableRows { write, blocks: vec![values(FieldType::Float, &keys)] };
+    let planned = |kind| plan(&TableSchemas::new(), batch_of_one("t", part.clone()), &of_kind(kind));
+    let kept = rows_of_part(&planned("postgres").unwrap().loads["t"][0]);
+    let digits =
+        ["9007199254740992", "9007199254740993"].map(|digits| row(&[("a", Cell::Decimal(digits.into()))]));
+    assert_eq!(kept, digits);
+    let error = planned("lake").unwrap_err();
+    assert!(matches!(error, PlanError::KeyDoesNotFit { is: FieldType::Float, .. }), "{error}");
+}
+
     let records = planned_values(&is, floats(), &of_kind("lake")).unwrap();
     assert_eq!(column(&records, "a"), [None, None, Some(Cell::Decimal("0.5".into()))]);
     assert_eq!(column(&records, "a__v_float"), [Some(Cell::Float(1e-12)), Some(Cell::Float(1e30)), None]);
