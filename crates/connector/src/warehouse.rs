@@ -26,7 +26,8 @@ pub trait Warehouse: Send + Sync {
     /// Names, types and limits.
     fn dialect(&self) -> &'static Dialect;
 
-    /// Whether it can do a [`Replacement`].
+    /// Whether rows can take the place of others: by key, as a full refresh, or in a [`Replacement`]. Where they
+    /// cannot, tables only grow.
     fn replaces(&self) -> bool {
         true
     }

@@ -24,7 +24,7 @@ use futures::{StreamExt, TryStreamExt};
 use millrace_columnar::TableSchema;
 use millrace_columnar::arrow::array::RecordBatch;
 use millrace_connector::{
-    ConnectorError, LoadReport, OffsetRange, Swap, TableLoad, TableName, TableSchemas, WriteMode,
+    ConnectorError, Load, LoadReport, OffsetRange, TableLoad, TableName, TableSchemas, WriteMode,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::crash_point;
@@ -199,11 +199,7 @@ impl Files {
         &self,
         id: &LoadId,
         loads: Vec<TableLoad>,
-        swaps: &[Swap],
     ) -> Result<(LoadReport, HashSet<Path>)> {
-        if let Some(swap) = swaps.first() {
-            return Err(only_grows(&swap.name, "a full refresh"));
-        }
         let mut report = LoadReport::default();
         let mut written = HashSet::new();
         let mut parts: HashMap<TableName, usize> = HashMap::new();
@@ -332,13 +328,24 @@ impl Files {
     }
 }
 
+/// Whether files can hold what a load does. Asked before it is announced: it could never be done, and nothing else
+/// could come after it.
+pub(crate) fn check_only_grows(load: &Load) -> Result<()> {
+    if let Some(replacement) = load.replacements.first() {
+        return Err(only_grows(&replacement.to, "a rebuild"));
+    }
+    if let Some(swap) = load.swaps.first() {
+        return Err(only_grows(&swap.name, "a full refresh"));
+    }
+    load.tables.iter().try_for_each(|part| match &part.write {
+        WriteMode::Append | WriteMode::MergeLatest { .. } => Ok(()),
+        WriteMode::Upsert { .. } => Err(only_grows(&part.name, "rows that replace others by key")),
+        WriteMode::Stage { .. } => Err(only_grows(&part.name, "a full refresh")),
+    })
+}
+
 /// The rows of a table's part of a load, by file.
 fn files_of(load: &TableLoad, definition: &Definition) -> Result<BTreeMap<Partition, Vec<RecordBatch>>> {
-    match &load.write {
-        WriteMode::Append | WriteMode::MergeLatest { .. } => {}
-        WriteMode::Upsert { .. } => return Err(only_grows(&load.name, "rows that replace others by key")),
-        WriteMode::Stage { .. } => return Err(only_grows(&load.name, "a full refresh")),
-    }
     let stored = stored_schema(&definition.columns);
     let misfit = |error| error::rows(format!("rows do not fit table {}", display(&load.name)), error);
     let mut files: BTreeMap<Partition, Vec<RecordBatch>> = BTreeMap::new();
@@ -359,7 +366,7 @@ fn files_of(load: &TableLoad, definition: &Definition) -> Result<BTreeMap<Partit
     Ok(files)
 }
 
-pub(crate) fn only_grows(name: &TableName, what: &str) -> ConnectorError {
+fn only_grows(name: &TableName, what: &str) -> ConnectorError {
     let text = format!(
         "table {} is plain Parquet, whose rows never change: {what} cannot be done; set `mode: append` for the \
          connection, or `format: delta` for the lake",

@@ -19,7 +19,7 @@ use tokio::sync::OnceCell;
 use crate::columns::columns_of;
 use crate::edit::{Edit, Mark};
 use crate::error::{self, Result};
-use crate::files::{Files, only_grows};
+use crate::files::{Files, check_only_grows};
 use crate::intent_log::{Cursor, Intent, IntentLog};
 use crate::partition::Partitioning;
 use crate::plain_load::Attempt;
@@ -401,9 +401,8 @@ impl Warehouse for Lake {
     }
 
     async fn load(&self, mut load: Load) -> Result<LoadReport> {
-        // Before it is announced: it could never be done, and nothing else could come after it.
-        if let (Layout::Files(_), Some(replacement)) = (&self.layout, load.replacements.first()) {
-            return Err(only_grows(&replacement.to, "a rebuild"));
+        if let Layout::Files(_) = &self.layout {
+            check_only_grows(&load)?;
         }
         let log = self.log(&load.connection);
         let cursor = self.take_cursor(&load.connection)?;

@@ -28,7 +28,7 @@ impl Attempt<'_> {
         }
         let id = cursor.load_id(self.connection, self.intent);
         let (files, of_load) = (Arc::clone(self.files), id.clone());
-        let written = on_busy_thread(async move { files.write(&of_load, load.tables, &load.swaps).await });
+        let written = on_busy_thread(async move { files.write(&of_load, load.tables).await });
         let (report, written) = written.await?;
         if self.again {
             self.files.delete_remains(&id, &written).await?;

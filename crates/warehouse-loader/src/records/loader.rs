@@ -15,9 +15,8 @@ use millrace_service::{Stop, crash_point, spawn_busy};
 use millrace_state::Store;
 
 use super::owners::Owners;
-use super::prepare::{Judged, prepare};
+use super::prepare::{Judged, asked_table, prepare};
 use super::scan::{Scan, Step};
-use super::table::StreamTable;
 use crate::position::{self, readable_ranges};
 use crate::session::{Prepared, Redo, Session};
 use crate::{Error, LoadLimits, metrics};
@@ -182,8 +181,6 @@ impl<'s> RecordLoader<'s> {
 
     /// Before its first row is loaded, a stream has its table, or another has.
     async fn take_tables(&mut self, judged: &[Judged], swaps: &[StreamSpec]) -> Result<(), Error> {
-        let (dialect, nested) =
-            (self.session.connection.warehouse.dialect(), self.session.connection.mapping.nested);
         let mut streams: Vec<&StreamSpec> = Vec::new();
         for spec in judged.iter().filter_map(Judged::stream).chain(swaps) {
             // Rows of one stream mostly follow each other, and have the very same.
@@ -193,7 +190,7 @@ impl<'s> RecordLoader<'s> {
         }
         for spec in streams {
             // One without a table has its rows rejected.
-            if let Ok(table) = StreamTable::of(spec, dialect, nested) {
+            if let Ok(table) = asked_table(spec, &self.session.connection) {
                 self.owners.take(spec, &table).await?;
             }
         }

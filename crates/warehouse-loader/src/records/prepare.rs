@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use millrace_bus::Received;
-use millrace_connector::{Dialect, OffsetRange};
+use millrace_connector::{OffsetRange, WriteMode};
 use millrace_event_model::{Disposition, Reason, Record, RecordBody, SourceId, StreamSpec};
 
 use super::owners::{OwnersByTable, table_of};
@@ -13,7 +13,6 @@ use super::scan::{Scan, Verdict};
 use super::table::StreamTable;
 use crate::dead_letters::dead_letter;
 use crate::gather::Gathered;
-use crate::rows::Nested;
 use crate::session::Prepared;
 use crate::{ConnectionOptions, Error};
 
@@ -101,10 +100,8 @@ pub(crate) fn prepare(
     now: DateTime<Utc>,
 ) -> Prepared {
     let mut prepared = Prepared { ranges, ..Prepared::default() };
-    let (dialect, nested) = (connection.warehouse.dialect(), connection.mapping.nested);
     let (known, rows) = (Vec::new(), Gathered::default());
-    let source = &connection.source;
-    let mut tables = Tables { dialect, nested, source, owners, known, rows, nulled: 0 };
+    let mut tables = Tables { connection, owners, known, rows, nulled: 0 };
     for Judged { record, fate } in records {
         let at = record.appended_at;
         let loaded = match fate {
@@ -138,11 +135,29 @@ pub(crate) fn prepare(
     prepared
 }
 
+/// The table that a stream asks for, whoever has it.
+///
+/// # Errors
+/// The stream has none: its rows are rejected.
+pub(crate) fn asked_table(spec: &StreamSpec, connection: &ConnectionOptions) -> Result<StreamTable, Reason> {
+    let warehouse = &connection.warehouse;
+    let table = StreamTable::of(spec, warehouse.dialect(), connection.mapping.nested)?;
+    if warehouse.replaces() || table.write == WriteMode::Append {
+        return Ok(table);
+    }
+    // A load that the warehouse refuses would stop the connection for ever: what is in Kafka stays as it is.
+    let what = if matches!(table.write, WriteMode::Stage { .. }) { "a full refresh" } else { "rows by key" };
+    let text = format!(
+        "stream {:?} is {what}, and this warehouse's tables only grow; load it into a lake of `format: delta`, or \
+         into another kind of warehouse",
+        spec.name
+    );
+    Err(Reason::new("append_only", text))
+}
+
 /// The tables of the streams of one batch, by the barriers that told of them.
 struct Tables<'d> {
-    dialect: &'d Dialect,
-    nested: Nested,
-    source: &'d SourceId,
+    connection: &'d ConnectionOptions,
     owners: &'d OwnersByTable,
     /// Barriers that say the same share their streams, so these are few.
     known: Vec<Known>,
@@ -166,7 +181,7 @@ impl Tables<'_> {
     ) -> Result<(), Reason> {
         let Ok(message) = &record.message else { return Ok(()) };
         let RecordBody::Row { json, .. } = &message.body else { return Ok(()) };
-        let dialect = self.dialect;
+        let dialect = self.connection.warehouse.dialect();
         let known = self.know(streams);
         let table = self.known.get(known).and_then(|known| known.tables.get(index));
         let Some(table) = table else { return Ok(()) };
@@ -184,7 +199,7 @@ impl Tables<'_> {
     }
 
     fn table_of(&self, spec: &StreamSpec) -> Result<StreamTable, Reason> {
-        table_of(self.source, spec, StreamTable::of(spec, self.dialect, self.nested)?, self.owners)
+        table_of(&self.connection.source, spec, asked_table(spec, self.connection)?, self.owners)
     }
 
     fn know(&mut self, streams: &Arc<[StreamSpec]>) -> usize {

@@ -180,3 +180,20 @@ async fn a_full_refresh_of_a_table_that_a_contract_does_not_make_is_discarded_an
     assert_eq!(discards, ["reason=discard_row: table users is not there"; 2]);
     elt.stack.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_replace_rows_are_refused_where_tables_only_grow_and_the_others_go_on() {
+    let stack = Stack::start().await;
+    let elt = Elt { lake: stack.plain_lake("lake"), stack };
+    elt.rows(&[named(1, 1, "a")]).await;
+    elt.everywhere(&barrier(1, 1, spec("users", LoadMode::Append, 0), true)).await;
+    elt.rows(&[row(1, "orders", json!({"id": 1})), row(1, "visits", json!({"id": 1}))]).await;
+    elt.everywhere(&barrier(1, 2, spec("orders", LoadMode::Upsert, 0), true)).await;
+    elt.everywhere(&barrier(1, 3, spec("visits", LoadMode::Overwrite, 1), true)).await;
+    elt.rows(&[named(1, 2, "b")]).await;
+    elt.everywhere(&barrier(1, 4, spec("users", LoadMode::Append, 0), true)).await;
+    let report = elt.load().await;
+    assert_eq!((report.loaded, report.rejected), (2, 2), "the dead letters have them");
+    assert_eq!(elt.names().await, ["id=1 name=a", "id=2 name=b"]);
+    elt.stack.stop().await;
+}

@@ -13,7 +13,7 @@ use millrace_columnar::{Cell, Row, rows_of};
 use millrace_connector::{Context, Warehouse};
 use millrace_event_model::topics::{EVENTS, RECORDS, TopicName};
 use millrace_event_model::{Event, Lane, Record, Workspace};
-use millrace_lake::{Lake, LakeSettings};
+use millrace_lake::{Lake, LakeFormat, LakeSettings};
 use millrace_service::{Health, ManualClock, Schedule, Stop, SystemClock};
 use millrace_state::Store;
 use millrace_warehouse_loader::rows::Mapping;
@@ -76,6 +76,13 @@ impl Stack {
         Arc::new(open_lake(&self.folder.path().join(name)))
     }
 
+    /// One of plain files.
+    pub(crate) fn plain_lake(&self, name: &str) -> Arc<Lake> {
+        let folder = self.folder.path().join(name);
+        let settings = LakeSettings::at(folder.display().to_string());
+        Arc::new(open(&folder, LakeSettings { format: LakeFormat::Parquet, ..settings }))
+    }
+
     /// A service of one connection under a holder's name.
     pub(crate) fn service(&self, holder: &str, connection: ConnectionOptions) -> Service {
         self.limited(holder, connection, LoadLimits::default())
@@ -122,7 +129,10 @@ pub(crate) async fn run_once(service: Service) -> Result<Report, Error> {
 }
 
 fn open_lake(folder: &Path) -> Lake {
-    let settings = LakeSettings::at(folder.display().to_string());
+    open(folder, LakeSettings::at(folder.display().to_string()))
+}
+
+fn open(folder: &Path, settings: LakeSettings) -> Lake {
     Lake::open(&settings, &Context { id: "lake".to_owned(), work_dir: folder.join("work") }).unwrap()
 }
 
