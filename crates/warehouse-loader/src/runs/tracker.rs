@@ -115,12 +115,14 @@ impl Tracker {
         writes
     }
 
-    /// Something went wrong.
-    pub(crate) fn failed(&mut self, now: DateTime<Utc>, error: RunError) -> Vec<Write> {
+    /// Something went wrong, perhaps before a load began: a run that has loaded and is only open until the next one
+    /// begins has not failed.
+    pub(crate) fn failed(&mut self, now: DateTime<Utc>, error: RunError, sliced: bool) -> Vec<Write> {
         let mut writes = Vec::new();
+        let is_past = |run: &RunRecord| sliced && run.state == RunState::Loaded && now - run.began >= SLICE;
         match &mut self.open {
             Some(run) if is_again(run, now, &error) => run.attempts += 1,
-            Some(run) if run.state != RunState::Failed => {}
+            Some(run) if run.state != RunState::Failed && !is_past(run) => {}
             _ => {
                 writes = self.end();
                 self.open(now, RunState::Failed);
@@ -286,10 +288,10 @@ mod tests {
         let mut tracker = tracker();
         let mut writes = tracker.begin(at(0), true);
         for second in 1..=5 {
-            writes.extend(tracker.failed(at(second), error("away")));
+            writes.extend(tracker.failed(at(second), error("away"), true));
             assert_eq!(tracker.begin(at(second), true), [], "nobody knows yet what it will be");
         }
-        writes.extend(tracker.failed(at(6), error("full")));
+        writes.extend(tracker.failed(at(6), error("full"), true));
         writes.extend(tracker.begin(at(7), true));
         writes.extend(tracker.loaded(at(9), load(1, 0)));
         writes.extend(tracker.end());
@@ -310,7 +312,7 @@ mod tests {
         let mut writes = Vec::new();
         for minute in 0..150 {
             writes.extend(tracker.act_under(4));
-            writes.extend(tracker.failed(at(minute * 60), error("away")));
+            writes.extend(tracker.failed(at(minute * 60), error("away"), true));
         }
         writes.extend(tracker.end());
         let attempts: Vec<u64> = closed(&writes).iter().map(|run| run.attempts).collect();
@@ -322,10 +324,26 @@ mod tests {
         let mut tracker = tracker();
         tracker.begin(at(0), false);
         tracker.loaded(at(1), load(7, 0));
-        tracker.failed(at(2), error("away"));
+        tracker.failed(at(2), error("away"), false);
         let writes = tracker.end();
         let run = closed(&writes)[0];
         assert_eq!((run.state, run.loads, run.rows["tracks"]), (RunState::Failed, 1, 7));
+    }
+
+    #[test]
+    fn what_fails_before_a_load_begins_is_no_failure_of_a_run_that_is_past() {
+        let mut tracker = tracker();
+        let mut writes = tracker.begin(at(0), true);
+        writes.extend(tracker.loaded(at(1), load(7, 0)));
+        // The next load is staged a quarter of an hour later, and the warehouse is away.
+        writes.extend(tracker.failed(at(900), error("away"), true));
+        writes.extend(tracker.failed(at(901), error("away"), true));
+        writes.extend(tracker.end());
+        let runs = closed(&writes);
+        let told = |run: &&RunRecord| (run.state, run.loads, run.attempts, run.began, run.ended);
+        let expected = [(RunState::Loaded, 1, 1, at(0), at(1)), (RunState::Failed, 0, 2, at(900), at(901))];
+        assert_eq!(runs.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!(runs[0].error, None);
     }
 
     #[test]
@@ -375,7 +393,7 @@ mod tests {
                         items += number;
                     }
                     Happens::Fail(which) => {
-                        writes.extend(tracker.failed(at(second), error(&which.to_string())));
+                        writes.extend(tracker.failed(at(second), error(&which.to_string()), sliced));
                     }
                     Happens::End => writes.extend(tracker.end()),
                 }

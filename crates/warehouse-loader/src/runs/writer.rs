@@ -60,7 +60,7 @@ impl Runs {
 
     /// Something went wrong.
     pub(crate) fn failed(&mut self, error: RunError) {
-        let writes = self.tracker.failed(self.clock.now(), error);
+        let writes = self.tracker.failed(self.clock.now(), error, self.sliced);
         self.send(writes);
     }
 
