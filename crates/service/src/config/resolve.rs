@@ -1,6 +1,8 @@
 //! What types cannot say about a file: names that lead nowhere, things named twice, keys that exclude
 //! each other. Defaults that depend on something else are filled in here too.
 
+mod schemas;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -35,6 +37,7 @@ pub(super) fn resolve(
     judge.policies(&file.privacy);
     let folder = Path::new(&document.name).parent().unwrap_or(Path::new("")).to_owned();
     let connections = judge.connections(file.connections, &file.warehouses, &folder, mode);
+    judge.schemas(&connections, &file.sources);
     let syncs = judge.syncs(file.syncs);
     let mut ingest = file.ingest;
     if let Some(tls) = &mut ingest.tls {

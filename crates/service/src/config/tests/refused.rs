@@ -131,6 +131,21 @@ privacy:
     a_schedule_to_a_destination: with_base("connections:\n  - { from: web, to: hook, schedule: 1m, schema: x }\n");
     a_bad_address: with_base("ingest: { listen: localhost }\n");
     kafka_without_brokers: "workspace: acme\nkafka: { linger.ms: 5 }\n";
+    events_and_streams_in_one_schema: r#"workspace: acme
+sources:
+  - { id: web, kind: http, write_key: "${KEY}" }
+  - { id: crm, kind: airbyte }
+  - { id: shop, kind: airbyte }
+warehouses:
+  - { id: main, kind: postgres, settings: { url: "postgres://me:${KEY}@db/x" } }
+  - { id: lake, kind: lake, settings: { url: ./lake } }
+connections:
+  - { from: web, to: main }
+  - { from: crm, to: main, schema: web }
+  - { from: shop, to: main, schema: crm }
+  - { from: crm, to: lake, schema: web }
+  - { from: shop, to: lake, schema: web }
+"#;
     a_connection_twice: with_base("connections:\n  - { from: web, to: main }\n  - { from: web, to: main }\n");
 }
 
