@@ -112,7 +112,10 @@ impl<'a> Target<'a> {
         match self.rules.contract {
             Contract::Evolve => {
                 let wide = widen::join(is, asked);
-                if wide != FieldType::Text && (is_new || widens_in_place(is, wide, self.rules.dialect)) {
+                // A column that is made anyway is one of floats at once, also where a later load would set them
+                // beside it. All else is as if it came in two loads.
+                let begins_wide = is_new && (is, wide) == (FieldType::Int, FieldType::Float);
+                if begins_wide || widens_in_place(is, wide, self.rules.dialect) {
                     self.columns.insert(name.to_owned(), wide);
                     if !is_new {
                         self.widened.insert(name.to_owned(), wide);

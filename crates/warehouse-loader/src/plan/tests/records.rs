@@ -44,6 +44,23 @@ fn values_of_one_batch_widen_the_column_that_the_first_began() {
 }
 
 #[test]
+fn a_new_column_takes_in_one_load_what_it_would_take_in_two() {
+    let pairs = [
+        (FieldType::Float, CellRef::Float(0.5), CellRef::Decimal("12345678901234567890"), "a__v_decimal"),
+        (FieldType::Date, CellRef::Date(1), CellRef::DateTime(5), "a__v_datetime"),
+        (FieldType::Int, CellRef::Int(1), CellRef::Decimal("0.5"), "a"),
+        (FieldType::Date, CellRef::Date(1), CellRef::LocalDateTime(5), "a"),
+    ];
+    for (own, first, second, place) in pairs {
+        let at_once = planned_values(&[], vec![values(own, &[first, second])], &of_kind("lake")).unwrap();
+        let later = planned_values(&[("a", own)], vec![values(own, &[second])], &of_kind("lake")).unwrap();
+        let expected = Some(second.to_cell());
+        let found = [column(&at_once, place).pop().unwrap(), column(&later, place).pop().unwrap()];
+        assert_eq!(found, [expected.clone(), expected], "{own}");
+    }
+}
+
+#[test]
 fn each_type_of_one_batch_has_a_column_of_its_own_where_none_holds_both() {
     let cells = [CellRef::Boolean(true), CellRef::String("x"), CellRef::Int(3), CellRef::Float(0.5)];
     let plan = planned_values(&[], vec![values(FieldType::Boolean, &cells)], &of_kind("postgres")).unwrap();
@@ -114,6 +131,20 @@ fn whole_numbers_beyond_floats_are_not_rounded_in_columns_of_exact_floats() {
 }
 
 #[test]
+fn two_keys_that_one_float_would_stand_for_are_two_rows_or_stop_the_connection() {
+    let keys = [CellRef::Float(9_007_199_254_740_992.0), CellRef::Int(BEYOND_FLOATS)];
+    let write = WriteMode::Upsert { key: vec!["a".into()] };
+    let part = TableRows { write, blocks: vec![values(FieldType::Float, &keys)] };
+    let planned = |kind| plan(&TableSchemas::new(), batch_of_one("t", part.clone()), &of_kind(kind));
+    let kept = rows_of_part(&planned("postgres").unwrap().loads["t"][0]);
+    let digits =
+        ["9007199254740992", "9007199254740993"].map(|digits| row(&[("a", Cell::Decimal(digits.into()))]));
+    assert_eq!(kept, digits);
+    let error = planned("lake").unwrap_err();
+    assert!(matches!(error, PlanError::KeyDoesNotFit { is: FieldType::Float, .. }), "{error}");
+}
+
+#[test]
 fn a_value_that_would_be_rounded_has_a_column_of_its_own() {
     let big = [CellRef::Int(BEYOND_FLOATS), CellRef::Int(3)];
     let plan =
@@ -130,20 +161,6 @@ fn what_is_beyond_the_decimals_of_a_warehouse_never_reaches_them() {
     let floats = || {
         vec![values(FieldType::Float, &[CellRef::Float(1e-12), CellRef::Float(1e30), CellRef::Float(0.5)])]
     };
-#[test]
-fn two_keys_that_one_float_would_stand_for_are_two_rows_or_stop_the_connection() {
-    let keys = [CellRef::Float(9_007_199_254_740_992.0), CellRef::Int(BEYOND_FLOATS)];
-    let write = WriteMode::Upsert { key: vec!["a".into()] };
-    let part = TableRows { write, blocks: vec![values(FieldType::Float, &keys)] };
-    let planned = |kind| plan(&TableSchemas::new(), batch_of_one("t", part.clone()), &of_kind(kind));
-    let kept = rows_of_part(&planned("postgres").unwrap().loads["t"][0]);
-    let digits =
-        ["9007199254740992", "9007199254740993"].map(|digits| row(&[("a", Cell::Decimal(digits.into()))]));
-    assert_eq!(kept, digits);
-    let error = planned("lake").unwrap_err();
-    assert!(matches!(error, PlanError::KeyDoesNotFit { is: FieldType::Float, .. }), "{error}");
-}
-
     let records = planned_values(&is, floats(), &of_kind("lake")).unwrap();
     assert_eq!(column(&records, "a"), [None, None, Some(Cell::Decimal("0.5".into()))]);
     assert_eq!(column(&records, "a__v_float"), [Some(Cell::Float(1e-12)), Some(Cell::Float(1e30)), None]);
