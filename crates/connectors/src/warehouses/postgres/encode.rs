@@ -202,7 +202,11 @@ impl Column<'_> {
             // Here and below: the column's owner chose a binary float, and gets the nearest.
             Values::IntFloat8(values) => put(out, (*values.get(row)? as f64).to_be_bytes()),
             Values::IntFloat4(values) => put(out, (*values.get(row)? as f32).to_be_bytes()),
-            Values::Float4(values) => put(out, (*values.get(row)? as f32).to_be_bytes()),
+            Values::Float4(values) => {
+                let (value, nearest) = (*values.get(row)?, *values.get(row)? as f32);
+                // No number becomes infinite, of whatever type the others of its load are.
+                put(out, (nearest.is_finite() || !value.is_finite()).then_some(nearest)?.to_be_bytes());
+            }
             Values::FloatNumeric(values) => numeric::put_f64(out, *values.get(row)?),
             Values::Bool(values) => put(out, [u8::from(values.value(row))]),
             Values::Clean(array) => put_bytes(out, &[], array.value(row).as_bytes())?,

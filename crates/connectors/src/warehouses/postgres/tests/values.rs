@@ -154,10 +154,17 @@ async fn numbers_of_every_kind_go_into_columns_of_floats() {
             {"n": "9007199254740993.10", "f8": -0.1, "f4": 2.5},
         ])
     );
-    let schema = columns(&[("f8", decimal)]);
-    let far = rows("floats", &schema, &[row(&[("f8", digits(&"9".repeat(400)))])], WriteMode::Append);
-    let error = warehouse.load(load(2, 3, vec![far])).await.unwrap_err();
-    assert!(error.full().contains("\"f8\""), "{}", error.full());
+    let beyond = [
+        ("f8", decimal, digits(&"9".repeat(400))),
+        ("f4", decimal, digits(&"9".repeat(40))),
+        ("f4", FieldType::Float, Cell::Float(1e39)),
+    ];
+    for (column, own, value) in beyond {
+        let schema = columns(&[(column, own)]);
+        let far = rows("floats", &schema, &[row(&[(column, value)])], WriteMode::Append);
+        let error = warehouse.load(load(2, 3, vec![far])).await.unwrap_err();
+        assert!(error.full().contains(&format!("{column:?}")), "{}", error.full());
+    }
 }
 
 #[tokio::test]
