@@ -26,6 +26,10 @@ const MAX_QUERIES: usize = 4;
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '60s'; SET lock_timeout = '20s'; \
     SET client_min_messages = warning; SET timezone = 'UTC'; SET standard_conforming_strings = on";
 
+/// A statement whose loader was killed ends within this time, not when it is done: until then it has the fence's
+/// lock. A server older than 14, or one on a system that cannot tell, does without.
+const WATCH: &str = "SET client_connection_check_interval = '10s'";
+
 /// A query waits in its transaction while its reader is busy with what it has read: a sync may well be for
 /// minutes.
 const QUERY_SESSION: &str = "SET idle_in_transaction_session_timeout = '1h'";
@@ -113,6 +117,10 @@ impl Sessions {
             }
         });
         client.batch_execute(SESSION).await.map_err(failed)?;
+        if let Err(error) = client.batch_execute(WATCH).await {
+            // One that is gone shows at its next statement.
+            tracing::debug!(warehouse = self.id, %error, "the server does not watch its clients");
+        }
         Ok(client)
     }
 }

@@ -89,9 +89,12 @@ pub(super) async fn swap(work: &mut Work<'_>, own: &OwnTables, swap: &Swap) -> R
 }
 
 /// The rows of one table take the place of another's, in the same way.
+///
+/// A column that somebody else made (it has a default, an identity, an expression, or a type of its own) is left to
+/// the server where no row has a value for it, as it is by every load: null is not what it would have.
 pub(super) async fn replace(work: &mut Work<'_>, replacement: &Replacement) -> Result<(), Failure> {
     let (from, to) = (quote_table(&replacement.from)?, quote_table(&replacement.to)?);
-    let columns = columns_of(work, &from).await?;
+    let columns = columns_with_values(work, &from, &to).await?;
     work.run(&format!("DELETE FROM {to}")).await?;
     work.run(&format!("INSERT INTO {to} ({columns}) SELECT {columns} FROM {from}")).await
 }
@@ -103,6 +106,25 @@ async fn columns_of(work: &mut Work<'_>, table: &str) -> Result<String, Failure>
     let mut names = Vec::new();
     for row in work.query(COLUMNS, &[&table]).await? {
         names.push(row.try_get::<_, String>(0)?);
+    }
+    Ok(quote_all(names.iter().map(String::as_str))?)
+}
+
+/// The columns of `from`, quoted, as a list, but for those that are somebody else's in `to` and empty here.
+async fn columns_with_values(work: &mut Work<'_>, from: &str, to: &str) -> Result<String, Failure> {
+    const COLUMNS: &str = "SELECT f.attname, t.atthasdef OR t.attidentity <> '' OR t.atttypid <> f.atttypid
+        FROM pg_catalog.pg_attribute f
+        JOIN pg_catalog.pg_attribute t ON t.attrelid = $2::text::regclass AND t.attname = f.attname
+            AND t.attnum > 0 AND NOT t.attisdropped
+        WHERE f.attrelid = $1::text::regclass AND f.attnum > 0 AND NOT f.attisdropped ORDER BY f.attnum";
+    let mut names = Vec::new();
+    for row in work.query(COLUMNS, &[&from, &to]).await? {
+        let (name, of_others): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+        let quoted = quote(&name)?;
+        let any = format!("SELECT FROM {from} WHERE {quoted} IS NOT NULL LIMIT 1");
+        if !of_others || work.query_opt(&any, &[]).await?.is_some() {
+            names.push(name);
+        }
     }
     Ok(quote_all(names.iter().map(String::as_str))?)
 }

@@ -1,4 +1,4 @@
-use millrace_connector::{Count, ErrorKind, SeenId, Swap};
+use millrace_connector::{Count, ErrorKind, Replacement, SeenId, Swap};
 use millrace_event_model::Disposition;
 
 use super::server::Database;
@@ -213,4 +213,44 @@ async fn a_load_that_fails_leaves_nothing() {
     assert!(resume.positions.is_empty());
     warehouse.load(load(0, 1, vec![good])).await.unwrap();
     assert_eq!(select(&warehouse, "SELECT id FROM shop.orders").await, json!([{"id": "a"}]));
+}
+
+#[tokio::test]
+async fn a_replacement_leaves_columns_of_others_to_the_server() {
+    let Some((database, warehouse)) = ready().await else { return };
+    let (schema, old) = ids(&["old"]);
+    create(&warehouse, "orders", &schema).await;
+    warehouse.load(load(0, 1, vec![rows("orders", &schema, &old, WriteMode::Append)])).await.unwrap();
+    let others = "ALTER TABLE shop.orders ADD number bigint GENERATED ALWAYS AS IDENTITY,
+        ADD words tsvector GENERATED ALWAYS AS (to_tsvector('simple', id)) STORED, ADD search tsvector,
+        ADD state text NOT NULL DEFAULT 'open', ADD note text DEFAULT 'none'";
+    database.client().await.batch_execute(others).await.unwrap();
+    // A rebuild's table begins with the columns that it will replace.
+    let mut model = warehouse.describe(SCHEMA).await.unwrap()["orders"].clone();
+    create(&warehouse, "orders_anew", &model).await;
+    model.retain(|name, _| name == "id" || name == "note");
+    let new = [row(&[("id", text("new")), ("note", text("kept"))]), row(&[("id", text("newer"))])];
+    let mut load = load(1, 2, vec![rows("orders_anew", &model, &new, WriteMode::Append)]);
+    load.replacements = vec![Replacement { from: table_name("orders_anew"), to: table_name("orders") }];
+    warehouse.load(load).await.unwrap_or_else(|error| panic!("{}", error.full()));
+    let sql = "SELECT id, number > 1 AS numbered, words::text AS words, search::text AS search, state, note \
+               FROM shop.orders ORDER BY id";
+    assert_eq!(
+        select(&warehouse, sql).await,
+        json!([
+            {"id": "new", "numbered": true, "words": "'new':1", "search": null, "state": "open", "note": "kept"},
+            {"id": "newer", "numbered": true, "words": "'newer':1", "search": null, "state": "open", "note": null},
+        ])
+    );
+}
+
+#[tokio::test]
+async fn the_server_is_told_to_look_whether_its_client_is_there() {
+    let Some(database) = Database::create().await else { return };
+    let warehouse = postgres(&database.url);
+    let version = "SELECT current_setting('server_version_num')::bigint >= 140000 AS watches, \
+                   current_setting('client_connection_check_interval', true) AS every";
+    let found = select(&warehouse, version).await;
+    let expected = if found[0]["watches"] == true { json!("10s") } else { Value::Null };
+    assert_eq!(found[0]["every"], expected);
 }
