@@ -27,7 +27,7 @@ use crate::query::{Queries, Source};
 use crate::seen::{Seen, SeenFile};
 use crate::sequence::{check_ranges, not_resumed};
 use crate::stage::Stage;
-use crate::table_work::{by_table, on_busy_thread};
+use crate::table_work::{by_table, on_busy_thread, sources_are_there};
 use crate::tables::{OWN_FOLDER, Tables, display};
 use crate::upkeep::{Upkeep, committed_by};
 use crate::{LakeFormat, LakeSettings, counts, object_stores, probe};
@@ -414,13 +414,17 @@ impl Warehouse for Lake {
         if load.epoch > cursor.epoch {
             return Err(not_resumed(&load.connection));
         }
-        if let Err(error) = check_ranges(&load, &cursor) {
+        let again = cursor.redo.is_some();
+        let mut checked = check_ranges(&load, &cursor);
+        if let (Ok(()), Layout::Delta { tables, .. }, false) = (&checked, &self.layout, again) {
+            checked = sources_are_there(tables, &load.replacements).await;
+        }
+        if let Err(error) = checked {
             self.put_cursor(&load.connection, cursor);
             return Err(error);
         }
 
         crash_point("before-intent");
-        let again = cursor.redo.is_some();
         let intent = match cursor.redo.clone() {
             Some(intent) => intent,
             None => log.begin(&cursor, &load.ranges, &load.replacements).await?,

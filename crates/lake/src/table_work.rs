@@ -75,6 +75,16 @@ pub(crate) fn by_table(
     Ok(works)
 }
 
+/// Before a load is announced: without what it reads it could never be done, and nothing else could come after it.
+pub(crate) async fn sources_are_there(tables: &Tables, replacements: &[Replacement]) -> Result<()> {
+    for Replacement { from, .. } in replacements {
+        if tables.fresh(from).await?.is_none() {
+            return Err(missing(from));
+        }
+    }
+    Ok(())
+}
+
 impl TableWork {
     /// Whether it reads another table, which must have had its own part first.
     pub(crate) fn is_replaced(&self) -> bool {

@@ -64,16 +64,18 @@ async fn all_tables_are_replaced_whoever_does_the_load_again() {
     let rig = Rig::new().await;
     let id = [("id", FieldType::String)];
     let mut filled = load(0, 1);
-    for table in ["orders", "orders__rebuild", "users"] {
+    for table in ["orders", "orders__rebuild", "users", "users__rebuild"] {
         rig.create(table, &id).await;
-        filled = filled.rows(table, rows(id, vec![[text(table)]]), WriteMode::Append);
+        if table != "users__rebuild" {
+            filled = filled.rows(table, rows(id, vec![[text(table)]]), WriteMode::Append);
+        }
     }
     rig.load(filled).await;
     let replacement = |table: &str| Replacement { from: name(&format!("{table}__rebuild")), to: name(table) };
     let replacements = vec![replacement("orders"), replacement("users")];
     let begun = Load { replacements, ranges: Vec::new(), ..load(1, 1) };
-    assert!(rig.lake.load(begun).await.is_err(), "there is no users__rebuild yet");
-    rig.create("users__rebuild", &id).await;
+    let begun = begun.rows("zz_gone", rows(id, vec![[text("x")]]), WriteMode::Append);
+    assert!(rig.lake.load(begun).await.is_err(), "there is no such table");
     let other = rig.other();
     assert_eq!(other.resume(&connection(), 2, &kafka()).await.unwrap().redo, Some(Vec::new()));
     let again = Load { epoch: 2, ranges: Vec::new(), ..load(1, 1) };
@@ -81,6 +83,19 @@ async fn all_tables_are_replaced_whoever_does_the_load_again() {
     assert_eq!(rig.query("SELECT id FROM web.orders").await, ["id=orders__rebuild"]);
     assert_eq!(rig.query("SELECT count(*) AS c FROM web.users").await, ["c=0"]);
     assert_eq!(other.resume(&connection(), 2, &kafka()).await.unwrap().positions, [(0, 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_by_a_table_that_is_not_there_is_not_begun() {
+    let rig = Rig::new().await;
+    let id = [("id", FieldType::String)];
+    rig.create("orders", &id).await;
+    rig.load(load(0, 1).rows("orders", rows(id, vec![[text("a")]]), WriteMode::Append)).await;
+    let replacements = vec![Replacement { from: name("orders__rebuild"), to: name("orders") }];
+    let refused = rig.lake.load(Load { replacements, ..load(1, 1) }).await.unwrap_err();
+    assert!(refused.to_string().contains("orders__rebuild"), "{refused}");
+    assert_eq!(rig.other().resume(&connection(), 2, &kafka()).await.unwrap().redo, None);
+    assert_eq!(rig.query("SELECT id FROM web.orders").await, ["id=a"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
