@@ -421,7 +421,7 @@ pub(crate) struct RebuildArgs {
     /// Leave out what retention has taken from Kafka: its rows will be gone from the tables.
     #[arg(long)]
     pub(crate) accept_gap: bool,
-    /// Throw away what a rebuild that was stopped has made; the tables stay as they are.
+    /// Throw away what a rebuild that was stopped has made; the tables stay as they are, or whole.
     #[arg(long, conflicts_with = "accept_gap")]
     pub(crate) discard: bool,
 }

@@ -1,6 +1,5 @@
 //! One connection's life: get the lease, load under its epoch, and after an error decide what next.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +8,10 @@ use chrono::{DateTime, Utc};
 use millrace_bus::BatchLimits;
 use millrace_connector::{Positions, Replacement, SchemaChange};
 use millrace_event_model::topics::{EVENTS, RECORDS};
-use millrace_event_model::{ConnectionId, Disposition};
 use millrace_service::{HealthHandle, Schedule, Stop, excluded_from, excluded_until};
 use millrace_state::{Lease, LeaseAttempt, RunLog, Store};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::error::NextStep;
 use crate::events::EventLoader;
@@ -20,10 +19,11 @@ use crate::jobs::Bound;
 use crate::keeper::Keeper;
 use crate::options::{Kind, LoadLimits};
 use crate::records::RecordLoader;
-use crate::runs::{About, NextAttempt, RunError, RunId, RunRecord, Runs, run_log};
-use crate::session::{Session, Surroundings, Totals};
+use crate::report::Report;
+use crate::runs::{About, NextAttempt, RunError, RunRecord, Runs, run_log};
+use crate::session::{Session, Surroundings};
 use crate::stand_back::StandBack;
-use crate::{ConnectionOptions, Error, metrics};
+use crate::{ConnectionOptions, Error, metrics, position};
 
 /// First and longest pause after an error that passes by itself.
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -39,63 +39,14 @@ const LOOKS_PER_TTL: u32 = 4;
 /// How often a connection that stands still looks at the clock, which may have been set.
 const WINDOW_LOOK: Duration = Duration::from_secs(30);
 
+/// How often a job looks whether a lease that a process left behind has expired.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
+
 /// How long a load that has a target waits for more before it takes what there is.
 const TARGETED_WAIT: Duration = Duration::from_millis(500);
 
 /// Errors in a row after which `load --once` gives up.
 pub(crate) const ONCE_ATTEMPTS: usize = 5;
-
-/// What a connection loaded in one run.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Report {
-    /// Which.
-    pub connection: ConnectionId,
-    /// Items whose rows are in the warehouse.
-    pub loaded: u64,
-    /// Items that were there already.
-    pub duplicates: u64,
-    /// Items in the dead letters.
-    pub rejected: u64,
-    /// Items that the connection's `when` left out.
-    pub filtered: u64,
-    /// Rows of attempts that a newer one replaced.
-    pub superseded: u64,
-    /// Items that retention took.
-    pub expired: u64,
-    /// Loads that were committed.
-    pub batches: u64,
-    /// Statements that were sent, or commits that were made; 0 where the warehouse does not count them.
-    pub statements: u64,
-    /// Bytes of rows, in the warehouse's form; 0 where the warehouse does not count them.
-    pub bytes: u64,
-    /// Nothing was loaded because a window excludes it, until then.
-    pub excluded_until: Option<DateTime<Utc>>,
-    /// The run in the log; none where there was nothing to load.
-    pub run: Option<RunId>,
-    /// Rows by table.
-    pub tables: BTreeMap<String, u64>,
-}
-
-impl Report {
-    fn of(connection: &ConnectionId, totals: &Totals, run: Option<RunId>) -> Self {
-        let total = |disposition| totals.books.total(disposition);
-        Self {
-            connection: connection.clone(),
-            loaded: total(Disposition::Loaded),
-            duplicates: total(Disposition::Duplicate),
-            rejected: total(Disposition::Rejected),
-            filtered: total(Disposition::Filtered),
-            superseded: total(Disposition::Superseded),
-            expired: total(Disposition::Expired),
-            batches: totals.batches,
-            statements: totals.report.statements,
-            bytes: totals.report.bytes,
-            excluded_until: None,
-            run,
-            tables: totals.rows.clone(),
-        }
-    }
-}
 
 /// A connection with what it needs around it.
 pub(crate) struct Connection {
@@ -114,6 +65,8 @@ pub(crate) struct Connection {
     session: Session,
     /// The last error that was logged: each is, once.
     logged: Option<String>,
+    /// Whether the last load that had a target reached it.
+    arrived: bool,
 }
 
 /// How long to load.
@@ -156,6 +109,7 @@ impl Connection {
             stand_back,
             session,
             logged: None,
+            arrived: false,
         }
     }
 
@@ -187,7 +141,9 @@ impl Connection {
             let wait = match self.acquire().await {
                 Ok(LeaseAttempt::Acquired(lease)) => self.hold(lease, &stop).await,
                 Ok(LeaseAttempt::Held { holder, until }) => {
-                    tracing::debug!(connection = %self.options.id, holder, "standing by");
+                    if self.session.runs.is_some() {
+                        tracing::info!(connection = %self.options.id, holder, "standing by");
+                    }
                     self.finish_runs().await;
                     self.health.ready();
                     self.time_until(until).min(self.lease_ttl / LOOKS_PER_TTL)
@@ -203,24 +159,45 @@ impl Connection {
     }
 
     /// Loads what is there now.
-    pub(crate) async fn load_once(mut self, stop: Stop) -> Result<Report, Error> {
+    pub(crate) async fn load_once(self, stop: Stop) -> Result<Report, Error> {
         if let Some(end) = self.excluded_until() {
             let report = Report::of(&self.options.id, self.session.totals(), None);
             return Ok(Report { excluded_until: Some(end), ..report });
         }
         let lease = match self.acquire().await? {
             LeaseAttempt::Acquired(lease) => lease,
-            LeaseAttempt::Held { holder, .. } => {
-                return Err(Error::Held { connection: self.options.id.clone(), holder });
-            }
+            LeaseAttempt::Held { holder, .. } => return Err(self.is_held_by(holder)),
         };
+        self.load_under(lease, stop).await
+    }
+
+    /// As [`Self::load_once`], of a job: whatever the clock says, and after a process that died.
+    pub(crate) async fn load_job(self, stop: Stop) -> Result<Report, Error> {
+        match self.acquire_in_time(&stop).await? {
+            LeaseAttempt::Acquired(lease) => self.load_under(lease, stop).await,
+            LeaseAttempt::Held { holder, .. } => Err(self.is_held_by(holder)),
+        }
+    }
+
+    async fn load_under(mut self, lease: Lease, stop: Stop) -> Result<Report, Error> {
         let keeper = self.keep(lease, false, &stop);
-        let loaded = self.load_with_retries(&keeper.stop()).await;
+        let held = keeper.stop();
+        let loaded = self.load_with_retries(&held).await;
         if let Err(error) = &loaded {
             self.note(error, NextAttempt::GaveUp);
         }
         let report = self.end(keeper).await;
-        loaded.map(|()| report)
+        loaded?;
+        // Not by who called it: then it is not what it was called for.
+        if held.is_requested() && !stop.is_requested() && !self.arrived {
+            let asked = self.stand_back.asked(self.surroundings.clock.now()).await?;
+            return Err(self.is_held_by(asked.map_or_else(|| "another process".to_owned(), |(by, _)| by)));
+        }
+        Ok(report)
+    }
+
+    pub(crate) fn is_held_by(&self, holder: String) -> Error {
+        Error::Held { connection: self.options.id.clone(), holder }
     }
 
     /// Acts under this lease, which is kept.
@@ -241,6 +218,13 @@ impl Connection {
     pub(crate) async fn load_up_to(&mut self, until: Positions, stop: &Stop) -> Result<Positions, Error> {
         self.session.bound = Some(Bound::until(until));
         self.load_with_retries(stop).await?;
+        Ok(self.session.taken())
+    }
+
+    /// As [`Self::load_up_to`], but an error is the caller's to try again.
+    pub(crate) async fn try_up_to(&mut self, until: Positions, stop: &Stop) -> Result<Positions, Error> {
+        self.session.bound = Some(Bound::until(until));
+        self.load(&Until::Now, stop).await?;
         Ok(self.session.taken())
     }
 
@@ -284,6 +268,24 @@ impl Connection {
             return Ok(LeaseAttempt::Held { holder, until });
         }
         Ok(Lease::try_acquire(&self.state, "lease", &self.holder, self.lease_ttl, now).await?)
+    }
+
+    /// Tries for the lease as long as a process that died may hold it. One that lives renews it: then nobody waits.
+    pub(crate) async fn acquire_in_time(&self, stop: &Stop) -> Result<LeaseAttempt, Error> {
+        let began = Instant::now();
+        let mut seen: Option<DateTime<Utc>> = None;
+        loop {
+            let attempt = self.acquire().await?;
+            let LeaseAttempt::Held { holder, until } = &attempt else { return Ok(attempt) };
+            let is_renewed = seen.is_some_and(|seen| seen != *until);
+            if is_renewed || began.elapsed() > self.lease_ttl + LEASE_LOOK || stop.is_requested() {
+                return Ok(attempt);
+            }
+            if seen.replace(*until).is_none() {
+                tracing::warn!(connection = %self.options.id, holder, %until, "waiting for the end of its lease");
+            }
+            pause(LEASE_LOOK, stop).await;
+        }
     }
 
     /// Acts under this epoch from here on, and tells the log of runs. That goes on over epochs, so that a failure
@@ -376,13 +378,17 @@ impl Connection {
     }
 
     async fn load_to_now(&mut self, stop: &Stop) -> Result<(), Error> {
-        if let Some(bound) = &self.session.bound {
-            let target = bound.until.clone();
-            return self.load_batches(TARGETED_WAIT, Some(target), stop).await;
-        }
-        let watermarks = self.surroundings.bus.watermarks(&self.session.topic).await?;
-        let target = watermarks.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
-        self.load_batches(TARGETED_WAIT, Some(target), stop).await
+        self.arrived = false;
+        let target: Positions = match &self.session.bound {
+            Some(bound) => bound.until.clone(),
+            None => {
+                let watermarks = self.surroundings.bus.watermarks(&self.session.topic).await?;
+                watermarks.into_iter().map(|(partition, (_, high))| (partition, high)).collect()
+            }
+        };
+        self.load_batches(TARGETED_WAIT, Some(target.clone()), stop).await?;
+        self.arrived = position::reached(&self.session.taken(), &target);
+        Ok(())
     }
 
     /// Loads whenever no window excludes it.

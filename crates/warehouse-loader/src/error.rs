@@ -54,9 +54,12 @@ pub enum Error {
         /// By whom.
         holder: String,
     },
-    /// A job that cannot be done.
+    /// A job that makes no sense as it was asked for.
     #[error("{0}")]
     Job(String),
+    /// A job that cannot be done, or go on, as things are now.
+    #[error("{0}")]
+    JobState(String),
     /// `load --once` named a connection that the config does not have.
     #[error("there is no connection {0} to a warehouse")]
     UnknownConnection(ConnectionId),
@@ -97,6 +100,7 @@ impl Error {
             | Self::Ended(_)
             | Self::Held { .. }
             | Self::Job(_)
+            | Self::JobState(_)
             | Self::UnknownConnection(_) => NextStep::StandBack,
         }
     }
@@ -137,7 +141,7 @@ impl Error {
             Self::TablesChanged { .. } => "tables_changed",
             Self::NotYetDecided => "not_yet_decided",
             Self::Held { .. } => "held",
-            Self::Job(_) => "job",
+            Self::Job(_) | Self::JobState(_) => "job",
             Self::UnknownConnection(_) => "unknown_connection",
         }
     }

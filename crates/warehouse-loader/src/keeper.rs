@@ -108,20 +108,20 @@ impl Keeping {
                 () = tokio::time::sleep(ttl / RENEWALS_PER_TTL) => {}
                 () = over.requested() => break,
             }
-            self.stand_back().await;
-            let lost = match lease.renew(self.clock.now()).await {
-                Ok(()) => continue,
-                Err(error @ StateError::Lost { .. }) => error,
+            match lease.renew(self.clock.now()).await {
+                Ok(()) => {}
                 // The fence holds in any case; stopping in time only spares the work.
-                Err(error) if self.clock.now() >= lease.until() => error,
-                Err(error) => {
-                    tracing::warn!(%connection, %error, "cannot renew the lease yet");
-                    continue;
+                Err(error)
+                    if matches!(error, StateError::Lost { .. }) || self.clock.now() >= lease.until() =>
+                {
+                    tracing::warn!(%connection, %error, "the lease is lost");
+                    self.stop.trigger();
+                    return;
                 }
-            };
-            tracing::warn!(%connection, error = %lost, "the lease is lost");
-            self.stop.trigger();
-            return;
+                Err(error) => tracing::warn!(%connection, %error, "cannot renew the lease yet"),
+            }
+            // Only now: a state that is slow to say who asks must not cost the lease.
+            self.stand_back().await;
         }
         if let Err(error) = lease.release(self.clock.now()).await {
             tracing::warn!(%connection, %error, "cannot give back the lease; it expires by itself");

@@ -8,8 +8,9 @@ use millrace_event_model::ConnectionId;
 use millrace_service::{Health, SharedClock, Stop, Tasks};
 use millrace_state::Store;
 
-use crate::connection::{Connection, Report};
+use crate::connection::Connection;
 use crate::options::LoadLimits;
+use crate::report::Report;
 use crate::session::Surroundings;
 use crate::{ConnectionOptions, Error, Options};
 

@@ -39,6 +39,8 @@ fn check(mut river: River, mut dice: Dice) {
     for death in 1..=DEATHS {
         let mut rebuild = river.rebuild(&format!("rebuild-{death}"));
         river.send(3);
+        // Not before: it waits for the end of a lease that the one before it has left.
+        until("the rebuild is at work", || rebuild.log().contains("at work on the rebuild").then_some(()));
         std::thread::sleep(dice.moment(AT_WORK));
         rebuild.kill();
         let now = rows(&river);

@@ -196,7 +196,11 @@ impl River {
 
     /// Starts a rebuild of the events' connection into the disturbed warehouse.
     pub(crate) fn rebuild(&self, name: &str) -> Process {
-        self.process(name, &["rebuild", "--connection", "web--main", "-o", "json"], &[])
+        self.process(
+            name,
+            &["rebuild", "--connection", "web--main", "-o", "json"],
+            &[("MILLRACE_LOG", "info")],
+        )
     }
 
     /// Sends the next visits of the sample.

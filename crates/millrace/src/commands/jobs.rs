@@ -5,6 +5,7 @@ use millrace_service::config::Mode;
 use millrace_service::{Stop, stop_on_signals};
 use millrace_warehouse_loader::{Error, JobKind, JobOutcome, JobProgress, JobRequest, NextStep, Service};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::cli::{JobArgs, Output, Place};
 use crate::exit::Failure;
@@ -38,7 +39,8 @@ pub(super) async fn service(place: &Place) -> Result<Service, Failure> {
     let config = read_config(place, Mode::Dev)?;
     let installation = Installation::open_attached(config, place).await?;
     let mut options = stages::loader_options(&installation, true)?;
-    options.holder = installation.holder("job");
+    // No two processes are one holder, whatever machine they are on: what a job does must not be done twice at once.
+    options.holder = installation.holder(&format!("job.{:08x}", Uuid::new_v4().as_fields().0));
     let Installation { bus, store, clock, health, .. } = &installation;
     Ok(Service::new(options, bus.clone(), store.clone(), clock.clone(), health.clone()))
 }
@@ -69,6 +71,7 @@ fn word(kind: JobKind) -> &'static str {
 pub(super) fn failure(error: &Error, again: &str) -> Failure {
     match error {
         Error::Job(text) => Failure::Usage(text.clone()),
+        Error::JobState(text) => Failure::Failed(text.clone()),
         Error::UnknownConnection(_) => Failure::Usage(error.to_string()),
         _ => {
             let text = format!("{}; what is loaded stays, and it goes on with: {again}", error.full());

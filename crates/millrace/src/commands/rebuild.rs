@@ -13,14 +13,22 @@ use crate::output;
 pub(crate) async fn run(args: &RebuildArgs, output: Output) -> Result<(), Failure> {
     let service = service(&args.place).await?;
     let connection = args.connection.clone();
-    let again = format!("millrace rebuild --connection {connection}");
+    let mut again = format!("millrace rebuild --connection {connection}");
     if args.discard {
         let discarded = service.discard_rebuild(&connection).await;
-        discarded.map_err(|error| failure(&error, &format!("{again} --discard")))?;
-        let text =
-            format!("what was made of the rebuild of {connection} is gone; its tables are as they were");
-        output::result(output, &json!({ "connection": connection, "discarded": true }), text);
+        let as_before = discarded.map_err(|error| failure(&error, &format!("{again} --discard")))?;
+        let tables = if as_before {
+            "its tables are as they were"
+        } else {
+            "its tables were being put in place: they are as they were, or have its rows, all of them"
+        };
+        let text = format!("what was made of the rebuild of {connection} is gone; {tables}");
+        let result = json!({ "connection": connection, "discarded": true, "tables_as_before": as_before });
+        output::result(output, &result, text);
         return Ok(());
+    }
+    if args.accept_gap {
+        again.push_str(" --accept-gap");
     }
     let stop = Stop::new();
     tokio::spawn(stop_on_signals(stop.clone()));
@@ -37,6 +45,13 @@ pub(crate) async fn run(args: &RebuildArgs, output: Output) -> Result<(), Failur
 
 fn text(outcome: &RebuildOutcome) -> String {
     let report = &outcome.report;
+    if outcome.earlier {
+        return format!(
+            "rebuild of {}: an earlier one, which had put its tables in place before it was cut off, is ended; nothing \
+             was made anew by this call: call it again for that",
+            report.connection.connection()
+        );
+    }
     let mut text = format!(
         "rebuild of {}: {} loaded, {} duplicate, {} filtered, {} rejected, {} expired, in {} loads",
         report.connection.connection(),

@@ -13,8 +13,9 @@
 //! **What a crash leaves.** The job's positions are never above the connection's, and a swap begins when the two are
 //! equal. So a swap that is done again, even one of two at once, finds the rows that it began with, and the same call
 //! again only follows and swaps once more. What must not be read any more is never there: before the tables of the
-//! rebuild go, it is kept that they have been swapped ([`Phase`]). Leases expire, so the connection goes on.
+//! rebuild go, it is kept that they have been swapped, or are discarded ([`Phase`]). Leases expire, so the connection goes on.
 
+mod discard;
 mod plan;
 mod swap;
 
@@ -26,13 +27,14 @@ use millrace_connector::{Positions, Warehouse};
 use millrace_event_model::ConnectionId;
 use millrace_event_model::topics::EVENTS;
 use millrace_service::{Schedule, SharedClock, Stop};
-use millrace_state::{Generations, LeaseAttempt, Store};
+use millrace_state::{Generations, LeaseAttempt, StateError, Store};
 use serde::{Deserialize, Serialize};
 
-use super::run::{JobProgress, forget, never_loaded, refuse_records, take, telling};
-use crate::connection::{Connection, Report};
+use super::run::{JobProgress, KEPT, LEASE, forget, never_loaded, refuse_records, take, telling};
+use crate::connection::Connection;
 use crate::options::Timing;
 use crate::position::{self, Gap};
+use crate::report::Report;
 use crate::runs::NextAttempt;
 use crate::service::Workshop;
 use crate::start::{begin_at, tables_begin};
@@ -55,6 +57,8 @@ pub struct RebuildRequest {
 pub struct RebuildOutcome {
     /// Whether it is done; else it was stopped, and goes on when it is called again.
     pub done: bool,
+    /// Whether this only removed what an earlier call had left, which had put its tables in place before it died.
+    pub earlier: bool,
     /// Tables that have the new rows.
     pub replaced: Vec<String>,
     /// Tables of the schema that are as they were, since today's rules make no row of them.
@@ -73,7 +77,7 @@ struct Kept {
     from: Positions,
 }
 
-/// How far it is. It only goes forward.
+/// How far it is. It only goes forward, but for one that is over, after which another may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Phase {
@@ -82,6 +86,8 @@ enum Phase {
     Swapping,
     /// It is whole. Nothing of the rebuild is needed, and a part of it may be gone already.
     Swapped,
+    /// It was discarded. A part of it may be gone already, so nothing of it can be gone on with.
+    Over,
 }
 
 /// Whether there is a rebuild of a connection that is not done.
@@ -92,7 +98,7 @@ async fn is_under_way(workspace: &Store, connection: &ConnectionId) -> Result<bo
 /// Another job beside a rebuild would write to tables that are about to be replaced.
 pub(super) async fn refuse_beside(workspace: &Store, connection: &ConnectionId) -> Result<(), Error> {
     if is_under_way(workspace, connection).await? {
-        return Err(Error::Job(format!(
+        return Err(Error::JobState(format!(
             "connection {connection} has a rebuild that is not done: end it first (millrace rebuild), or discard it \
              (millrace rebuild --discard)"
         )));
@@ -113,44 +119,46 @@ impl Service {
         stop: &Stop,
     ) -> Result<RebuildOutcome, Error> {
         let mut rebuild = Rebuild::open(self, request).await?;
-        let LeaseAttempt::Acquired(lease) = rebuild.job.acquire().await? else {
+        let LeaseAttempt::Acquired(lease) = rebuild.job.acquire_in_time(stop).await? else {
             return Err(rebuild.is_called_elsewhere());
         };
+        tracing::info!(connection = %request.connection, "at work on the rebuild");
         let keeper = rebuild.job.keep(lease, false, stop);
-        let done = rebuild.run(tell, &keeper.stop()).await;
+        let held = Held { by_this_call: stop.clone(), by_its_lease: keeper.stop() };
+        let done = rebuild.run(tell, &held).await;
         if let Err(error) = &done {
             rebuild.job.note(error, NextAttempt::GaveUp);
         }
         let report = rebuild.job.end(keeper).await;
         let swapped = done?;
-        if swapped.is_some() {
-            forget(&rebuild.state).await?;
-        }
         let done = swapped.is_some();
-        let Swapped { replaced, left } = swapped.unwrap_or_default();
-        Ok(RebuildOutcome { done, replaced, left, progress: rebuild.progress, report })
+        if done {
+            forget(&rebuild.state, &LEASE).await?;
+        }
+        let Swapped { earlier, replaced, left } = swapped.unwrap_or_default();
+        Ok(RebuildOutcome { done, earlier, replaced, left, progress: rebuild.progress, report })
     }
+}
 
-    /// Throws away what a rebuild that is not done has made.
-    ///
-    /// # Errors
-    /// There is none, or its tables are being put in place; or what can go wrong with a connection.
-    pub async fn discard_rebuild(self, connection: &ConnectionId) -> Result<(), Error> {
-        let request = RebuildRequest { connection: connection.clone(), accept_gap: false };
-        let rebuild = Rebuild::open(self, &request).await?;
-        let LeaseAttempt::Acquired(lease) = rebuild.job.acquire().await? else {
-            return Err(rebuild.is_called_elsewhere());
-        };
-        let discarded = rebuild.discard().await;
-        lease.release(rebuild.clock.now()).await?;
-        discarded?;
-        forget(&rebuild.state).await
+/// Until when a process is the one that is at work on the rebuild.
+struct Held {
+    /// Its user has it stop.
+    by_this_call: Stop,
+    /// That, or the lease is lost.
+    by_its_lease: Stop,
+}
+
+impl Held {
+    /// Whether another process may be at work on it by now.
+    fn is_lost(&self) -> bool {
+        self.by_its_lease.is_requested() && !self.by_this_call.is_requested()
     }
 }
 
 /// Tables by what became of them.
 #[derive(Debug, Default)]
 struct Swapped {
+    earlier: bool,
     replaced: Vec<String>,
     left: Vec<String>,
 }
@@ -173,6 +181,9 @@ struct Rebuild {
     /// The job's.
     state: Store,
     kept: Generations<Kept>,
+    /// The generation that this process saw or wrote last: whoever else goes on with the rebuild writes the next,
+    /// and then this one cannot.
+    number: u64,
     /// Loads `schema`.
     job: Connection,
     /// Acts as the connection itself.
@@ -206,6 +217,7 @@ impl Rebuild {
             job: workshop.connection(shadow).modelled_on(options.schema.clone()),
             main: workshop.connection(options.clone()),
             kept: Generations::new(state.child("job")),
+            number: 0,
             clock: Arc::clone(&surroundings.clock),
             workspace: store.clone(),
             lease_ttl: *lease_ttl,
@@ -227,47 +239,68 @@ impl Rebuild {
     }
 
     fn is_called_elsewhere(&self) -> Error {
-        Error::Job(format!("another process is at work on the rebuild of connection {}", self.options.id))
+        Error::JobState(format!(
+            "another process is at work on the rebuild of connection {}",
+            self.options.id
+        ))
     }
 
     /// What became of the tables; none where it was stopped.
     async fn run(
         &mut self,
         tell: impl FnMut(JobProgress) + Send,
-        stop: &Stop,
+        held: &Held,
     ) -> Result<Option<Swapped>, Error> {
-        let kept = self.begin().await?;
-        let swapped = match kept.phase {
-            Phase::Swapped => Swapped::default(),
-            Phase::Loading | Phase::Swapping => {
-                if !self.follow(&kept, tell, stop).await? {
-                    return Ok(None);
-                }
-                let Some(swapped) = self.swap(&kept, stop).await? else { return Ok(None) };
-                swapped
+        let kept = self.begin(held).await?;
+        let stop = &held.by_its_lease;
+        let swapped = if kept.phase == Phase::Swapped {
+            Swapped { earlier: true, ..Swapped::default() }
+        } else {
+            if !self.follow(&kept, tell, stop).await? {
+                return Ok(None);
             }
+            let Some(swapped) = self.swap(&kept, stop).await? else { return Ok(None) };
+            swapped
         };
-        self.warehouse().forget(&self.id, Some(&self.schema)).await?;
+        self.remove(held).await?;
+        forget(&self.state, &KEPT).await?;
         Ok(Some(swapped))
     }
 
+    /// Removes what the warehouse has of it, unless another process is at work on it: that may be the tables of one
+    /// that has begun since.
+    async fn remove(&self, held: &Held) -> Result<(), Error> {
+        let number = self.kept.latest().await?.map_or(0, |kept| kept.number);
+        if number != self.number || held.is_lost() {
+            return Err(self.is_called_elsewhere());
+        }
+        Ok(self.warehouse().forget(&self.id, Some(&self.schema)).await?)
+    }
+
     /// What is kept of an earlier call, or of this one from here on.
-    async fn begin(&self) -> Result<Kept, Error> {
-        let kept = match self.kept.latest().await? {
-            Some(kept) => kept.value,
-            None => {
+    async fn begin(&mut self, held: &Held) -> Result<Kept, Error> {
+        let latest = self.kept.latest().await?;
+        self.number = latest.as_ref().map_or(0, |kept| kept.number);
+        let kept = match latest.map(|kept| kept.value) {
+            Some(kept) if kept.phase != Phase::Over => kept,
+            discarded => {
+                if discarded.is_some() {
+                    // The discard died on its way.
+                    self.remove(held).await?;
+                    forget(&self.state, &["start"]).await?;
+                }
                 self.refuse_other_jobs().await?;
                 let from = self.tables_begin().await?;
                 let next = self.positions_of(&self.options.id, &from).await?;
                 self.refuse_gap(&from, &next).await?;
                 if !self.warehouse().describe(&self.schema).await?.is_empty() {
-                    return Err(Error::Job(format!(
+                    return Err(Error::JobState(format!(
                         "schema {:?} has tables, which are no rebuild's: remove it, for it is where one is made",
                         self.schema
                     )));
                 }
                 let kept = Kept { phase: Phase::Loading, from };
-                self.kept.append(1, &kept).await?;
+                self.advance(kept.phase, &kept.from).await?;
                 kept
             }
         };
@@ -279,25 +312,14 @@ impl Rebuild {
         Ok(kept)
     }
 
-    async fn advance(&self, phase: Phase, from: &Positions) -> Result<(), Error> {
-        let number = self.kept.latest().await?.map_or(0, |kept| kept.number);
-        Ok(self.kept.append(number + 1, &Kept { phase, from: from.clone() }).await?)
-    }
-
-    async fn discard(&self) -> Result<(), Error> {
-        match self.kept.latest().await?.map(|kept| kept.value.phase) {
-            None => {
-                Err(Error::Job(format!("connection {} has no rebuild that is not done", self.options.id)))
-            }
-            Some(Phase::Swapping) => Err(Error::Job(format!(
-                "the rebuild of connection {} is being put in place and cannot be discarded any more: call it again \
-                 to end it",
-                self.options.id
-            ))),
-            Some(Phase::Loading | Phase::Swapped) => {
-                Ok(self.warehouse().forget(&self.id, Some(&self.schema)).await?)
-            }
+    async fn advance(&mut self, phase: Phase, from: &Positions) -> Result<(), Error> {
+        let number = self.number + 1;
+        match self.kept.append(number, &Kept { phase, from: from.clone() }).await {
+            Ok(()) => self.number = number,
+            Err(StateError::Lost { .. }) => return Err(self.is_called_elsewhere()),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
     async fn tables_begin(&self) -> Result<Positions, Error> {
@@ -318,7 +340,7 @@ impl Rebuild {
             let is_other = name.starts_with(&of_connection) && name != self.id.as_str();
             if is_other && !self.workspace.list(&format!("connections/{name}/job")).await?.is_empty() {
                 let job = name.strip_prefix(&of_connection).unwrap_or(&name);
-                return Err(Error::Job(format!(
+                return Err(Error::JobState(format!(
                     "connection {} has a job {job:?} that is not done: end it first, with --resume {job}",
                     self.options.id
                 )));
@@ -339,7 +361,7 @@ impl Rebuild {
     }
 
     fn gap(&self, gap: &Gap) -> Error {
-        Error::Job(format!(
+        Error::JobState(format!(
             "{gap}; rows of up to {} items that are in the tables of schema {} now would be missing from the rebuild; \
              --accept-gap makes it without them",
             gap.items(),

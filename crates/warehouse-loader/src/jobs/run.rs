@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::range::{Bound, JobRange, Known};
 use super::rebuild;
-use crate::connection::Report;
 use crate::options::{Kind, Timing};
+use crate::report::Report;
 use crate::runs::JobKind;
 use crate::start::{begin_at, begins_as_early_as, begun};
 use crate::{ConnectionOptions, Error, RowMode, Service};
@@ -104,6 +104,8 @@ impl Service {
         rebuild::refuse_beside(workspace, &connection.id).await?;
         let state = workspace.child("connections").child(id.as_str());
         let kept = keep(bus, workspace, &state, &connection, request).await?;
+        // Again, now that a rebuild sees this one.
+        rebuild::refuse_beside(workspace, &connection.id).await?;
         let range = kept.range.clone();
         let warehouse = Arc::clone(&connection.warehouse);
         let bound = Bound { until: range.until.clone(), received: kept.from..kept.to };
@@ -113,7 +115,7 @@ impl Service {
         let positions = job.progress();
         let progress =
             |positions: &Positions| JobProgress { done: range.done(positions), of: range.offsets() };
-        let report = telling(job.load_once(stop.clone()), || tell(progress(&positions.borrow()))).await?;
+        let report = telling(job.load_job(stop.clone()), || tell(progress(&positions.borrow()))).await?;
         let progress = progress(&positions.borrow());
         tell(progress);
         let done = progress.done == progress.of;
@@ -123,7 +125,8 @@ impl Service {
                 begins_as_early_as(&of_connection, &cluster, &topic, &range.from).await?;
             }
             warehouse.forget(&id, None).await?;
-            forget(&state).await?;
+            forget(&state, &KEPT).await?;
+            forget(&state, &LEASE).await?;
         }
         let (job, kind, cut) = (request.name.clone(), request.kind, range.cut);
         Ok(JobOutcome { job, kind, done, cut, progress, report })
@@ -244,10 +247,16 @@ pub(super) fn never_loaded(connection: &ConnectionOptions) -> Error {
     ))
 }
 
-/// Removes what the state keeps of a job that is done. The job itself goes last but for its lease: whoever calls it
-/// again after a crash in here does it again.
-pub(super) async fn forget(state: &Store) -> Result<(), Error> {
-    for part in ["start", "job", "lease"] {
+/// What the state keeps of a job that is not done. The job itself goes last: whoever calls it again after a crash in
+/// between does it again.
+pub(super) const KEPT: [&str; 2] = ["start", "job"];
+
+/// What is left when that is gone and nobody holds it.
+pub(super) const LEASE: [&str; 1] = ["lease"];
+
+/// Removes parts of what the state keeps of a job.
+pub(super) async fn forget(state: &Store, parts: &[&str]) -> Result<(), Error> {
+    for part in parts {
         for path in state.list(part).await? {
             state.delete(&path).await?;
         }

@@ -1,7 +1,9 @@
 //! What a load asks of the tables before it is made: columns that are missing, and tables to begin with.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use millrace_columnar::TableSchema;
 use millrace_connector::{Replacement, SchemaChange, TableSchemas};
 use millrace_event_model::AuditEntry;
 use millrace_event_model::topics::AUDIT;
@@ -49,8 +51,9 @@ impl Session {
         Ok(planned)
     }
 
-    /// Of a rebuild: a table that is not there yet begins with the columns of the one whose place it will take. So
-    /// the types are those that people know, and a contract judges what is new to them, not to the rebuild.
+    /// Of a rebuild: a table that is not there yet begins with the columns of the one whose place it will take, and
+    /// gets those that came to that one since when rows ask for them. So the types are those that people know, and a
+    /// contract judges what is new to them, not to the rebuild.
     async fn begin_as_the_model(
         &mut self,
         existing: Arc<TableSchemas>,
@@ -60,7 +63,8 @@ impl Session {
         let Some(model) = self.model.clone() else { return Ok(existing) };
         let discards = stamp.name(discards::TABLE);
         let missing = |table: &&String| !existing.contains_key(*table);
-        if rows.keys().all(|table| existing.contains_key(table)) {
+        let asked = asked_beyond(&existing, rows);
+        if asked.is_empty() && rows.keys().all(|table| existing.contains_key(table)) {
             return Ok(existing);
         }
         let mut model = self.connection.warehouse.describe(&model).await?;
@@ -69,6 +73,14 @@ impl Session {
             Some(SchemaChange::CreateTable { table: table.clone(), columns })
         });
         let mut changes: Vec<SchemaChange> = begun.collect();
+        for (table, names) in asked {
+            let Some(known) = model.remove(table) else { continue };
+            let columns: TableSchema =
+                known.into_iter().filter(|(name, _)| names.contains(name.as_str())).collect();
+            if !columns.is_empty() {
+                changes.push(SchemaChange::AddColumns { table: table.to_owned(), columns });
+            }
+        }
         if changes.is_empty() {
             return Ok(existing);
         }
@@ -123,4 +135,19 @@ impl Session {
     async fn describe(&self) -> Result<Arc<TableSchemas>, Error> {
         Ok(Arc::new(self.connection.warehouse.describe(&self.connection.schema).await?))
     }
+}
+
+/// Columns that rows have values for and their tables lack, by table. Tables that are not there have none.
+fn asked_beyond<'a>(existing: &TableSchemas, rows: &'a RowsByTable) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut asked: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (table, parts) in rows {
+        let Some(known) = existing.get(table) else { continue };
+        let columns = parts.iter().flat_map(|part| &part.blocks).flat_map(|block| &block.columns);
+        for column in columns.filter(|column| column.values.is_some() || !column.misfits.is_empty()) {
+            if !known.contains_key(&column.name) {
+                asked.entry(table).or_default().insert(&column.name);
+            }
+        }
+    }
+    asked
 }

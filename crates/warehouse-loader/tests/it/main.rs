@@ -11,6 +11,7 @@ mod jobs;
 mod messages;
 mod planted;
 mod rebuild;
+mod rebuild_ends;
 mod records;
 mod runs;
 mod stack;

@@ -21,49 +21,57 @@ use crate::messages::{at, mixed, track};
 use crate::stack::{DEADLINE, Stack, connection, contents, eventually, forget_all_but_the_last, query};
 
 /// So short that a test can wait for the end of a dead process's lease.
-const TTL: Duration = Duration::from_secs(3);
+pub(crate) const TTL: Duration = Duration::from_secs(3);
 
-const LIMITS: LoadLimits = LoadLimits { max_records: 10, max_bytes: 1024 * 1024 };
+pub(crate) const LIMITS: LoadLimits = LoadLimits { max_records: 10, max_bytes: 1024 * 1024 };
 
-fn options(lake: &Arc<Lake>) -> ConnectionOptions {
+pub(crate) fn options(lake: &Arc<Lake>) -> ConnectionOptions {
     connection(Arc::clone(lake) as _, Kind::Events)
 }
 
-fn request() -> RebuildRequest {
+pub(crate) fn request() -> RebuildRequest {
     RebuildRequest { connection: "web--lake".parse().unwrap(), accept_gap: false }
 }
 
-fn job(stack: &Stack, connections: Vec<ConnectionOptions>) -> Service {
+pub(crate) fn job(stack: &Stack, connections: Vec<ConnectionOptions>) -> Service {
     stack.process("job", connections, LIMITS, TTL)
 }
 
-async fn rebuild(stack: &Stack, connection: ConnectionOptions) -> Result<RebuildOutcome, Error> {
+pub(crate) async fn rebuild(stack: &Stack, connection: ConnectionOptions) -> Result<RebuildOutcome, Error> {
     job(stack, vec![connection]).rebuild(&request(), |_| {}, &Stop::new()).await
 }
 
+pub(crate) async fn discard(stack: &Stack, lake: &Arc<Lake>) -> Result<bool, Error> {
+    job(stack, vec![options(lake)]).discard_rebuild(&request().connection).await
+}
+
 /// A machine that is busy for longer than a lease lives stops it: then it is called again, as by its user.
-async fn rebuild_to_the_end(stack: &Stack, lake: &Arc<Lake>) {
+pub(crate) async fn rebuild_to_the_end(stack: &Stack, lake: &Arc<Lake>) -> RebuildOutcome {
     for _ in 0..5 {
-        if rebuild(stack, options(lake)).await.unwrap().done {
-            return;
+        let outcome = rebuild(stack, options(lake)).await.unwrap();
+        if outcome.done {
+            return outcome;
         }
     }
     panic!("five calls have not ended it");
 }
 
 /// What a connection that begins now makes of the same topic.
-async fn fresh(stack: &Stack, connection: impl FnOnce(&Arc<Lake>) -> ConnectionOptions) -> Vec<String> {
+pub(crate) async fn fresh(
+    stack: &Stack,
+    connection: impl FnOnce(&Arc<Lake>) -> ConnectionOptions,
+) -> Vec<String> {
     let lake = stack.lake("fresh");
     let fresh = ConnectionOptions { id: "web--fresh".parse().unwrap(), ..connection(&lake) };
     stack.load(fresh).await.unwrap();
     contents(&*lake).await
 }
 
-fn is_page(row: &str) -> bool {
+pub(crate) fn is_page(row: &str) -> bool {
     row.starts_with("pages:")
 }
 
-async fn assert_nothing_is_left(stack: &Stack, lake: &Lake) {
+pub(crate) async fn assert_nothing_is_left(stack: &Stack, lake: &Lake) {
     let job: ConnectionId = "web--lake@rebuild".parse().unwrap();
     assert!(lake.describe("web__rebuild").await.unwrap().is_empty());
     assert!(lake.positions(&job).await.unwrap().is_empty());
@@ -158,13 +166,15 @@ async fn what_comes_in_meanwhile_is_neither_lost_nor_doubled_and_nobody_sees_an_
 
 /// Where the process of a rebuild dies.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Death {
+pub(crate) enum Death {
     BeforeTheSwap,
     /// When the swap has been asked so often whether it is done.
     InTheSwap(usize),
     AfterTheSwap,
     BeforeForgetting,
     AfterForgetting,
+    /// When the tables of the rebuild are gone, and its positions are not.
+    InTheDiscard,
 }
 
 struct Deadly {
@@ -208,7 +218,9 @@ impl Around for Deadly {
                 self.lake.load(load).await?;
                 self.die().await
             }
-            Death::BeforeForgetting | Death::AfterForgetting => self.lake.load(load).await,
+            Death::BeforeForgetting | Death::AfterForgetting | Death::InTheDiscard => {
+                self.lake.load(load).await
+            }
         }
     }
 
@@ -216,20 +228,28 @@ impl Around for Deadly {
         if self.at == Death::AfterForgetting {
             self.lake.forget(job, schema).await?;
         }
+        if self.at == Death::InTheDiscard {
+            self.lake.forget(&"nobody--lake@x".parse().unwrap(), schema).await?;
+        }
         self.die().await
     }
 }
 
-/// A rebuild in a process of its own, which dies there: whatever it does beside its work stops too, and its leases
-/// are not given back.
-async fn rebuild_and_die(stack: &Stack, at: Death) {
+/// A rebuild, or its discard, in a process of its own, which dies there: whatever it does beside its work stops too,
+/// and its leases are not given back.
+pub(crate) async fn rebuild_and_die(stack: &Stack, at: Death) {
     let (dead, died) = std::sync::mpsc::channel();
     let deadly = Deadly { lake: stack.lake("lake"), at, dead: Mutex::new(dead) };
     let service = job(stack, vec![connection(Arc::new(Wrapped(deadly)), Kind::Events)]);
     let process = tokio::task::spawn_blocking(move || {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let working = runtime.spawn(async move { service.rebuild(&request(), |_| {}, &Stop::new()).await });
+        let working = runtime.spawn(async move {
+            match at {
+                Death::InTheDiscard => service.discard_rebuild(&request().connection).await.map(|_| ()),
+                _ => service.rebuild(&request(), |_| {}, &Stop::new()).await.map(|_| ()),
+            }
+        });
         let is_dead = died.recv_timeout(DEADLINE);
         assert!(is_dead.is_ok(), "{at:?}: it lives, or {:?}", runtime.block_on(working));
         runtime.shutdown_background();
@@ -265,7 +285,9 @@ async fn wherever_a_rebuild_dies_the_connection_goes_on_and_the_same_call_ends_i
             pages().await == sent.len() / 4
         })
         .await;
-        rebuild_to_the_end(&stack, &stack.lake("lake")).await;
+        let outcome = rebuild_to_the_end(&stack, &stack.lake("lake")).await;
+        let was_in_place = matches!(death, Death::BeforeForgetting | Death::AfterForgetting);
+        assert_eq!(outcome.earlier, was_in_place, "{death:?}: {outcome:?}");
         assert_nothing_is_left(&stack, &lake).await;
         assert_eq!(pages().await, sent.len() / 4, "{death:?}");
     }
@@ -281,7 +303,8 @@ async fn what_cannot_be_made_anew_without_loss_is_refused_by_name() {
     let lake = stack.lake("lake");
     let refused = async |connections: Vec<ConnectionOptions>, words: &str| {
         let refused = job(&stack, connections).rebuild(&request(), |_| {}, &Stop::new()).await.unwrap_err();
-        assert!(matches!(refused, Error::Job(ref text) if text.contains(words)), "{refused}");
+        let (Error::Job(text) | Error::JobState(text)) = &refused else { panic!("{refused}") };
+        assert!(text.contains(words), "{text}");
     };
     refused(vec![options(&lake)], "has never loaded").await;
     stack.publish(&mixed(12)).await;
@@ -327,6 +350,15 @@ async fn what_cannot_be_made_anew_without_loss_is_refused_by_name() {
     stack.stop().await;
 }
 
+/// One that is stopped when it has loaded the first time.
+pub(crate) async fn rebuild_and_stop(stack: &Stack, lake: &Arc<Lake>) {
+    let stopped = Stop::new();
+    let stop_at_once = stopped.clone();
+    let tell = move |_| stop_at_once.trigger();
+    let outcome = job(stack, vec![options(lake)]).rebuild(&request(), tell, &stopped).await.unwrap();
+    assert!(!outcome.done, "{outcome:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_that_was_stopped_keeps_other_jobs_away_until_it_goes_on_or_is_discarded() {
     let stack = Stack::start().await;
@@ -334,21 +366,16 @@ async fn a_rebuild_that_was_stopped_keeps_other_jobs_away_until_it_goes_on_or_is
     stack.publish(&mixed(40)).await;
     stack.load(options(&lake)).await.unwrap();
     let before = contents(&*lake).await;
-    let discard = async || job(&stack, vec![options(&lake)]).discard_rebuild(&request().connection).await;
-    let refused = discard().await.unwrap_err();
+    let refused = discard(&stack, &lake).await.unwrap_err();
     assert!(refused.to_string().contains("no rebuild that is not done"), "{refused}");
-    let stopped = Stop::new();
-    let stop_at_once = stopped.clone();
-    let tell = move |_| stop_at_once.trigger();
-    let outcome = job(&stack, vec![options(&lake)]).rebuild(&request(), tell, &stopped).await.unwrap();
-    assert!(!outcome.done, "{outcome:?}");
+    rebuild_and_stop(&stack, &lake).await;
     assert_eq!(contents(&*lake).await, before);
     let name = "r".to_owned();
     let (kind, connection, time) = (JobKind::Replay, request().connection, Some(at(0)..at(40)));
     let replay = JobRequest { name, kind, connection, time };
     let refused = job(&stack, vec![options(&lake)]).run_job(&replay, |_| {}, &Stop::new()).await.unwrap_err();
     assert!(refused.to_string().contains("has a rebuild that is not done"), "{refused}");
-    discard().await.unwrap();
+    assert!(discard(&stack, &lake).await.unwrap(), "nothing has been put in place");
     assert_nothing_is_left(&stack, &lake).await;
     assert_eq!(contents(&*lake).await, before);
     job(&stack, vec![options(&lake)]).run_job(&replay, |_| {}, &Stop::new()).await.unwrap();

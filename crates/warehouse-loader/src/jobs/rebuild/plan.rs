@@ -45,6 +45,9 @@ pub(super) fn swap(
         let name = |schema: &str| TableName { schema: schema.to_owned(), table: table.clone() };
         replacements.push(Replacement { from: name(from), to: name(to) });
     }
+    if present.is_empty() && !changes.is_empty() {
+        changes.insert(0, SchemaChange::CreateSchema);
+    }
     let left = present.keys().filter(|table| !anew.contains_key(*table)).cloned().collect();
     Ok(Swap { changes, replacements, left })
 }
@@ -63,7 +66,7 @@ fn check(
     for (column, own) in columns {
         match known.get(column) {
             Some(is) if !holds(*is, *own, dialect) => {
-                return Err(Error::Job(format!(
+                return Err(Error::JobState(format!(
                     "column {column:?} of {schema}.{table} is {is}, but {own} in the rebuild, since it was changed \
                      while that was made; discard the rebuild and begin it again"
                 )));
@@ -107,6 +110,15 @@ mod tests {
             .map(|one| format!("{}.{} {}.{}", one.from.schema, one.from.table, one.to.schema, one.to.table));
         assert_eq!(pairs.collect::<Vec<_>>(), ["web__rebuild.new web.new", "web__rebuild.tracks web.tracks"]);
         assert_eq!(planned.left, ["gone"]);
+    }
+
+    #[test]
+    fn a_schema_that_somebody_removed_is_made_again() {
+        let (present, anew) = (tables(&[]), tables(&[("t", &[("id", Text)])]));
+        let planned = swap(("s__rebuild", &anew), ("s", &present), dialect("postgres").unwrap()).unwrap();
+        let columns = anew["t"].clone();
+        let create = SchemaChange::CreateTable { table: "t".to_owned(), columns };
+        assert_eq!(planned.changes, [SchemaChange::CreateSchema, create]);
     }
 
     #[test]

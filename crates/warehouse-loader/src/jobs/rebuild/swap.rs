@@ -25,17 +25,29 @@ const TAKE_OVER_LOOK: Duration = Duration::from_secs(1);
 impl Rebuild {
     /// Has the connection stand back, and swaps.
     pub(super) async fn swap(&mut self, kept: &Kept, stop: &Stop) -> Result<Option<Swapped>, Error> {
-        let asked = match self.main.stand_back().ask(self.lease_ttl, self.clock.now()).await? {
-            LeaseAttempt::Acquired(lease) => lease,
-            LeaseAttempt::Held { holder, .. } => {
-                return Err(Error::Held { connection: self.options.id.clone(), holder });
-            }
-        };
-        let (id, clock) = (self.options.id.clone(), Arc::clone(&self.clock));
-        let asking = KeptLease::start(asked, self.lease_ttl, id, clock, None, stop);
+        let asking = self.ask(stop).await?;
         let swapped = self.swap_alone(kept, &asking.stop()).await;
         asking.release().await;
         swapped
+    }
+
+    /// Asks the connection to stand back, for as long as this is kept.
+    pub(super) async fn ask(&self, stop: &Stop) -> Result<KeptLease, Error> {
+        let began = Instant::now();
+        let asked = loop {
+            match self.main.stand_back().ask(self.lease_ttl, self.clock.now()).await? {
+                LeaseAttempt::Acquired(lease) => break lease,
+                // A process of this rebuild that died had asked, or another one asks.
+                LeaseAttempt::Held { .. }
+                    if began.elapsed() <= self.lease_ttl + TAKE_OVER_LOOK && !stop.is_requested() =>
+                {
+                    pause(TAKE_OVER_LOOK, stop).await;
+                }
+                LeaseAttempt::Held { holder, .. } => return Err(self.main.is_held_by(holder)),
+            }
+        };
+        let (id, clock) = (self.options.id.clone(), Arc::clone(&self.clock));
+        Ok(KeptLease::start(asked, self.lease_ttl, id, clock, None, stop))
     }
 
     async fn swap_alone(&mut self, kept: &Kept, stop: &Stop) -> Result<Option<Swapped>, Error> {
@@ -47,13 +59,13 @@ impl Rebuild {
     }
 
     /// The connection's own lease; none where it was stopped.
-    async fn take_over(&self, stop: &Stop) -> Result<Option<Lease>, Error> {
+    pub(super) async fn take_over(&self, stop: &Stop) -> Result<Option<Lease>, Error> {
         let began = Instant::now();
         while !stop.is_requested() {
             match self.main.acquire().await? {
                 LeaseAttempt::Acquired(lease) => return Ok(Some(lease)),
                 LeaseAttempt::Held { holder, .. } if began.elapsed() >= TAKE_OVER_WAIT => {
-                    return Err(Error::Held { connection: self.options.id.clone(), holder });
+                    return Err(self.main.is_held_by(holder));
                 }
                 LeaseAttempt::Held { .. } => pause(TAKE_OVER_LOOK, stop).await,
             }
@@ -75,13 +87,16 @@ impl Rebuild {
         self.swap_now(kept, stop).await
     }
 
-    /// Under the connection's lease.
+    /// Under the connection's lease, so nothing in here is tried again for long.
     async fn swap_now(&mut self, kept: &Kept, stop: &Stop) -> Result<Option<Swapped>, Error> {
         let until = self.main.settle_past(stop).await?;
-        let at = self.job.load_up_to(until.clone(), stop).await?;
+        let at = match self.job.try_up_to(until.clone(), stop).await {
+            Err(Error::Gap(gap)) => return Err(self.gap(&gap)),
+            at => at?,
+        };
         self.progress = progress(&kept.from, &at, &until);
         if until.iter().any(|(partition, end)| at.get(partition).is_some_and(|next| next > end)) {
-            return Err(Error::Job(format!(
+            return Err(Error::JobState(format!(
                 "connection {} is not as far any more as it was when the rebuild read that: discard the rebuild and \
                  begin it again",
                 self.options.id
@@ -92,7 +107,7 @@ impl Rebuild {
         }
         self.refuse_other_jobs().await?;
         if self.tables_begin().await? != kept.from {
-            return Err(Error::Job(format!(
+            return Err(Error::JobState(format!(
                 "a backfill of connection {} has loaded what the rebuild has not: discard the rebuild and begin it \
                  again",
                 self.options.id
@@ -107,6 +122,6 @@ impl Rebuild {
         self.main.replace(&planned.changes, planned.replacements).await?;
         self.advance(Phase::Swapped, &kept.from).await?;
         tracing::info!(connection = %self.options.id, "the tables have the rows of the rebuild");
-        Ok(Some(Swapped { replaced, left: planned.left }))
+        Ok(Some(Swapped { earlier: false, replaced, left: planned.left }))
     }
 }
