@@ -32,6 +32,7 @@ ensure_azurite() {
 
 # make_container PORT: a signed request, by the account and key that Microsoft publishes for the emulator.
 make_container() {
+    # shellcheck disable=SC2016 # it is JavaScript's
     PORT=$1 CONTAINER=$container node -e '
         const { createHmac } = require("crypto");
         const account = "devstoreaccount1";
