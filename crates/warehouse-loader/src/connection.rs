@@ -137,11 +137,16 @@ impl Connection {
 
     /// Loads on schedule until `stop`. Never gives up: what a person has to mend shows in the health.
     pub(crate) async fn serve(mut self, stop: Stop) {
+        let mut stands_by = false;
         while !stop.is_requested() {
             let wait = match self.acquire().await {
-                Ok(LeaseAttempt::Acquired(lease)) => self.hold(lease, &stop).await,
+                Ok(LeaseAttempt::Acquired(lease)) => {
+                    stands_by = false;
+                    self.hold(lease, &stop).await
+                }
                 Ok(LeaseAttempt::Held { holder, until }) => {
-                    if self.session.runs.is_some() {
+                    // Once, not at each look.
+                    if !std::mem::replace(&mut stands_by, true) {
                         tracing::info!(connection = %self.options.id, holder, "standing by");
                     }
                     self.finish_runs().await;
