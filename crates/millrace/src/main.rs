@@ -29,15 +29,12 @@ use crate::exit::Failure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Query plans are walked recursively, and frames of a build without optimisation are large.
-const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     use_small_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_stack_size(WORKER_STACK_BYTES)
+        .thread_stack_size(millrace_service::STACK_BYTES)
         .build();
     let result = runtime.map_err(Failure::from).and_then(|runtime| {
         // On a worker, not on the main thread: that one has a small stack.

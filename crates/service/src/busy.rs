@@ -10,11 +10,18 @@ use std::sync::OnceLock;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// As the binary's own threads have: parsers and query plans go down with what they are given.
-const STACK_BYTES: usize = 16 * 1024 * 1024;
+/// For each thread, these and the binary's own: parsers and query plans go down with what they are given, and frames
+/// of a build without optimisation are large.
+pub const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// Never dropped: the process ends with it.
 static THREADS: OnceLock<Option<Runtime>> = OnceLock::new();
+
+/// How many threads there are: into more parts than these no work need be divided.
+#[must_use]
+pub fn busy_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
 
 /// Runs work that computes for long, or a future that does between its waits; what such a future waits for is
 /// looked at when a thread is free, some tens of milliseconds later at worst. It runs to its end even if the handle
@@ -22,9 +29,12 @@ static THREADS: OnceLock<Option<Runtime>> = OnceLock::new();
 /// can be had it runs among the caller's.
 pub fn spawn_busy<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     let threads = THREADS.get_or_init(|| {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut threads = Builder::new_multi_thread();
-        threads.worker_threads(cores).thread_name("busy").thread_stack_size(STACK_BYTES).enable_all();
+        threads
+            .worker_threads(busy_threads())
+            .thread_name("busy")
+            .thread_stack_size(STACK_BYTES)
+            .enable_all();
         threads.build().ok()
     });
     match threads {
@@ -40,12 +50,14 @@ mod tests {
 
     #[tokio::test]
     async fn busy_work_keeps_nobody_from_its_turn() {
-        let working = spawn_busy(async {
-            std::thread::sleep(std::time::Duration::from_millis(50));
+        let (go, wait) = std::sync::mpsc::channel();
+        let working = spawn_busy(async move {
+            wait.recv().unwrap();
             std::thread::current().name().map(str::to_owned)
         });
         tokio::task::yield_now().await;
-        assert!(!working.is_finished(), "it works beside this thread, which is the runtime's only one");
+        // On this thread, which is the runtime's only one, it would wait for ever.
+        go.send(()).unwrap();
         assert_eq!(working.await.unwrap().as_deref(), Some("busy"));
     }
 }

@@ -22,7 +22,7 @@ pub mod telemetry;
 mod tls;
 mod window;
 
-pub use busy::spawn_busy;
+pub use busy::{STACK_BYTES, busy_threads, spawn_busy};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
 pub use health::{Health, HealthHandle, Readiness};

@@ -2,7 +2,6 @@
 
 mod judge;
 
-use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -10,7 +9,7 @@ use millrace_bus::{Batch, BatchLimits, Consume, Received, Resume, Start, consume
 use millrace_connector::{OffsetRange, Positions, SeenId};
 use millrace_event_model::topics::TopicName;
 use millrace_event_model::{Disposition, Event};
-use millrace_service::{Stop, crash_point, spawn_busy};
+use millrace_service::{Stop, busy_threads, crash_point, spawn_busy};
 
 use crate::position::{self, readable_ranges};
 use crate::rows::RowMapper;
@@ -65,8 +64,7 @@ impl Work {
 /// How many events of a batch one task maps: as many tasks as there are cores. With more of them, as many
 /// threads would each have memory of their own for the rows.
 fn chunk_of(events: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    events.div_ceil(cores).max(MIN_CHUNK)
+    events.div_ceil(busy_threads()).max(MIN_CHUNK)
 }
 
 impl<'s> EventLoader<'s> {

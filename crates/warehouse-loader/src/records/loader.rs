@@ -183,8 +183,8 @@ impl<'s> RecordLoader<'s> {
     async fn take_tables(&mut self, judged: &[Judged], swaps: &[StreamSpec]) -> Result<(), Error> {
         let mut streams: Vec<&StreamSpec> = Vec::new();
         for spec in judged.iter().filter_map(Judged::stream).chain(swaps) {
-            // Rows of one stream mostly follow each other, and have the very same.
-            if streams.last().is_none_or(|last| !std::ptr::eq(*last, spec)) {
+            // Rows of one stream have the very same.
+            if !streams.iter().rev().any(|known| std::ptr::eq(*known, spec)) {
                 streams.push(spec);
             }
         }
