@@ -1,5 +1,6 @@
 //! Where deliver sends to.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use millrace_event_model::{Change, Event, PartitionKey, Reason};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ConnectorError;
+use crate::{ConnectorError, Document};
 
 /// One configured destination.
 #[async_trait]
@@ -49,6 +50,8 @@ pub enum Payload {
     Event(Event),
     /// A row that reverse ETL found changed.
     Change(Change),
+    /// A whole event as somebody else's transformer gets it; only previews have it.
+    Document(Document),
 }
 
 /// An item with its requests.
@@ -78,6 +81,47 @@ pub struct HttpRequest {
     pub body: RequestBody,
 }
 
+impl HttpRequest {
+    /// A POST without query and body.
+    #[must_use]
+    pub fn post(url: impl Into<String>) -> Self {
+        Self::new("POST", url)
+    }
+
+    /// A request without headers, query and body. The method in upper case.
+    #[must_use]
+    pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            method: method.into(),
+            url: url.into(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            body: RequestBody::None,
+        }
+    }
+
+    /// With a header; the name in lower case.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With a query parameter, not yet encoded.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.query.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With a JSON body and its content type.
+    #[must_use]
+    pub fn json(mut self, body: &Value) -> Self {
+        self.body = RequestBody::Json(Bytes::from(body.to_string()));
+        self.header("content-type", "application/json")
+    }
+}
+
 /// A body in the terms of `preview requests`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "body_format", content = "body", rename_all = "snake_case")]
@@ -87,9 +131,33 @@ pub enum RequestBody {
     /// A JSON document, sent as these very bytes.
     #[serde(serialize_with = "as_json")]
     Json(Bytes),
-    /// Form fields.
+    /// A JSON array, sent as these very bytes.
+    #[serde(serialize_with = "as_json")]
+    JsonArray(Bytes),
+    /// Form fields, not yet encoded.
     #[serde(serialize_with = "as_map")]
     Form(Vec<(String, String)>),
+    /// An XML document.
+    Xml(String),
+}
+
+impl RequestBody {
+    /// How long it is, near enough for the limits on batches.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Json(bytes) | Self::JsonArray(bytes) => bytes.len(),
+            Self::Form(fields) => fields.iter().map(|(name, value)| name.len() + value.len() + 2).sum(),
+            Self::Xml(text) => text.len(),
+        }
+    }
+
+    /// Whether nothing is sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 fn as_map<S: serde::Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -101,30 +169,79 @@ fn as_json<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, 
 }
 
 /// What a batch may be. Deliver never exceeds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Items in one call of [`Destination::deliver`].
     pub max_items: usize,
+    /// Bytes of the bodies of one call together; an item that is larger by itself goes alone.
+    pub max_bytes: usize,
+    /// How long a batch that is not full waits for more items.
+    pub max_wait: Duration,
     /// Calls under way at once.
     pub concurrency: usize,
     /// The longest a call may take; after it the items are tried again.
     pub timeout: Duration,
+    /// How often it may be called.
+    pub rate: Option<Rate>,
+    /// Whether items of one key are sent one after the other. Where the other side does not care, they may
+    /// share a batch.
+    pub ordered: bool,
 }
 
-/// How the sending of one item went.
+/// So many calls in so long. A burst is as many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls of [`Destination::deliver`].
+    pub calls: NonZeroU32,
+    /// In which time.
+    pub per: Duration,
+}
+
+impl Limits {
+    /// One item a call, in order, without a rate: the least that every destination takes.
+    #[must_use]
+    pub fn single(concurrency: usize, timeout: Duration) -> Self {
+        Self {
+            max_items: 1,
+            max_bytes: usize::MAX,
+            max_wait: Duration::ZERO,
+            concurrency,
+            timeout,
+            rate: None,
+            ordered: true,
+        }
+    }
+}
+
+/// How the sending of one item went. Nothing else decides what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemOutcome {
     /// The other side has it.
     Delivered,
-    /// Try again: after this long where the other side said so, else with backoff.
-    Retry {
+    /// The other side, or the connector, leaves it out on purpose: it needs no sending.
+    Filtered(Reason),
+    /// The other side will never take it: it goes to the dead letters.
+    Rejected(Reason),
+    /// Too many calls: try again, after this long where the other side said so, and slow down.
+    Throttled {
+        /// What the other side asked for.
+        after: Option<Duration>,
+        /// What it said.
+        reason: Reason,
+    },
+    /// It did not work and may work later: try again, after this long where the other side said so.
+    Transient {
         /// What the other side asked for.
         after: Option<Duration>,
         /// Why it did not work.
         reason: Reason,
     },
-    /// The other side will never take it.
-    Reject(Reason),
-    /// Nothing will work until a person acts; the item is kept.
-    Pause(Reason),
+    /// The credentials are refused: nothing will work until a person acts; the item is kept.
+    Auth(Reason),
+    /// A setting is wrong: nothing will work until a person acts; the item is kept.
+    Config(Reason),
+    /// The call was too large: try with fewer items; one that is too large by itself is rejected.
+    Oversize(Reason),
+    /// The call was refused and nothing says for which item: try with fewer; one by itself is rejected.
+    Unclear(Reason),
 }

@@ -9,14 +9,18 @@
 pub mod conformance;
 mod destination;
 mod dialect;
+mod document;
 mod error;
 mod registry;
 pub mod seen;
 mod source;
 mod warehouse;
 
-pub use destination::{Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
+pub use destination::{
+    Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, Rate, RequestBody,
+};
 pub use dialect::{DIALECTS, Dialect, dialect};
+pub use document::Document;
 pub use error::{ConnectorError, ErrorKind};
 pub use registry::{
     BuildDestination, BuildSource, BuildWarehouse, Context, DestinationEntry, Registry, SourceEntry,

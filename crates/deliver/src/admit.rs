@@ -61,6 +61,8 @@ impl Routes {
             Ok(Payload::Event(event)) => self.admit_event(topic, event, raw),
             Ok(Payload::Change(change)) if change.destination != self.destination => Admission::Foreign,
             Ok(Payload::Change(change)) => Admission::Send(Box::new(pending_change(change, raw))),
+            // No topic carries one: only a preview makes it.
+            Ok(Payload::Document(_)) => Admission::Foreign,
             Err(error) => {
                 let reason = Reason::new("malformed_record", error.to_string());
                 Admission::Ends(Subject::Unknown, End::Rejected(reason, Box::new(raw)))

@@ -207,7 +207,7 @@ impl Engine {
 
     /// Sends what may be sent, up to the destination's concurrency.
     fn send(&mut self, member: &mut Member) {
-        let Limits { max_items, concurrency, timeout } = self.destination.limits();
+        let Limits { max_items, concurrency, timeout, .. } = self.destination.limits();
         while member.sends.len() < concurrency {
             let batch = self.flow.next_batch(self.destination.as_ref(), max_items, self.clock.now());
             if batch.is_empty() {

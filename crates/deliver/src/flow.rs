@@ -297,12 +297,16 @@ impl Flow {
     pub(crate) fn sent(&mut self, ticket: Ticket, outcome: ItemOutcome, now: DateTime<Utc>) {
         // What it says of the destination holds, whoever owns the partition by now.
         match &outcome {
-            ItemOutcome::Delivered | ItemOutcome::Reject(_) => self.gate.answered(),
-            ItemOutcome::Retry { reason, .. } => {
+            ItemOutcome::Delivered
+            | ItemOutcome::Filtered(_)
+            | ItemOutcome::Rejected(_)
+            | ItemOutcome::Oversize(_)
+            | ItemOutcome::Unclear(_) => self.gate.answered(),
+            ItemOutcome::Throttled { reason, .. } | ItemOutcome::Transient { reason, .. } => {
                 self.metrics.failed(reason);
                 self.gate.not_answered(now);
             }
-            ItemOutcome::Pause(reason) => {
+            ItemOutcome::Auth(reason) | ItemOutcome::Config(reason) => {
                 self.metrics.failed(reason);
                 self.gate.refused(reason, now);
             }
@@ -316,15 +320,20 @@ impl Flow {
                 }
                 self.end((ticket.place, ticket.offset), End::Delivered, now);
             }
-            ItemOutcome::Reject(reason) => self.reject(ticket, reason, now),
-            ItemOutcome::Retry { after, reason } => {
+            ItemOutcome::Filtered(_) => {
+                self.end((ticket.place, ticket.offset), End::Filtered(Filtered::ByDestination), now);
+            }
+            ItemOutcome::Rejected(reason) | ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => {
+                self.reject(ticket, reason, now);
+            }
+            ItemOutcome::Throttled { after, reason } | ItemOutcome::Transient { after, reason } => {
                 let Some(pending) = owned.window.get_mut(ticket.offset) else { return };
                 match pending.attempts.failed(&self.retry, now, after, &reason) {
                     Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
                     Next::GiveUp(reason) => self.reject(ticket, reason, now),
                 }
             }
-            ItemOutcome::Pause(_) => owned.window.put_back(ticket.offset),
+            ItemOutcome::Auth(_) | ItemOutcome::Config(_) => owned.window.put_back(ticket.offset),
         }
     }
 

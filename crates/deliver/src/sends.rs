@@ -48,7 +48,7 @@ impl Sends {
         };
         let tickets = self.tickets.remove(&id).unwrap_or_default();
         // A connector that broke its contract, or took too long, has said nothing about these.
-        let silence = || ItemOutcome::Retry {
+        let silence = || ItemOutcome::Transient {
             after: None,
             reason: Reason::new("no_outcome", "the connector did not say what happened"),
         };

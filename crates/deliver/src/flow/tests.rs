@@ -21,7 +21,7 @@ impl Destination for Pure {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_items: 1, concurrency: 1, timeout: Duration::from_secs(1) }
+        Limits::single(1, Duration::from_secs(1))
     }
 
     fn transform(&self, item: &Item) -> Result<Vec<HttpRequest>, Reason> {
@@ -129,7 +129,7 @@ fn offsets(tickets: &[Ticket]) -> Vec<i64> {
 }
 
 fn retry_outcome() -> ItemOutcome {
-    ItemOutcome::Retry { after: None, reason: Reason::new("http_500", "broken") }
+    ItemOutcome::Transient { after: None, reason: Reason::new("http_500", "broken") }
 }
 
 fn outcomes(flow: &mut Flow) -> Vec<Outcome> {
@@ -263,9 +263,9 @@ fn a_destination_that_needs_a_person_keeps_its_items() {
         read(&mut flow, offset, event(offset, offset as u8));
     }
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], ItemOutcome::Pause(Reason::new("http_401", "who are you")), at(0));
+    flow.sent(sent[0], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
     flow.sent(sent[1], ItemOutcome::Delivered, at(0));
-    flow.sent(sent[2], ItemOutcome::Pause(Reason::new("http_401", "who are you")), at(0));
+    flow.sent(sent[2], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
     assert_eq!(send(&mut flow, 59), []);
     assert!(flow.trouble().unwrap().contains("http_401"));
     assert_eq!(flow.next_due(), Some(at(60)));
@@ -281,7 +281,7 @@ fn probed() -> (Flow, Ticket) {
     let mut flow = flow();
     read(&mut flow, 0, event(0, 1));
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], ItemOutcome::Pause(Reason::new("http_401", "who are you")), at(0));
+    flow.sent(sent[0], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
     let probe = send(&mut flow, 60);
     assert_eq!(offsets(&probe), [0]);
     (flow, probe[0])

@@ -160,13 +160,14 @@ impl Destination for Post {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_items: 1, concurrency: 8, timeout: Duration::from_secs(5) }
+        Limits::single(8, Duration::from_secs(5))
     }
 
     fn transform(&self, item: &Item) -> Result<Vec<HttpRequest>, Reason> {
         let body = match &item.payload {
             Payload::Event(event) => event.body.clone(),
             Payload::Change(change) => change.body.clone(),
+            Payload::Document(_) => unreachable!("only previews have it"),
         };
         Ok(vec![HttpRequest {
             method: "POST".to_owned(),
@@ -186,7 +187,7 @@ impl Destination for Post {
             let post = post.header("x-key", request.headers[0].1.as_str()).body(body.clone());
             outcomes.push(match post.send().await {
                 Ok(response) => outcome(&response),
-                Err(_) => ItemOutcome::Retry { after: None, reason: Reason::new("network", "no answer") },
+                Err(_) => ItemOutcome::Transient { after: None, reason: Reason::new("network", "no answer") },
             });
         }
         outcomes
@@ -200,8 +201,9 @@ fn outcome(response: &reqwest::Response) -> ItemOutcome {
     let after = after.map(|seconds| Duration::from_secs(seconds.to_str().unwrap().parse().unwrap()));
     match status {
         200 => ItemOutcome::Delivered,
-        401 => ItemOutcome::Pause(reason),
-        400 => ItemOutcome::Reject(reason),
-        _ => ItemOutcome::Retry { after, reason },
+        401 => ItemOutcome::Auth(reason),
+        400 => ItemOutcome::Rejected(reason),
+        429 => ItemOutcome::Throttled { after, reason },
+        _ => ItemOutcome::Transient { after, reason },
     }
 }

@@ -68,7 +68,7 @@ impl Client {
     /// Signs and sends. The signature is made anew with each attempt, since receivers refuse old ones.
     async fn send(&self, id: &str, request: &HttpRequest) -> ItemOutcome {
         let RequestBody::Json(body) = &request.body else {
-            return ItemOutcome::Reject(Reason::new("unsupported_body", "a webhook sends JSON alone"));
+            return ItemOutcome::Rejected(Reason::new("unsupported_body", "a webhook sends JSON alone"));
         };
         let now = self.clock.now();
         let timestamp = now.timestamp().to_string();
@@ -129,23 +129,25 @@ pub(super) fn classify(status: StatusCode, after: Option<Duration>) -> ItemOutco
     let reason = Reason::new(format!("http_{}", status.as_u16()), format!("the receiver answered {status}"));
     match status.as_u16() {
         200..=299 => ItemOutcome::Delivered,
-        // Busy, too early, too many, or broken: it may be better later.
-        408 | 425 | 429 | 500..=599 => ItemOutcome::Retry { after, reason },
+        429 => ItemOutcome::Throttled { after, reason },
+        // Busy, too early, or broken: it may be better later.
+        408 | 425 | 500..=599 => ItemOutcome::Transient { after, reason },
         // The key is wrong: no item will pass until a person acts.
-        401 | 403 => ItemOutcome::Pause(reason),
+        401 | 403 => ItemOutcome::Auth(reason),
         // Gone: Standard Webhooks' way to say "stop sending".
-        410 => ItemOutcome::Pause(reason),
+        410 => ItemOutcome::Config(reason),
+        413 => ItemOutcome::Oversize(reason),
         // Redirects among them: they are not followed.
-        _ => ItemOutcome::Reject(reason),
+        _ => ItemOutcome::Rejected(reason),
     }
 }
 
 fn not_answered(error: &ConnectorError) -> ItemOutcome {
     let reason = Reason::new(error.code.clone(), error.full());
     match error.kind {
-        ErrorKind::Retry { after } => ItemOutcome::Retry { after, reason },
-        ErrorKind::Reject => ItemOutcome::Reject(reason),
-        ErrorKind::Pause => ItemOutcome::Pause(reason),
+        ErrorKind::Retry { after } => ItemOutcome::Transient { after, reason },
+        ErrorKind::Reject => ItemOutcome::Rejected(reason),
+        ErrorKind::Pause => ItemOutcome::Config(reason),
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn request(settings: &Settings, item: &Item) -> Result<HttpRequest, R
     let body = match &item.payload {
         Payload::Event(event) => event_body(event)?,
         Payload::Change(change) => change_body(change)?,
+        Payload::Document(document) => json(document.fields())?,
     };
     let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     headers.extend(settings.headers.pairs().iter().cloned());

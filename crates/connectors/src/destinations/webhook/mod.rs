@@ -70,7 +70,7 @@ impl Destination for Webhook {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_items: 1, concurrency: CONCURRENCY, timeout: self.settings.timeout.0 + GRACE }
+        Limits::single(CONCURRENCY, self.settings.timeout.0 + GRACE)
     }
 
     fn transform(&self, item: &Item) -> Result<Vec<HttpRequest>, Reason> {

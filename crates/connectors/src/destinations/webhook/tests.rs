@@ -291,16 +291,22 @@ fn every_status_has_one_meaning() {
         let status = StatusCode::from_u16(code).unwrap();
         let meaning = match classify(status, Some(Duration::from_secs(3))) {
             ItemOutcome::Delivered => "delivered",
-            ItemOutcome::Retry { after: Some(_), .. } => "retry",
-            ItemOutcome::Retry { .. } => "retry without delay",
-            ItemOutcome::Reject(_) => "reject",
-            ItemOutcome::Pause(_) => "pause",
+            ItemOutcome::Throttled { .. } => "throttled",
+            ItemOutcome::Transient { .. } => "transient",
+            ItemOutcome::Rejected(_) => "rejected",
+            ItemOutcome::Auth(_) => "auth",
+            ItemOutcome::Config(_) => "config",
+            ItemOutcome::Oversize(_) => "oversize",
+            other => panic!("{other:?}"),
         };
         let expected = match code {
             200..=299 => "delivered",
-            401 | 403 | 410 => "pause",
-            408 | 425 | 429 | 500.. => "retry",
-            _ => "reject",
+            401 | 403 => "auth",
+            410 => "config",
+            413 => "oversize",
+            429 => "throttled",
+            408 | 425 | 500.. => "transient",
+            _ => "rejected",
         };
         assert_eq!(meaning, expected, "{code}");
     }
@@ -310,7 +316,7 @@ fn every_status_has_one_meaning() {
 async fn an_answer_becomes_an_outcome_with_a_reason() {
     for (status, expected) in [(400, "http_400"), (422, "http_422"), (302, "http_302")] {
         let receiver = Receiver::status(status).await;
-        let ItemOutcome::Reject(reason) = send(&webhook(&receiver.base, json!({})), &event("{}")).await
+        let ItemOutcome::Rejected(reason) = send(&webhook(&receiver.base, json!({})), &event("{}")).await
         else {
             panic!("{status}")
         };
@@ -319,7 +325,7 @@ async fn an_answer_becomes_an_outcome_with_a_reason() {
     }
     let receiver = Receiver::status(403).await;
     let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
-    assert!(matches!(outcome, ItemOutcome::Pause(reason) if reason.code == "http_403"));
+    assert!(matches!(outcome, ItemOutcome::Auth(reason) if reason.code == "http_403"));
 }
 
 #[tokio::test]
@@ -327,7 +333,7 @@ async fn retry_after_is_handed_on() {
     let header = Some(("retry-after", "7"));
     let receiver = Receiver::start([Answer { status: 429, header, never: false }]).await;
     let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
-    let ItemOutcome::Retry { after, reason } = outcome else { panic!("{outcome:?}") };
+    let ItemOutcome::Throttled { after, reason } = outcome else { panic!("{outcome:?}") };
     assert_eq!((after, reason.code.as_str()), (Some(Duration::from_secs(7)), "http_429"));
 }
 
@@ -353,7 +359,7 @@ async fn a_redirect_is_not_followed() {
     let answer = Answer { status: 307, header: Some(("location", location)), never: false };
     let receiver = Receiver::start([answer]).await;
     let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
-    assert!(matches!(outcome, ItemOutcome::Reject(reason) if reason.code == "http_307"));
+    assert!(matches!(outcome, ItemOutcome::Rejected(reason) if reason.code == "http_307"));
     assert!(target.requests().is_empty());
 }
 
@@ -361,7 +367,7 @@ async fn a_redirect_is_not_followed() {
 async fn a_receiver_that_does_not_answer_is_tried_again() {
     let receiver = Receiver::start([Answer { never: true, ..Answer::default() }]).await;
     let outcome = send(&webhook(&receiver.base, json!({"timeout": "1s"})), &event("{}")).await;
-    assert!(matches!(outcome, ItemOutcome::Retry { after: None, reason } if reason.code == "timeout"));
+    assert!(matches!(outcome, ItemOutcome::Transient { after: None, reason } if reason.code == "timeout"));
 }
 
 #[tokio::test]
@@ -371,7 +377,9 @@ async fn a_receiver_that_is_not_there_is_tried_again() {
     drop(listener);
     let secret_path = format!("http://{address}/T0KEN");
     let webhook = webhook(&secret_path, json!({}));
-    let ItemOutcome::Retry { reason, .. } = send(&webhook, &event("{}")).await else { panic!("not retried") };
+    let ItemOutcome::Transient { reason, .. } = send(&webhook, &event("{}")).await else {
+        panic!("not retried")
+    };
     assert_eq!(reason.code, "connection_failed");
     assert!(!reason.message.contains("T0KEN"), "{}", reason.message);
     let error = webhook.check().await.unwrap_err();
@@ -391,7 +399,7 @@ async fn a_name_that_leads_inside_is_never_connected_to() {
     let url = receiver.base.replace("127.0.0.1", "localhost");
     let clock = Arc::new(ManualClock::new(now()));
     let webhook = Webhook::new(&json!({ "url": url }), &context(), clock).unwrap();
-    let ItemOutcome::Pause(reason) = send(&webhook, &event("{}")).await else { panic!("not paused") };
+    let ItemOutcome::Config(reason) = send(&webhook, &event("{}")).await else { panic!("not paused") };
     assert_eq!(reason.code, "address_refused");
     assert!(reason.message.contains("allow_private"), "{}", reason.message);
     assert!(receiver.requests().is_empty());
@@ -445,7 +453,7 @@ fn a_secret_is_never_shown() {
 #[test]
 fn the_limits_follow_the_timeout() {
     let limits = webhook("http://127.0.0.1/", json!({"timeout": "1m"})).limits();
-    assert_eq!(limits, Limits { max_items: 1, concurrency: 16, timeout: Duration::from_secs(65) });
+    assert_eq!(limits, Limits::single(16, Duration::from_secs(65)));
 }
 
 #[test]
