@@ -1,0 +1,138 @@
+//! RudderStack's own cases, where their corpora are at hand: in the folder that `MILLRACE_CORPORA` names,
+//! else in `../shared/corpora` beside the checkout. They are not part of this repository; without them
+//! these tests say that they are skipped.
+//!
+//! A destination is one line of [`CORPORA`]. To look into it: `MILLRACE_CORPUS=am` runs one file and tells
+//! every difference, `MILLRACE_CORPUS=am:12` one case of it with its input and what was made of it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "what came of the cases is for people, with --nocapture")]
+
+mod compare;
+
+use std::path::{Path, PathBuf};
+
+use millrace_connector::{Document, HttpRequest};
+use serde_json::{Value, json};
+
+/// The cases of one destination.
+struct Corpus {
+    /// The file's name without `.json`.
+    file: &'static str,
+    /// How many of its cases pass at least. Raise it with the code; less is a regression.
+    floor: usize,
+    /// The requests of an event under a `Config` of RudderStack's; an error as its text.
+    requests: fn(config: &Value, event: &Document) -> Result<Vec<HttpRequest>, String>,
+    /// Fields that the other side makes up, so that no case can know them: names, at any depth.
+    made_up: &'static [&'static str],
+}
+
+const CORPORA: &[Corpus] = &[];
+
+/// Differences that are told of one failing case; all of them where one destination is asked for.
+const TOLD: usize = 3;
+
+#[test]
+fn requests_are_those_of_rudderstack() {
+    let asked = std::env::var("MILLRACE_CORPUS").unwrap_or_default();
+    let (file, number) = asked.split_once(':').unwrap_or((&asked, ""));
+    let mut regressions = Vec::new();
+    for corpus in CORPORA.iter().filter(|corpus| file.is_empty() || corpus.file == file) {
+        let Some(cases) = cases(corpus.file) else { continue };
+        let told = if file.is_empty() { TOLD } else { usize::MAX };
+        if let Ok(number) = number.parse::<usize>() {
+            show(corpus, &cases[number]);
+            continue;
+        }
+        let passed = tally(corpus, &cases, told);
+        if passed < corpus.floor {
+            regressions.push(format!("{}: {passed} cases pass, there were {}", corpus.file, corpus.floor));
+        }
+    }
+    assert!(regressions.is_empty(), "{regressions:#?}");
+}
+
+/// Prints what came of a destination's cases; how many passed.
+fn tally(corpus: &Corpus, cases: &[Value], told: usize) -> usize {
+    let (mut passed, mut mocked, mut mocked_passed) = (0, 0, 0);
+    for (number, case) in cases.iter().enumerate() {
+        let is_mocked = case["mocked"] == true;
+        let differences = differences(corpus, case);
+        mocked += usize::from(is_mocked);
+        if differences.is_empty() {
+            passed += 1;
+            mocked_passed += usize::from(is_mocked);
+            continue;
+        }
+        let mark = if is_mocked { " (mocked)" } else { "" };
+        println!("  {}:{number}{mark} {}", corpus.file, case["description"].as_str().unwrap_or_default());
+        for difference in differences.iter().take(told) {
+            println!("      {difference}");
+        }
+    }
+    let all = cases.len();
+    println!("{}: {passed} of {all} cases pass ({mocked_passed} of {mocked} mocked)", corpus.file);
+    passed
+}
+
+/// What differs between the answer and what a case expects.
+fn differences(corpus: &Corpus, case: &Value) -> Vec<String> {
+    let expected = case["output"]["response"]["body"].as_array().cloned().unwrap_or_default();
+    let answers = answers(corpus, case);
+    if let Some(error) = expected.iter().find_map(|output| output["error"].as_str())
+        && !answers.iter().any(Result::is_err)
+    {
+        return vec![format!("not refused: {error}")];
+    }
+    let mut requests = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(made) => requests.extend(made),
+            Err(_) if expected.iter().any(|output| output.get("error").is_some()) => {}
+            Err(error) => return vec![format!("refused: {error}")],
+        }
+    }
+    let outputs: Vec<&Value> = expected.iter().filter_map(|output| output.get("output")).collect();
+    if outputs.len() != requests.len() {
+        return vec![format!("{} requests instead of {}", requests.len(), outputs.len())];
+    }
+    let pairs = outputs.iter().zip(&requests).enumerate();
+    pairs
+        .flat_map(|(number, (output, request))| {
+            let found = compare::request(output, request, corpus.made_up);
+            found.into_iter().map(move |text| format!("{number}: {text}"))
+        })
+        .collect()
+}
+
+/// What is made of each input of a case.
+fn answers(corpus: &Corpus, case: &Value) -> Vec<Result<Vec<HttpRequest>, String>> {
+    let inputs = case["input"]["request"]["body"].as_array().cloned().unwrap_or_default();
+    let answer = |input: &Value| {
+        let message = input["message"].as_object().cloned().unwrap_or_default();
+        (corpus.requests)(&input["destination"]["Config"], &Document::complete(message))
+    };
+    inputs.iter().map(answer).collect()
+}
+
+/// Prints all of one case.
+fn show(corpus: &Corpus, case: &Value) {
+    println!("{:#}\nEXPECTED {:#}", case["input"]["request"]["body"], case["output"]["response"]["body"]);
+    for answer in answers(corpus, case) {
+        println!("ANSWER {:#}", answer.map_or_else(|error| json!({ "error": error }), |made| json!(made)));
+    }
+    println!("DIFFERENCES {:#?}", differences(corpus, case));
+}
+
+/// The cases of a file that are about events to requests.
+fn cases(name: &str) -> Option<Vec<Value>> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
+    let folder = std::env::var_os("MILLRACE_CORPORA").map_or(beside, PathBuf::from);
+    let Ok(text) = std::fs::read(folder.join("destinations").join(format!("{name}.json"))) else {
+        println!("SKIPPED {name}: not in {}/destinations", folder.display());
+        return None;
+    };
+    let file: Value = serde_json::from_slice(&text).unwrap();
+    let all = file["cases"].as_array().unwrap().iter();
+    Some(all.filter(|case| case["feature"] == "processor").cloned().collect())
+}
