@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use millrace_connector::{Item, Payload};
 use millrace_event_model::wire::{DecodeError, WireRecord};
 use millrace_event_model::{Change, DestinationId, Event, Reason, SourceId};
-use millrace_transform::Filter;
+use millrace_privacy::Consent;
+use millrace_transform::{Filter, IntegrationNames};
 
 use crate::backoff::Attempts;
 use crate::ledger::{End, Filtered, Subject};
@@ -52,6 +53,10 @@ pub(crate) struct Routes {
     pub(crate) destination: DestinationId,
     /// By the place of the lane's topic in the list of topics, and source.
     pub(crate) connections: HashMap<(usize, SourceId), Option<Filter>>,
+    /// What the client may call the destination.
+    pub(crate) names: IntegrationNames,
+    /// What the user must have consented to.
+    pub(crate) consent: Consent,
 }
 
 impl Routes {
@@ -74,9 +79,16 @@ impl Routes {
         let Some(filter) = self.connections.get(&(topic, event.source.clone())) else {
             return Admission::Foreign;
         };
+        // What the user said comes first, then what the client said: neither is the operator's to overrule.
+        if !self.consent.permits(&event.body) {
+            return Admission::Ends(Subject::of_event(&event), End::Filtered(Filtered::Consent));
+        }
+        if !self.names.want(&event.body) {
+            return Admission::Ends(Subject::of_event(&event), End::Filtered(Filtered::Client));
+        }
         match filter.as_ref().map_or(Ok(true), |filter| filter.keeps(&event)) {
             Ok(true) => Admission::Send(Box::new(pending_event(event, raw))),
-            Ok(false) => Admission::Ends(Subject::of_event(&event), End::Filtered(Filtered::ByConnection)),
+            Ok(false) => Admission::Ends(Subject::of_event(&event), End::Filtered(Filtered::Connection)),
             Err(reason) => Admission::Ends(Subject::of_event(&event), End::Rejected(reason, Box::new(raw))),
         }
     }
@@ -103,5 +115,67 @@ fn pending_change(change: Change, raw: WireRecord) -> Pending {
         bytes: change.body.len(),
         raw,
         item: Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use chrono::DateTime;
+    use millrace_event_model::{MessageId, PartitionKey};
+
+    use super::*;
+
+    /// How an event of the source `web` with this body ends; `send` where it is to be sent.
+    fn admit(body: &str) -> String {
+        let when = Filter::compile("event != 'Noise'").unwrap();
+        let routes = Routes {
+            destination: "hook".parse().unwrap(),
+            connections: HashMap::from([((0, "web".parse().unwrap()), Some(when))]),
+            names: IntegrationNames::new(["hook", "webhook"]),
+            consent: Consent::try_from(vec![millrace_privacy::ConsentRule {
+                provider: None,
+                categories: vec!["C0004".to_owned()],
+                require: None,
+            }])
+            .unwrap(),
+        };
+        let event = Event {
+            event_type: "track".to_owned(),
+            message_id: MessageId("m-1".to_owned()),
+            rudder_id: uuid::Uuid::nil(),
+            received_at: DateTime::UNIX_EPOCH,
+            sent_at: None,
+            request_ip: None,
+            geo: None,
+            source: "web".parse().unwrap(),
+            policy: None,
+            traceparent: None,
+            key: PartitionKey([0; 16]),
+            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+        };
+        let raw = WireRecord::new(bytes::Bytes::new(), bytes::Bytes::new());
+        let read = Read { partition: 0, offset: 0, raw, message: Ok(Payload::Event(event)) };
+        match routes.admit(0, read) {
+            Admission::Foreign => "foreign".to_owned(),
+            Admission::Send(_) => "send".to_owned(),
+            Admission::Ends(_, end) => format!("{end:?}"),
+        }
+    }
+
+    #[test]
+    fn the_user_the_client_and_the_operator_may_each_leave_an_event_out() {
+        let denied = r#""context":{"consentManagement":{"deniedConsentIds":["C0004"]}}"#;
+        let cases = [
+            (r#"{"event":"Order"}"#.to_owned(), "send"),
+            (r#"{"event":"Noise"}"#.to_owned(), "Filtered(Connection)"),
+            (r#"{"integrations":{"All":false},"event":"Order"}"#.to_owned(), "Filtered(Client)"),
+            (r#"{"integrations":{"All":false,"Hook":true},"event":"Order"}"#.to_owned(), "send"),
+            (format!("{{{denied}}}"), "Filtered(Consent)"),
+            (format!(r#"{{{denied},"integrations":{{"All":false}}}}"#), "Filtered(Consent)"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(admit(&body), expected, "{body}");
+        }
     }
 }

@@ -262,7 +262,7 @@ impl Flow {
         {
             match destination.transform(&pending.item) {
                 Ok(requests) if requests.is_empty() => {
-                    self.end((ticket.place, ticket.offset), End::Filtered(Filtered::ByDestination), now);
+                    self.end((ticket.place, ticket.offset), End::Filtered(Filtered::Destination), now);
                 }
                 Ok(requests) => {
                     pending.attempts.begin();
@@ -321,7 +321,7 @@ impl Flow {
                 self.end((ticket.place, ticket.offset), End::Delivered, now);
             }
             ItemOutcome::Filtered(_) => {
-                self.end((ticket.place, ticket.offset), End::Filtered(Filtered::ByDestination), now);
+                self.end((ticket.place, ticket.offset), End::Filtered(Filtered::Destination), now);
             }
             ItemOutcome::Rejected(reason) | ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => {
                 self.reject(ticket, reason, now);

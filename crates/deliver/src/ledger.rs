@@ -71,10 +71,14 @@ pub(crate) enum End {
 /// Who left it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Filtered {
+    /// The user has denied what the destination needs.
+    Consent,
+    /// The event's `integrations` object.
+    Client,
     /// The connection's `when`.
-    ByConnection,
+    Connection,
     /// The destination makes no request of it.
-    ByDestination,
+    Destination,
 }
 
 /// An end that is told in runs.
@@ -239,11 +243,21 @@ fn fitting(mut original: WireRecord) -> WireRecord {
 fn describe(end: &End) -> (Disposition, Option<Reason>) {
     match end {
         End::Delivered => (Disposition::Delivered, None),
-        End::Filtered(Filtered::ByConnection) => {
+        End::Filtered(Filtered::Consent) => {
+            let reason =
+                Reason::new("no_consent", "the user has denied a consent that the destination needs");
+            (Disposition::Filtered, Some(reason))
+        }
+        End::Filtered(Filtered::Client) => {
+            let reason =
+                Reason::new("integrations", "the event's integrations object left the destination out");
+            (Disposition::Filtered, Some(reason))
+        }
+        End::Filtered(Filtered::Connection) => {
             let reason = Reason::new("filtered", "the connection's filter left it out");
             (Disposition::Filtered, Some(reason))
         }
-        End::Filtered(Filtered::ByDestination) => {
+        End::Filtered(Filtered::Destination) => {
             let reason = Reason::new("nothing_to_send", "the destination makes no request of it");
             (Disposition::Filtered, Some(reason))
         }
@@ -341,7 +355,7 @@ mod tests {
         for offset in [4, 2, 3, 7, 8] {
             ledger.ended((PLACE, offset), &event(), End::Delivered, 1, at());
         }
-        ledger.ended((PLACE, 5), &event(), End::Filtered(Filtered::ByConnection), 0, at());
+        ledger.ended((PLACE, 5), &event(), End::Filtered(Filtered::Connection), 0, at());
         assert_eq!(ledger.len(), 6);
         assert_eq!(told(&mut ledger), ["delivered 2-4 x3", "filtered 5-5 x1", "delivered 7-8 x2"]);
         assert_eq!(told(&mut ledger), Vec::<String>::new(), "each is told once");

@@ -53,8 +53,10 @@ impl Metrics {
                 .increment(1);
                 return;
             }
-            End::Filtered(Filtered::ByConnection) => ("filtered", "true"),
-            End::Filtered(Filtered::ByDestination) => ("nothing_to_send", "true"),
+            End::Filtered(Filtered::Consent) => ("no_consent", "true"),
+            End::Filtered(Filtered::Client) => ("integrations", "true"),
+            End::Filtered(Filtered::Connection) => ("filtered", "true"),
+            End::Filtered(Filtered::Destination) => ("nothing_to_send", "true"),
             End::Duplicate => ("duplicate", "true"),
             End::Superseded => ("superseded", "true"),
             End::Rejected(..) => ("rejected", "false"),

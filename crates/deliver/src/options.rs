@@ -6,7 +6,8 @@ use std::time::Duration;
 use millrace_bus::Start;
 use millrace_connector::Destination;
 use millrace_event_model::{DestinationId, Lane, SourceId};
-use millrace_transform::Filter;
+use millrace_privacy::Consent;
+use millrace_transform::{Filter, IntegrationNames};
 
 use crate::RetryPolicy;
 
@@ -34,6 +35,10 @@ pub struct DestinationOptions {
     pub connections: Vec<EventConnection>,
     /// Whether a sync of reverse ETL leads to it.
     pub takes_changes: bool,
+    /// What an event's `integrations` object may call it.
+    pub names: IntegrationNames,
+    /// What a user must have consented to for their events to go there.
+    pub consent: Consent,
     /// When failed items are tried again and given up.
     pub retry: RetryPolicy,
     /// How much may be unfinished at once.
@@ -94,6 +99,8 @@ impl DestinationOptions {
     #[must_use]
     pub fn new(id: DestinationId, destination: Arc<dyn Destination>) -> Self {
         Self {
+            names: IntegrationNames::new([id.as_str()]),
+            consent: Consent::default(),
             id,
             destination,
             connections: Vec::new(),

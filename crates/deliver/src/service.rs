@@ -114,16 +114,25 @@ struct Shared {
 
 impl Shared {
     fn engine(&self, options: DestinationOptions) -> Engine {
-        let DestinationOptions { id, destination, connections, takes_changes, retry, bounds, probe_every } =
-            options;
+        let DestinationOptions {
+            id,
+            destination,
+            connections,
+            takes_changes,
+            names,
+            consent,
+            retry,
+            bounds,
+            probe_every,
+        } = options;
         let (mut topics, connections) = lanes(connections);
         if takes_changes {
             topics.push((Topic::Changes, Start::Earliest));
         }
-        let names = topics.iter().map(|(topic, _)| topic.name(&self.bus)).collect();
-        let routes = Routes { destination: id.clone(), connections };
+        let topic_names = topics.iter().map(|(topic, _)| topic.name(&self.bus)).collect();
+        let routes = Routes { destination: id.clone(), connections, names, consent };
         Engine {
-            flow: Flow::new(routes, names, retry, bounds, probe_every),
+            flow: Flow::new(routes, topic_names, retry, bounds, probe_every),
             health: self.health.component(&format!("deliver/{id}")),
             id,
             destination,

@@ -4,8 +4,8 @@
 //! service would say, and a service says it before it has joined or leased anything.
 
 use millrace_connector::{ConnectorError, Context, Registry};
-use millrace_privacy::Policy;
-use millrace_service::config::{Config, ConfigError, ConnectionConfig, Step};
+use millrace_privacy::{Consent, Policy};
+use millrace_service::config::{Config, ConfigError, ConnectionConfig, DestinationConfig, Step};
 use millrace_transform::{FieldMap, Filter};
 
 use crate::cli::Place;
@@ -35,6 +35,14 @@ pub(crate) fn judge(config: &Config, place: &Place) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Config(Box::new(miette::Report::new(config.document.errors(wrong.errors)))))
+}
+
+/// The consent that a destination needs.
+///
+/// # Errors
+/// A rule is not of the form that the config's reference describes, or does nothing.
+pub(crate) fn consent(destination: &DestinationConfig) -> Result<Consent, serde_json::Error> {
+    serde_json::from_value(destination.consent.clone().into())
 }
 
 struct Wrong<'c> {
@@ -68,6 +76,9 @@ impl Wrong<'_> {
             let settings = destination.settings.to_value();
             let made = registry.destination(&destination.kind, &settings, &context(destination.id.as_str()));
             self.connector("destinations", index, made.err());
+            if let Err(error) = consent(destination) {
+                self.report("destinations", index, "consent", error.to_string());
+            }
         }
     }
 

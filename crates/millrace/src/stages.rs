@@ -253,11 +253,16 @@ pub(crate) fn loader_options(
 #[cfg(feature = "deliver")]
 pub(crate) fn deliver(installation: &Installation) -> Result<millrace_deliver::Service, Failure> {
     use millrace_deliver::{DestinationOptions, EventConnection, Options, Service};
+    use millrace_transform::IntegrationNames;
 
     let mut destinations = Vec::new();
     for destination in installation.config.destinations.iter().filter(|destination| destination.enabled) {
         let mut options =
             DestinationOptions::new(destination.id.clone(), installation.destination(destination)?);
+        options.names = IntegrationNames::new([destination.id.as_str(), destination.kind.as_str()]);
+        options.consent = crate::judge::consent(destination).map_err(|error| {
+            Failure::Usage(format!("consent of destination {:?}: {error}", destination.id.as_str()))
+        })?;
         options.takes_changes = installation.config.syncs.iter().any(|sync| sync.to == destination.id);
         for connection in &installation.config.connections {
             let Target::Destination { id } = &connection.to else { continue };

@@ -1,6 +1,6 @@
 //! Finds personal data in an event's JSON and puts something else in its place: pure functions over
 //! bytes, called at the door before the first durable write. And knows who asked to be forgotten
-//! ([`Suppressions`]).
+//! ([`Suppressions`]) and what a user has consented to ([`Consent`]).
 //!
 //! [`Policy`] says what to do with each [`Kind`]; [`Scanner::scan`] does it in one pass. No JSON tree is
 //! built: a look at all bytes finds where something may be (`suspects.rs`), a lexer ([`json`]) walks there, cheap
@@ -14,6 +14,7 @@
 //! Reading order: [`Policy`], then `walk.rs` (tokens in, body out), `filter.rs`, `text.rs` (escapes), `detect/` (what an
 //! e-mail address, a phone number and a card number are), `replace.rs` (what stands in their place).
 
+mod consent;
 mod detect;
 mod filter;
 pub mod json;
@@ -26,6 +27,7 @@ mod suspects;
 mod text;
 mod walk;
 
+pub use consent::{Consent, ConsentError, ConsentRule, Require};
 pub use policy::{Action, Kind, Policy, PolicyError, Precision};
 pub use replace::HashKey;
 pub use scanner::{Finding, MAX_DEPTH, ScanError, Scanned, Scanner};

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use millrace_connector::{ConnectorError, HttpRequest, Item, Limits, Payload, RequestBody};
 use millrace_event_model::wire::WireRecord;
 use millrace_event_model::{Change, ChangeOp, Disposition, Event, MessageId, Origin, Outcome, SourceId};
-use millrace_transform::Filter;
+use millrace_privacy::Consent;
+use millrace_transform::{Filter, IntegrationNames};
 
 use super::*;
 
@@ -63,7 +64,12 @@ fn flow() -> Flow {
     let source = |name: &str| name.parse::<SourceId>().unwrap();
     let filter = Filter::compile("type == 'track'").unwrap();
     let connections = HashMap::from([((0, source("web")), Some(filter)), ((0, source("app")), None)]);
-    let routes = Routes { destination: "hook".parse().unwrap(), connections };
+    let routes = Routes {
+        destination: "hook".parse().unwrap(),
+        connections,
+        names: IntegrationNames::new(["hook"]),
+        consent: Consent::default(),
+    };
     let topics = vec!["acme.events.main".to_owned(), "acme.changes".to_owned()];
     let mut flow = Flow::new(routes, topics, retry(), BOUNDS, Duration::from_secs(60));
     for topic in 0..2 {

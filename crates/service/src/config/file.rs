@@ -241,6 +241,11 @@ pub struct DestinationConfig {
     /// What the kind asks for.
     #[serde(default)]
     pub settings: Settings,
+    /// What users must have consented to for their events to go there, by consent manager:
+    /// `[{ provider: oneTrust, categories: [C0004], require: all }]`. Without `provider` a rule is for all;
+    /// without `require` (`all` or `any`) the event's `resolutionStrategy` counts.
+    #[serde(default)]
+    pub consent: Vec<Value>,
 }
 
 /// From a source to a warehouse or a destination.
