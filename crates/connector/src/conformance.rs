@@ -9,6 +9,7 @@
 mod jobs;
 mod protocol;
 mod rig;
+mod stub;
 mod writes;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use crate::Warehouse;
 
 use self::rig::Rig;
+pub use self::stub::{Reply, Seen, Stub};
 
 /// Runs every promise, one after the other, each with a connection and tables of its own.
 ///

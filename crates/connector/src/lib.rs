@@ -23,8 +23,8 @@ pub use dialect::{DIALECTS, Dialect, dialect};
 pub use document::Document;
 pub use error::{ConnectorError, ErrorKind};
 pub use registry::{
-    BuildDestination, BuildSource, BuildWarehouse, Context, DestinationEntry, Registry, SourceEntry,
-    WarehouseEntry,
+    BuildDestination, BuildSource, BuildWarehouse, Context, DestinationEntry, Registry, Rudder,
+    SettingsSchema, SourceEntry, TranslateSettings, WarehouseEntry,
 };
 pub use source::{ReadRequest, Source, SourceMessage};
 pub use warehouse::{

@@ -1,9 +1,12 @@
 //! The list of connectors that the binary hands to the stages. A connector is one entry; nothing else
 //! knows its kind.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use millrace_event_model::Reason;
 use serde_json::Value;
 
 use crate::{ConnectorError, Destination, Source, Warehouse};
@@ -20,7 +23,12 @@ pub struct Context {
 /// Makes a source of its settings and the config's `command`.
 pub type BuildSource = fn(&Value, &[String], &Context) -> Result<Arc<dyn Source>, ConnectorError>;
 /// Makes a destination of its settings.
-pub type BuildDestination = fn(&Value, &Context) -> Result<Arc<dyn Destination>, ConnectorError>;
+pub type BuildDestination =
+    Arc<dyn Fn(&Value, &Context) -> Result<Arc<dyn Destination>, ConnectorError> + Send + Sync>;
+/// Makes the JSON Schema of settings.
+pub type SettingsSchema = Arc<dyn Fn() -> Value + Send + Sync>;
+/// Makes our settings of RudderStack's `Config`.
+pub type TranslateSettings = Arc<dyn Fn(&Value) -> Result<Value, Reason> + Send + Sync>;
 /// Makes a warehouse of its settings.
 pub type BuildWarehouse = fn(&Value, &Context) -> Result<Arc<dyn Warehouse>, ConnectorError>;
 
@@ -37,17 +45,71 @@ pub struct SourceEntry {
     pub build: BuildSource,
 }
 
-/// A destination kind.
-#[derive(Clone, Copy)]
+/// A destination kind. It owns what it is made of, since not all are compiled in: a YAML file is one too.
+#[derive(Clone)]
 pub struct DestinationEntry {
     /// As `kind:` in the config spells it.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// A line for people.
-    pub summary: &'static str,
+    pub summary: Cow<'static, str>,
     /// JSON Schema of the settings.
-    pub schema: fn() -> Value,
+    pub schema: SettingsSchema,
     /// Makes an instance.
     pub build: BuildDestination,
+    /// What RudderStack calls it, for those who come from there.
+    pub rudder: Option<Rudder>,
+}
+
+impl DestinationEntry {
+    /// An entry that has no namesake at RudderStack.
+    pub fn new(
+        kind: impl Into<Cow<'static, str>>,
+        summary: impl Into<Cow<'static, str>>,
+        schema: impl Fn() -> Value + Send + Sync + 'static,
+        build: impl Fn(&Value, &Context) -> Result<Arc<dyn Destination>, ConnectorError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            kind: kind.into(),
+            summary: summary.into(),
+            schema: Arc::new(schema),
+            build: Arc::new(build),
+            rudder: None,
+        }
+    }
+
+    /// With its name at RudderStack, and what makes our settings of a `Config` of theirs.
+    #[must_use]
+    pub fn with_rudder(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        settings: impl Fn(&Value) -> Result<Value, Reason> + Send + Sync + 'static,
+    ) -> Self {
+        self.rudder = Some(Rudder { name: name.into(), settings: Arc::new(settings) });
+        self
+    }
+}
+
+impl fmt::Debug for DestinationEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DestinationEntry").field(&self.kind).finish()
+    }
+}
+
+/// A destination as RudderStack knows it.
+#[derive(Clone)]
+pub struct Rudder {
+    /// The name of its definition, upper case: `AM`, `WEBHOOK`.
+    pub name: Cow<'static, str>,
+    /// Our settings, of the `Config` of theirs.
+    ///
+    /// The error says which option is missing, or cannot be had here.
+    pub settings: TranslateSettings,
+}
+
+impl fmt::Debug for Rudder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Rudder").field(&self.name).finish()
+    }
 }
 
 /// A warehouse kind.
@@ -64,12 +126,12 @@ pub struct WarehouseEntry {
 }
 
 /// All connectors of this binary.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Registry {
     /// Sources of ELT.
     pub sources: &'static [SourceEntry],
-    /// Destinations.
-    pub destinations: &'static [DestinationEntry],
+    /// Destinations: those that are compiled in, and those of YAML files.
+    pub destinations: Vec<DestinationEntry>,
     /// Warehouses.
     pub warehouses: &'static [WarehouseEntry],
 }
@@ -102,15 +164,21 @@ impl Registry {
         settings: &Value,
         context: &Context,
     ) -> Result<Arc<dyn Destination>, ConnectorError> {
-        match self.destinations.iter().find(|entry| entry.kind == kind) {
+        match self.destination_entry(kind) {
             Some(entry) => (entry.build)(settings, context),
             None => Err(unknown(
                 "destination",
                 kind,
                 &context.id,
-                self.destinations.iter().map(|entry| entry.kind),
+                self.destinations.iter().map(|entry| entry.kind.as_ref()),
             )),
         }
+    }
+
+    /// The entry of a destination kind.
+    #[must_use]
+    pub fn destination_entry(&self, kind: &str) -> Option<&DestinationEntry> {
+        self.destinations.iter().find(|entry| entry.kind == kind)
     }
 
     /// Makes a warehouse.

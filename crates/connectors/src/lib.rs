@@ -5,6 +5,7 @@
 //! its tests.
 
 pub mod destinations;
+pub mod http;
 mod registry;
 mod sources;
 mod warehouses;

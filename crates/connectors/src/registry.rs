@@ -6,12 +6,14 @@ use crate::{destinations, sources, warehouses};
 
 const SOURCES: &[SourceEntry] = &[sources::airbyte::ENTRY];
 
-const DESTINATIONS: &[DestinationEntry] = &[destinations::webhook::ENTRY];
+fn all_destinations() -> Vec<DestinationEntry> {
+    vec![destinations::webhook::entry()]
+}
 
 const WAREHOUSES: &[WarehouseEntry] = &[millrace_lake::ENTRY, warehouses::postgres::ENTRY];
 
 /// All connectors that are built in.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry { sources: SOURCES, destinations: DESTINATIONS, warehouses: WAREHOUSES }
+    Registry { sources: SOURCES, destinations: all_destinations(), warehouses: WAREHOUSES }
 }

@@ -17,8 +17,7 @@ use millrace_state::Store;
 use tokio::sync::OnceCell;
 
 use crate::columns::columns_of;
-use crate::commit::Mark;
-use crate::edit::Edit;
+use crate::edit::{Edit, Mark};
 use crate::error::{self, Result};
 use crate::files::{Files, check_only_grows};
 use crate::intent_log::{Cursor, Intent, IntentLog};
@@ -266,7 +265,7 @@ impl Lake {
             edit.delete(&rows, std::slice::from_ref(&key)).await?;
             match edit.commit(None).await {
                 Ok(committed) => {
-                    tables.keep(&name, committed.known);
+                    tables.keep(&name, committed.table);
                     return Ok(());
                 }
                 Err(error) if error::is_conflict(&error) => {}

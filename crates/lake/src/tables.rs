@@ -17,7 +17,6 @@ use millrace_state::object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::columns::{columns_of, fields_of};
-use crate::commit::Known;
 use crate::edit::Edit;
 use crate::error::{self, Result};
 use crate::object_stores;
@@ -46,7 +45,7 @@ pub(crate) struct Tables {
     /// How long a table's log and the files it no longer has are kept for those who still read an older
     /// version. A load every two seconds makes 1,800 versions an hour.
     kept: TimeDelta,
-    open: Mutex<HashMap<TableName, Known>>,
+    open: Mutex<HashMap<TableName, DeltaTable>>,
 }
 
 impl Tables {
@@ -109,7 +108,7 @@ impl Tables {
 
     /// The latest version of a table, if there is such a table.
     pub(crate) async fn latest(&self, name: &TableName) -> Result<Option<DeltaTable>> {
-        if let Some(Known { mut table, .. }) = self.cached(name)
+        if let Some(mut table) = self.cached(name)
             && table.update_state().await.is_ok()
         {
             self.keep(name, table.clone());
@@ -132,19 +131,19 @@ impl Tables {
         Ok(Some(table))
     }
 
-    /// What is known of a table, else the latest version.
-    pub(crate) async fn any(&self, name: &TableName) -> Result<Option<Known>> {
+    /// The version that was seen last, else the latest.
+    pub(crate) async fn any(&self, name: &TableName) -> Result<Option<DeltaTable>> {
         match self.cached(name) {
-            Some(known) => Ok(Some(known)),
-            None => Ok(self.latest(name).await?.map(Known::from)),
+            Some(table) => Ok(Some(table)),
+            None => self.latest(name).await,
         }
     }
 
     /// Remembers a version, unless a later one is known.
-    pub(crate) fn keep(&self, name: &TableName, table: impl Into<Known>) {
-        let table = table.into();
+    pub(crate) fn keep(&self, name: &TableName, table: DeltaTable) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.get(name).is_some_and(|known| table.newest < known.newest) {
+        let known = open.get(name).and_then(DeltaTable::version);
+        if known.is_some_and(|known| table.version().is_some_and(|version| version < known)) {
             return;
         }
         if open.len() >= MAX_OPEN {
@@ -239,7 +238,7 @@ impl Tables {
             edit.widen(&known, &wider).await?;
             match edit.commit(None).await {
                 Ok(widened) => {
-                    self.keep(name, widened.known);
+                    self.keep(name, widened.table);
                     return Ok(());
                 }
                 Err(error) if error::is_conflict(&error) => {}
@@ -314,7 +313,7 @@ impl Tables {
         parse(&format!("{}/{}", self.schema_path(&name.schema)?, segment(&name.table)?))
     }
 
-    fn cached(&self, name: &TableName) -> Option<Known> {
+    fn cached(&self, name: &TableName) -> Option<DeltaTable> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 

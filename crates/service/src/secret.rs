@@ -68,6 +68,7 @@ impl JsonSchema for Secret {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "writeOnly": true,
             "description": "Comes from the environment or a file: ${NAME} or ${file:/run/secrets/name}."
         })
     }

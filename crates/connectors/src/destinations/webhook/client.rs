@@ -1,34 +1,23 @@
 //! Sends requests and says what the answers mean.
 
-use std::error::Error as _;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, Utc};
 use hmac::{Hmac, Mac};
-use millrace_connector::{ConnectorError, ErrorKind, HttpRequest, ItemOutcome, Prepared, RequestBody};
+use millrace_connector::{ConnectorError, HttpRequest, ItemOutcome, Prepared, RequestBody};
 use millrace_event_model::Reason;
 use millrace_service::SharedClock;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::StatusCode;
 use sha2::Sha256;
 
 use super::config::{Secrets, Settings, WebhookUrl};
-use crate::destinations::guard::{AddressRefused, GuardedResolver};
-
-/// An answer's body means nothing here. So much of it is read that the connection can be used again;
-/// of a longer one the connection is dropped.
-const MAX_DRAIN_BYTES: usize = 64 * 1024;
-
-/// Longer than this no handshake takes that ends well.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::http::{self, Reach};
 
 /// The HTTP client of one webhook.
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: http::Client,
     secrets: Secrets,
     host: String,
     clock: SharedClock,
@@ -36,20 +25,13 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(settings: &Settings, clock: SharedClock) -> Result<Self, ConnectorError> {
-        millrace_service::install_tls();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("Millrace/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(GuardedResolver { allow_private: settings.allow_private }))
-            // A redirect leads where no guard has looked, and Standard Webhooks calls it a failure.
-            .redirect(reqwest::redirect::Policy::none())
-            // A proxy resolves names itself, past the guard.
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout.0))
-            .timeout(settings.timeout.0)
-            .build()
-            .map_err(|error| {
-                ConnectorError::pause("http_client", "the HTTP client cannot be made").caused_by(error)
-            })?;
+        let reach = Reach {
+            allow_private: settings.allow_private,
+            timeout: settings.timeout.0,
+            hosts: Vec::new(),
+            origin: None,
+        };
+        let http = http::Client::new(reach, clock.clone())?;
         let host = settings.url.host().to_owned();
         Ok(Self { http, secrets: settings.secret.clone(), host, clock })
     }
@@ -70,48 +52,20 @@ impl Client {
         let RequestBody::Json(body) = &request.body else {
             return ItemOutcome::Rejected(Reason::new("unsupported_body", "a webhook sends JSON alone"));
         };
-        let now = self.clock.now();
-        let timestamp = now.timestamp().to_string();
-        let mut post = self.http.post(&request.url).body(body.clone());
-        for (name, value) in &request.headers {
-            post = post.header(name, value);
-        }
-        post = post.header("webhook-id", id).header("webhook-timestamp", &timestamp);
+        let timestamp = self.clock.now().timestamp().to_string();
+        let mut signed = vec![("webhook-id", id.to_owned()), ("webhook-timestamp", timestamp.clone())];
         if let Some(signature) = sign(&self.secrets, id, &timestamp, body) {
-            post = post.header("webhook-signature", signature);
+            signed.push(("webhook-signature", signature));
         }
-        match post.send().await {
-            Ok(response) => {
-                let status = response.status();
-                let after = retry_after(response.headers(), now);
-                drain(response).await;
-                classify(status, after)
-            }
-            Err(error) => not_answered(&self.failure(error)),
+        match self.http.send(request, &signed).await {
+            Ok(answer) => classify(answer.status, answer.retry_after),
+            Err(error) => http::unanswered(&error),
         }
     }
 
-    /// Whether something answers there. HEAD changes nothing, and any status proves that name,
-    /// guard, network and TLS are in order.
+    /// Whether something answers there.
     pub(super) async fn reach(&self, url: &WebhookUrl) -> Result<(), ConnectorError> {
-        match self.http.head(url.as_str()).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.failure(error)),
-        }
-    }
-
-    /// Why there was no answer. The URL is taken out of the error: its path may be a secret.
-    fn failure(&self, error: reqwest::Error) -> ConnectorError {
-        let error = error.without_url();
-        let host = &self.host;
-        let (kind, code) = match &error {
-            _ if is_refused_by_guard(&error) => (ErrorKind::Pause, "address_refused"),
-            _ if error.is_builder() => (ErrorKind::Reject, "invalid_request"),
-            _ if error.is_timeout() => (ErrorKind::Retry { after: None }, "timeout"),
-            _ if error.is_connect() => (ErrorKind::Retry { after: None }, "connection_failed"),
-            _ => (ErrorKind::Retry { after: None }, "network_error"),
-        };
-        ConnectorError::new(kind, code, format!("no answer from {host}")).caused_by(error)
+        self.http.reach(url.as_str()).await
     }
 }
 
@@ -125,9 +79,10 @@ impl fmt::Debug for Client {
 }
 
 /// What an answer means: all that decides what happens to an item next.
-pub(super) fn classify(status: StatusCode, after: Option<Duration>) -> ItemOutcome {
-    let reason = Reason::new(format!("http_{}", status.as_u16()), format!("the receiver answered {status}"));
-    match status.as_u16() {
+pub(super) fn classify(status: u16, after: Option<Duration>) -> ItemOutcome {
+    let name = StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |known| known.to_string());
+    let reason = Reason::new(format!("http_{status}"), format!("the receiver answered {name}"));
+    match status {
         200..=299 => ItemOutcome::Delivered,
         429 => ItemOutcome::Throttled { after, reason },
         // Busy, too early, or broken: it may be better later.
@@ -139,15 +94,6 @@ pub(super) fn classify(status: StatusCode, after: Option<Duration>) -> ItemOutco
         413 => ItemOutcome::Oversize(reason),
         // Redirects among them: they are not followed.
         _ => ItemOutcome::Rejected(reason),
-    }
-}
-
-fn not_answered(error: &ConnectorError) -> ItemOutcome {
-    let reason = Reason::new(error.code.clone(), error.full());
-    match error.kind {
-        ErrorKind::Retry { after } => ItemOutcome::Transient { after, reason },
-        ErrorKind::Reject => ItemOutcome::Rejected(reason),
-        ErrorKind::Pause => ItemOutcome::Config(reason),
     }
 }
 
@@ -164,36 +110,4 @@ fn sign(secrets: &Secrets, id: &str, timestamp: &str, body: &[u8]) -> Option<Str
         signatures.push(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())));
     }
     (!signatures.is_empty()).then(|| signatures.join(" "))
-}
-
-/// `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). One that cannot be read is as good as none.
-pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = DateTime::parse_from_rfc2822(text).ok()?;
-    Some((at.to_utc() - now).to_std().unwrap_or(Duration::ZERO))
-}
-
-async fn drain(mut response: Response) {
-    let mut read = 0;
-    while read < MAX_DRAIN_BYTES {
-        match response.chunk().await {
-            Ok(Some(chunk)) => read += chunk.len(),
-            // What goes wrong after the status changes nothing about it.
-            Ok(None) | Err(_) => return,
-        }
-    }
-}
-
-fn is_refused_by_guard(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if inner.is::<AddressRefused>() {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
 }

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::destinations::guard;
+use crate::http::guard;
 
 /// One signed HTTP POST per event or change.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -31,12 +31,15 @@ use client::Client;
 pub use config::{Headers, Secrets, Settings, Timeout, WebhookUrl};
 
 /// The line of the list of connectors.
-pub const ENTRY: DestinationEntry = DestinationEntry {
-    kind: "webhook",
-    summary: "One signed HTTP POST per event or change",
-    schema: || schemars::schema_for!(Settings).to_value(),
-    build: |settings, context| Ok(Arc::new(Webhook::new(settings, context, Arc::new(SystemClock))?)),
-};
+#[must_use]
+pub fn entry() -> DestinationEntry {
+    DestinationEntry::new(
+        "webhook",
+        "One signed HTTP POST per event or change",
+        || schemars::schema_for!(Settings).to_value(),
+        |settings, context| Ok(Arc::new(Webhook::new(settings, context, Arc::new(SystemClock))?)),
+    )
+}
 
 /// POSTs under way at once. Order is kept per key by deliver, so this is about the receiver's patience.
 const CONCURRENCY: usize = 16;

@@ -1,0 +1,270 @@
+//! Which requests go out as one: pure.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use millrace_connector::{HttpRequest, RequestBody};
+use serde_json::{Map, Value};
+
+use super::path;
+use super::profile::{Join, JoinRule, Profile};
+
+/// One HTTP call: a request, and whose items it carries.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What is sent.
+    pub request: HttpRequest,
+    /// The items, by their place in the batch, each once, in sending order.
+    pub items: Vec<usize>,
+    /// For each array that was joined its path, and which of `items` gave each element.
+    elements: Vec<(String, Vec<usize>)>,
+}
+
+impl Call {
+    fn alone(item: usize, request: HttpRequest) -> Self {
+        Self { request, items: vec![item], elements: Vec::new() }
+    }
+
+    /// Which of [`Self::items`] gave an element of the array at this path; of the only array where the
+    /// path is `None`.
+    #[must_use]
+    pub fn owner(&self, array: Option<&str>, index: usize) -> Option<usize> {
+        if self.items.len() == 1 {
+            return Some(0);
+        }
+        let elements = match array {
+            Some(array) => &self.elements.iter().find(|(path, _)| path == array)?.1,
+            None => &self.elements.first()?.1,
+        };
+        elements.get(index).copied()
+    }
+
+    /// Which of [`Self::items`] gave the element that has this value at a path.
+    #[must_use]
+    pub fn owner_by(&self, element: &str, id: &Value) -> Option<usize> {
+        if self.items.len() == 1 {
+            return Some(0);
+        }
+        let (RequestBody::Json(body) | RequestBody::JsonArray(body)) = &self.request.body else {
+            return None;
+        };
+        let body: Value = serde_json::from_slice(body).ok()?;
+        for (array, owners) in &self.elements {
+            let elements = path::get(&body, array).and_then(Value::as_array)?;
+            let found = elements.iter().position(|one| path::get(one, element) == Some(id));
+            if let Some(owner) = found.and_then(|index| owners.get(index)) {
+                return Some(*owner);
+            }
+        }
+        None
+    }
+}
+
+/// Joins what may be joined, each request with its item's place in the batch. The calls are in the order
+/// of their first requests, and the elements of a call in the order of its requests.
+#[must_use]
+pub(super) fn plan(profile: &Profile, requests: Vec<(usize, HttpRequest)>) -> Vec<Call> {
+    let mut groups: Vec<Group> = Vec::new();
+    // The last group of its kind that has room.
+    let mut open: HashMap<Like, usize> = HashMap::new();
+    for (item, request) in requests {
+        let Some((join, part)) = joinable(&profile.joins, &request) else {
+            groups.push(Group::Alone(Call::alone(item, request)));
+            continue;
+        };
+        let like = Like::of(&request, join, &part);
+        if let Some(Group::Joined(group)) = open.get(&like).and_then(|index| groups.get_mut(*index))
+            && group.has_room(&part, profile.max_bytes)
+        {
+            group.add(item, part);
+            continue;
+        }
+        open.insert(like, groups.len());
+        groups.push(Group::Joined(Joined::new(item, request, join.clone(), part)));
+    }
+    groups
+        .into_iter()
+        .map(|group| match group {
+            Group::Alone(call) => call,
+            Group::Joined(joined) => joined.call(),
+        })
+        .collect()
+}
+
+/// What all requests of a call have in common.
+#[derive(PartialEq, Eq, Hash)]
+struct Like {
+    head: String,
+    rest: Option<String>,
+}
+
+impl Like {
+    fn of(request: &HttpRequest, join: &Join, part: &Part) -> Self {
+        let HttpRequest { method, url, headers, query, .. } = request;
+        let head = format!("{method} {url}\n{headers:?}\n{query:?}\n{:p}", std::ptr::from_ref(join));
+        let rest = match part {
+            Part::Whole(_) => None,
+            Part::Arrays { rest, .. } => Some(rest.to_string()),
+        };
+        Self { head, rest }
+    }
+}
+
+/// What one request gives to a call.
+enum Part {
+    /// Its body, as bytes.
+    Whole(Bytes),
+    /// Arrays of its body, and the body without them.
+    Arrays { rest: Value, arrays: Vec<(String, Vec<Value>)>, bytes: usize },
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(body) => body.len(),
+            Self::Arrays { bytes, .. } => *bytes,
+        }
+    }
+}
+
+fn joinable<'p>(rules: &'p [JoinRule], request: &HttpRequest) -> Option<(&'p Join, Part)> {
+    let rule = rules.iter().find(|rule| request.url.ends_with(&rule.path))?;
+    let part = match (&rule.join, &request.body) {
+        (Join::Wrap { .. }, RequestBody::Json(body)) => Part::Whole(body.clone()),
+        (Join::Arrays { at, .. }, RequestBody::Json(body) | RequestBody::JsonArray(body)) => {
+            arrays(at, body)?
+        }
+        _ => return None,
+    };
+    Some((&rule.join, part))
+}
+
+/// Takes the arrays out of a body. `None`: it has none of them, or is no JSON.
+fn arrays(at: &[String], body: &Bytes) -> Option<Part> {
+    let mut rest: Value = serde_json::from_slice(body).ok()?;
+    let mut arrays = Vec::new();
+    for array in at {
+        if let Some(Value::Array(elements)) = path::take(&mut rest, array) {
+            arrays.push((array.clone(), elements));
+        }
+    }
+    (!arrays.is_empty()).then_some(Part::Arrays { rest, arrays, bytes: body.len() })
+}
+
+enum Group {
+    Alone(Call),
+    Joined(Joined),
+}
+
+struct Joined {
+    first: HttpRequest,
+    join: Join,
+    items: Vec<usize>,
+    parts: Vec<(usize, Part)>,
+    counts: HashMap<String, usize>,
+    bytes: usize,
+}
+
+impl Joined {
+    fn new(item: usize, first: HttpRequest, join: Join, part: Part) -> Self {
+        let mut joined =
+            Self { first, join, items: Vec::new(), parts: Vec::new(), counts: HashMap::new(), bytes: 0 };
+        joined.add(item, part);
+        joined
+    }
+
+    fn has_room(&self, part: &Part, max_bytes: usize) -> bool {
+        let max = self.join.max();
+        let fits = match part {
+            Part::Whole(_) => self.parts.len() < max,
+            Part::Arrays { arrays, .. } => arrays.iter().all(|(path, elements)| {
+                self.counts.get(path).copied().unwrap_or_default() + elements.len() <= max
+            }),
+        };
+        fits && self.bytes.saturating_add(part.bytes()) <= max_bytes
+    }
+
+    fn add(&mut self, item: usize, part: Part) {
+        self.bytes = self.bytes.saturating_add(part.bytes());
+        if let Part::Arrays { arrays, .. } = &part {
+            for (path, elements) in arrays {
+                *self.counts.entry(path.clone()).or_default() += elements.len();
+            }
+        }
+        let place = match self.items.iter().position(|one| *one == item) {
+            Some(place) => place,
+            None => {
+                self.items.push(item);
+                self.items.len() - 1
+            }
+        };
+        self.parts.push((place, part));
+    }
+
+    fn call(self) -> Call {
+        let Self { mut first, join, items, parts, .. } = self;
+        let (body, elements) = match join {
+            Join::Wrap { at, with, .. } => wrapped(&at, &with, parts),
+            Join::Arrays { .. } => concatenated(parts),
+        };
+        first.body = body;
+        Call { request: first, items, elements }
+    }
+}
+
+type Body = (RequestBody, Vec<(String, Vec<usize>)>);
+
+/// Byte for byte: what the mapper wrote is not read again.
+fn wrapped(at: &str, with: &[(String, Value)], parts: Vec<(usize, Part)>) -> Body {
+    let mut body = Vec::new();
+    let whole = at == path::WHOLE;
+    if !whole {
+        body.push(b'{');
+        for (name, value) in with {
+            body.extend_from_slice(format!("{}:{value},", Value::from(name.as_str())).as_bytes());
+        }
+        body.extend_from_slice(format!("{}:", Value::from(at)).as_bytes());
+    }
+    let mut owners = Vec::with_capacity(parts.len());
+    for (place, part) in parts {
+        let Part::Whole(bytes) = part else { continue };
+        body.push(if owners.is_empty() { b'[' } else { b',' });
+        body.extend_from_slice(&bytes);
+        owners.push(place);
+    }
+    body.push(b']');
+    if whole {
+        return (RequestBody::JsonArray(body.into()), vec![(at.to_owned(), owners)]);
+    }
+    body.push(b'}');
+    (RequestBody::Json(body.into()), vec![(at.to_owned(), owners)])
+}
+
+fn concatenated(parts: Vec<(usize, Part)>) -> Body {
+    let mut joined: Vec<(String, Vec<Value>, Vec<usize>)> = Vec::new();
+    let mut body = Value::Object(Map::new());
+    for (place, part) in parts {
+        let Part::Arrays { rest, arrays, .. } = part else { continue };
+        body = rest;
+        for (path, elements) in arrays {
+            let owners = std::iter::repeat_n(place, elements.len());
+            match joined.iter_mut().find(|(known, ..)| *known == path) {
+                Some((_, all, all_owners)) => {
+                    all_owners.extend(owners);
+                    all.extend(elements);
+                }
+                None => joined.push((path, elements, owners.collect())),
+            }
+        }
+    }
+    let mut owners = Vec::with_capacity(joined.len());
+    for (path, elements, places) in joined {
+        path::put(&mut body, &path, Value::Array(elements));
+        owners.push((path, places));
+    }
+    let bytes = Bytes::from(body.to_string());
+    match body.is_array() {
+        true => (RequestBody::JsonArray(bytes), owners),
+        false => (RequestBody::Json(bytes), owners),
+    }
+}

@@ -1,0 +1,343 @@
+//! The shared half against a server that answers by script.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use millrace_connector::conformance::{Reply, Stub};
+use millrace_connector::{Destination, Document, HttpRequest, ItemOutcome, Prepared};
+use millrace_event_model::Reason;
+use millrace_service::{ManualClock, Secret};
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+
+use super::call::{Call, plan};
+use super::client::retry_after;
+use super::*;
+
+/// Nobody is mapped here: the requests of the tests are given.
+struct Unmapped;
+
+impl Mapper for Unmapped {
+    fn map(&self, _: &Document) -> Result<Vec<HttpRequest>, Reason> {
+        Ok(Vec::new())
+    }
+}
+
+fn profile() -> Profile {
+    Profile::new(Check::Reach("http://vendor.test/".to_owned()))
+}
+
+fn joining(join: Join) -> Profile {
+    Profile { joins: JoinRule::all(join), max_items: 100, ..profile() }
+}
+
+fn contacts(ids: &[u32]) -> HttpRequest {
+    let contacts: Vec<Value> = ids.iter().map(|id| json!({"id": id})).collect();
+    HttpRequest::post("http://vendor.test/contacts").json(&json!({"contacts": contacts, "v": 2}))
+}
+
+fn body(request: &HttpRequest) -> Value {
+    serde_json::to_value(request).unwrap()["body"].clone()
+}
+
+fn all_alone(requests: Vec<HttpRequest>) -> Vec<(usize, HttpRequest)> {
+    requests.into_iter().enumerate().collect()
+}
+
+#[test]
+fn arrays_of_like_requests_become_one_and_each_element_has_its_owner() {
+    let profile = joining(Join::arrays(&["contacts"], 100));
+    let other =
+        HttpRequest::post("http://vendor.test/contacts").json(&json!({"contacts": [{"id": 9}], "v": 3}));
+    let calls = plan(&profile, all_alone(vec![contacts(&[1, 2]), other, contacts(&[3])]));
+    assert_eq!(calls.len(), 2, "a body that differs beside its array goes by itself");
+    assert_eq!(body(&calls[0].request), json!({"contacts": [{"id": 1}, {"id": 2}, {"id": 3}], "v": 2}));
+    assert_eq!(calls[0].items, [0, 2]);
+    let owners: Vec<_> = (0..4).map(|index| calls[0].owner(Some("contacts"), index)).collect();
+    assert_eq!(owners, [Some(0), Some(0), Some(1), None]);
+    assert_eq!(calls[0].owner_by("id", &json!(3)), Some(1));
+    assert_eq!(calls[1].items, [1]);
+}
+
+#[test]
+fn a_body_that_is_an_array_joins_as_a_whole() {
+    let array = |id: u32| {
+        let mut request = HttpRequest::post("http://vendor.test/track");
+        request.body = millrace_connector::RequestBody::JsonArray(json!([{"id": id}]).to_string().into());
+        request
+    };
+    let calls = plan(&joining(Join::arrays(&["."], 100)), all_alone(vec![array(1), array(2)]));
+    assert_eq!(calls.len(), 1);
+    assert_eq!(body(&calls[0].request), json!([{"id": 1}, {"id": 2}]));
+    assert_eq!(calls[0].owner(None, 1), Some(1));
+}
+
+#[test]
+fn bodies_are_wrapped_as_they_are() {
+    let one = |id: u32| HttpRequest::post("http://vendor.test/e").json(&json!({"id": id}));
+    let with = vec![("sent".to_owned(), json!(true))];
+    let profile = joining(Join::Wrap { at: "batch".to_owned(), with, max: 2 });
+    let calls = plan(&profile, all_alone(vec![one(1), one(2), one(3)]));
+    let bodies: Vec<_> = calls.iter().map(|call| body(&call.request)).collect();
+    let expected =
+        [json!({"sent": true, "batch": [{"id": 1}, {"id": 2}]}), json!({"sent": true, "batch": [{"id": 3}]})];
+    assert_eq!(bodies, expected, "no array is longer than the vendor takes");
+    assert_eq!(calls[0].owner(Some("batch"), 1), Some(1));
+}
+
+#[test]
+fn a_call_is_never_larger_than_the_vendor_takes() {
+    let profile = Profile { max_bytes: 70, ..joining(Join::arrays(&["contacts"], 100)) };
+    let calls = plan(&profile, all_alone((0..5).map(|id| contacts(&[id])).collect()));
+    assert_eq!(calls.iter().map(|call| call.items.len()).collect::<Vec<_>>(), [2, 2, 1]);
+}
+
+fn answer(status: u16, body: &Value) -> Answer {
+    Answer { status, retry_after: None, body: body.to_string().into(), host: "vendor.test".to_owned() }
+}
+
+fn call_of(count: u32) -> Call {
+    let requests = (0..count).map(|id| contacts(&[id])).collect();
+    plan(&joining(Join::arrays(&["contacts"], 100)), all_alone(requests)).remove(0)
+}
+
+fn classes(outcomes: &[ItemOutcome]) -> Vec<&'static str> {
+    let class = |outcome: &ItemOutcome| match outcome {
+        ItemOutcome::Delivered => "delivered",
+        ItemOutcome::Filtered(_) => "filtered",
+        ItemOutcome::Rejected(_) => "rejected",
+        ItemOutcome::Throttled { .. } => "throttled",
+        ItemOutcome::Transient { .. } => "transient",
+        ItemOutcome::Auth(_) => "auth",
+        ItemOutcome::Config(_) => "config",
+        ItemOutcome::Oversize(_) => "oversize",
+        ItemOutcome::Unclear(_) => "unclear",
+    };
+    outcomes.iter().map(class).collect()
+}
+
+#[test]
+fn every_status_has_one_meaning() {
+    for code in 200..=599_u16 {
+        let expected = match code {
+            200..=299 => "delivered",
+            401 | 403 => "auth",
+            410 => "config",
+            413 => "oversize",
+            429 => "throttled",
+            408 | 425 | 500.. => "transient",
+            _ => "rejected",
+        };
+        let answer = answer(code, &Value::Null);
+        assert_eq!(classes(&judge(&profile(), &answer, &call_of(1))), [expected], "{code}");
+        let of_several = if expected == "rejected" { "unclear" } else { expected };
+        assert_eq!(classes(&judge(&profile(), &answer, &call_of(2))), [of_several; 2], "{code}");
+    }
+}
+
+#[test]
+fn the_first_rule_that_fits_counts_and_tells_a_bounded_message() {
+    let known = |body: &Value| body["error"].as_str().is_some_and(|text| text.contains("exists"));
+    let rules = vec![
+        AnswerRule::status(409, Class::Success).when(known),
+        AnswerRule { status: vec![(400, 499)], ..AnswerRule::status(0, Class::Rejected).telling("error") },
+    ];
+    let profile = Profile { answers: rules, ..profile() };
+    assert_eq!(
+        classes(&judge(&profile, &answer(409, &json!({"error": "it exists"})), &call_of(1))),
+        ["delivered"]
+    );
+    let mut call = call_of(1);
+    call.request = call.request.header("authorization", "Bearer S3CRETS3CRET");
+    let long = format!("no key S3CRETS3CRET\n{}", "x".repeat(1000));
+    let outcome = judge(&profile, &answer(422, &json!({"error": long})), &call).remove(0);
+    let ItemOutcome::Rejected(reason) = outcome else { panic!("not rejected") };
+    assert!(reason.message.starts_with("vendor.test answered 422 Unprocessable Entity: no key *** x"));
+    assert!(reason.message.chars().count() < 400 && !reason.message.contains("S3CRET"));
+}
+
+#[test]
+fn failures_of_a_batch_reach_their_items_in_whatever_order_they_are_told() {
+    let results = |find: Find| ItemResults {
+        status: Vec::new(),
+        at: "failed".to_owned(),
+        find,
+        ok: None,
+        classes: vec![(Arc::new(|entry: &Value| entry["code"] == 429), Class::Throttled)],
+        message: Some("why".to_owned()),
+    };
+    let judged = |find: Find, body: Value| {
+        let profile = Profile { items: Some(results(find)), ..joining(Join::arrays(&["contacts"], 9)) };
+        classes(&judge(&profile, &answer(207, &body), &call_of(4)))
+    };
+    let index = Find::Index { index: "at".to_owned(), array: None };
+    let failed = json!({"failed": [{"at": 3, "code": 429}, {"at": 1, "why": "no e-mail"}]});
+    assert_eq!(judged(index.clone(), failed), ["delivered", "rejected", "delivered", "throttled"]);
+    let id = Find::Id { entry: "id".to_owned(), element: "id".to_owned() };
+    assert_eq!(
+        judged(id, json!({"failed": [{"id": 2}]})),
+        ["delivered", "delivered", "rejected", "delivered"]
+    );
+    assert_eq!(judged(index, json!({"failed": [{"at": 17}]})), ["unclear"; 4], "a failure of nobody");
+}
+
+fn now() -> DateTime<chrono::Utc> {
+    DateTime::from_timestamp(1_761_000_000, 0).unwrap()
+}
+
+fn destination(profile: Profile, stub: &Stub) -> HttpDestination {
+    let reach = Reach {
+        allow_private: true,
+        timeout: Duration::from_secs(5),
+        hosts: profile.hosts.clone(),
+        origin: Some(stub.base().parse().unwrap()),
+    };
+    HttpDestination::new(Box::new(Unmapped), profile, reach, Arc::new(ManualClock::new(now()))).unwrap()
+}
+
+fn prepared(id: u32, requests: Vec<HttpRequest>) -> Prepared {
+    Prepared { id: id.to_string(), requests }
+}
+
+#[tokio::test]
+async fn a_batch_goes_out_as_one_call_to_the_origin_of_the_settings() {
+    let stub = Stub::start([]).await.unwrap();
+    let destination = destination(joining(Join::arrays(&["contacts"], 100)), &stub);
+    let batch = (0..3).map(|id| prepared(id, vec![contacts(&[id])])).collect();
+    assert_eq!(destination.deliver(batch).await, vec![ItemOutcome::Delivered; 3]);
+    let seen = stub.seen();
+    assert_eq!((seen.len(), seen[0].path.as_str()), (1, "/contacts"));
+    assert_eq!(seen[0].json()["contacts"], json!([{"id": 0}, {"id": 1}, {"id": 2}]));
+}
+
+#[tokio::test]
+async fn requests_of_an_item_go_in_order_and_stop_at_the_first_failure() {
+    let stub = Stub::start([Reply::status(200), Reply::status(422)]).await.unwrap();
+    let requests = ["a", "b", "c"].map(|path| HttpRequest::post(format!("http://vendor.test/{path}")));
+    let outcomes = destination(profile(), &stub).deliver(vec![prepared(1, requests.to_vec())]).await;
+    assert_eq!(classes(&outcomes), ["rejected"]);
+    let paths: Vec<_> = stub.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/a", "/b"]);
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_and_renewed_once_when_it_is_refused() {
+    let token =
+        |text: &str| Reply::status(200).body(json!({"access_token": text, "expires_in": 3600}).to_string());
+    let stub = Stub::start([
+        token("one"),
+        Reply::status(200),
+        Reply::status(401),
+        token("two"),
+        Reply::status(200),
+        Reply::status(401),
+        token("three"),
+        Reply::status(401),
+    ])
+    .await
+    .unwrap();
+    let oauth = OAuth2 {
+        token_url: "http://vendor.test/token".to_owned(),
+        client_id: "millrace".to_owned(),
+        client_secret: Secret::from("s"),
+        refresh_token: None,
+        scope: Some("write".to_owned()),
+        fields: Vec::new(),
+    };
+    let destination = destination(Profile { signer: Signer::OAuth2(oauth), ..profile() }, &stub);
+    for expected in ["delivered", "delivered", "auth"] {
+        let outcomes = destination.deliver(vec![prepared(1, vec![contacts(&[1])])]).await;
+        assert_eq!(classes(&outcomes), [expected]);
+    }
+    let told: Vec<_> =
+        stub.seen().iter().map(|seen| seen.header("authorization").map(str::to_owned)).collect();
+    let bearer = |token: &str| Some(format!("Bearer {token}"));
+    let expected =
+        [None, bearer("one"), bearer("one"), None, bearer("two"), bearer("two"), None, bearer("three")];
+    assert_eq!(told, expected);
+    let form = String::from_utf8(stub.seen()[0].body.to_vec()).unwrap();
+    assert_eq!(form, "client_id=millrace&client_secret=s&grant_type=client_credentials&scope=write");
+}
+
+#[tokio::test]
+async fn a_check_tells_refused_credentials_from_a_vendor_that_is_down() {
+    let stub = Stub::start([Reply::status(200), Reply::status(401), Reply::status(503)]).await.unwrap();
+    let request = HttpRequest::new("GET", "http://vendor.test/me");
+    let check = Check::Ask { request, expect: Vec::new() };
+    let destination = destination(Profile::new(check), &stub);
+    destination.check().await.unwrap();
+    assert_eq!(destination.check().await.unwrap_err().code, "credentials_refused");
+    let down = destination.check().await.unwrap_err();
+    assert!(matches!(down.kind, millrace_connector::ErrorKind::Retry { .. }));
+}
+
+#[tokio::test]
+async fn only_the_hosts_of_the_profile_are_called() {
+    let reach = Reach {
+        allow_private: true,
+        timeout: Duration::from_secs(1),
+        hosts: vec!["*.vendor.test".to_owned(), "vendor.example".to_owned()],
+        origin: None,
+    };
+    let client = Client::new(reach, Arc::new(ManualClock::new(now()))).unwrap();
+    for url in
+        ["http://vendor.test/", "http://evilvendor.test/", "http://127.0.0.1/", "http://a.vendor.example/"]
+    {
+        let error = client.send(&HttpRequest::post(url), &[]).await.unwrap_err();
+        assert_eq!(error.code, "host_refused", "{url}");
+    }
+}
+
+/// Settings of a test.
+#[derive(Clone, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only read from JSON")]
+struct Settings {
+    /// The key of the workspace.
+    api_key: Secret,
+    /// How many.
+    #[serde(default)]
+    count: u8,
+}
+
+#[test]
+fn wrong_settings_are_told_all_at_once_without_their_values() {
+    let entry = HttpEntry::<Settings> {
+        kind: "test",
+        summary: "A test",
+        mapper: |_| Ok(Box::new(Unmapped)),
+        profile: |_| profile(),
+        rudder: None,
+    }
+    .entry();
+    let context = millrace_connector::Context { id: "d".to_owned(), work_dir: "/nonexistent".into() };
+    let made = |settings: Value| (entry.build)(&settings, &context).map(drop);
+    made(json!({"api_key": "k", "allow_private": true, "origin": "http://127.0.0.1:1"})).unwrap();
+    let told = made(json!({"api_key": 5550123, "count": "S3CRET", "more": 1})).unwrap_err().full();
+    for part in ["api_key", "count", "more"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(!told.contains("S3CRET") && !told.contains("5550123"), "{told}");
+    let told = made(json!({"api_key": "k", "origin": "http://127.0.0.1:1"})).unwrap_err().full();
+    assert!(told.contains("allow_private"), "{told}");
+    let schema = (entry.schema)();
+    assert!(schema["properties"]["allow_private"]["description"].is_string());
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date() {
+    let read = |text: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", text.parse().unwrap());
+        retry_after(&headers, now())
+    };
+    assert_eq!(read("120"), Some(Duration::from_secs(120)));
+    assert_eq!(read("Mon, 20 Oct 2025 22:41:30 GMT"), Some(Duration::from_secs(90)));
+    assert_eq!(read("Mon, 20 Oct 2025 22:00:00 GMT"), Some(Duration::ZERO), "a date that has passed");
+    assert_eq!(read("soon"), None);
+    assert_eq!(read("-5"), None);
+    assert_eq!(retry_after(&HeaderMap::new(), now()), None);
+}
