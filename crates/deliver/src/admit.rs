@@ -31,6 +31,8 @@ pub(crate) struct Pending {
     /// When it came in, for the latency.
     pub(crate) since: DateTime<Utc>,
     pub(crate) attempts: Attempts,
+    /// It may share a call with so many: fewer each time that its call was refused whole.
+    pub(crate) at_most: usize,
     /// For the dead letters.
     pub(crate) raw: WireRecord,
     pub(crate) bytes: usize,
@@ -100,6 +102,7 @@ fn pending_event(event: Event, raw: WireRecord) -> Pending {
         run: None,
         since: event.received_at,
         attempts: Attempts::default(),
+        at_most: usize::MAX,
         bytes: event.body.len(),
         raw,
         item: Item { id: event.idempotency_key(), key: event.key, payload: Payload::Event(event) },
@@ -112,6 +115,7 @@ fn pending_change(change: Change, raw: WireRecord) -> Pending {
         run: Some(change.run),
         since: change.published_at,
         attempts: Attempts::default(),
+        at_most: usize::MAX,
         bytes: change.body.len(),
         raw,
         item: Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) },

@@ -42,6 +42,9 @@ impl Default for RetryPolicy {
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     count: u32,
+    /// Those that failed in a way that may pass. A call that was refused whole and is divided says nothing
+    /// about its items, so it is none.
+    failures: u32,
     failing: Option<Failing>,
 }
 
@@ -80,8 +83,9 @@ impl Attempts {
         reason: &Reason,
     ) -> Next {
         let failing = self.failing.get_or_insert_with(|| Failing { since: now, delays: delays(policy) });
+        self.failures += 1;
         let failed_for = (now - failing.since).to_std().unwrap_or(Duration::ZERO);
-        if self.count >= policy.min_attempts && failed_for >= policy.give_up_after {
+        if self.failures >= policy.min_attempts && failed_for >= policy.give_up_after {
             let message =
                 format!("given up after {} attempts in {failed_for:.0?}: {}", self.count, reason.message);
             return Next::GiveUp(Reason::new(reason.code.clone(), message));
@@ -93,7 +97,8 @@ impl Attempts {
     }
 }
 
-fn delays(policy: &RetryPolicy) -> ExponentialBackoff {
+/// The waits of a policy, without end.
+pub(crate) fn delays(policy: &RetryPolicy) -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(policy.min_delay)
         .with_max_delay(policy.max_delay)

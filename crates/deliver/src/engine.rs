@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::ExponentialBuilder;
 use millrace_bus::{Assignment, Bus, BusError, GroupOptions, Positions, Publisher, Revocation, Start};
 use millrace_connector::{Destination, ItemOutcome, Limits};
 use millrace_event_model::{Control, DestinationId};
@@ -24,6 +24,7 @@ use crate::intake::{Heard, Intake, Topic, next_of};
 use crate::ledger::Place;
 use crate::progress::Position;
 use crate::sends::Sends;
+use crate::storing::{self, Storing};
 
 /// Between two commits of the group's offsets, which only serve tools that show the lag.
 const COMMIT_EVERY: Duration = Duration::from_secs(10);
@@ -44,6 +45,7 @@ pub(crate) type Controls = Arc<BTreeMap<DestinationId, Control>>;
 pub(crate) struct Engine {
     pub(crate) id: DestinationId,
     pub(crate) destination: Arc<dyn Destination>,
+    pub(crate) limits: Limits,
     pub(crate) topics: Vec<(Topic, Start)>,
     pub(crate) instance: Option<String>,
     pub(crate) store_every: Duration,
@@ -58,15 +60,16 @@ pub(crate) struct Engine {
     pub(crate) accept_expired: bool,
     /// The last word that was acted on.
     pub(crate) told: Option<Control>,
-    /// What health was told last.
-    pub(crate) trouble: Option<String>,
+    /// What health was told last; `None` before it was told anything.
+    pub(crate) told_health: Option<Option<String>>,
 }
 
 /// One membership.
 struct Member {
     intakes: Vec<Intake>,
-    books: Books,
+    books: Arc<Books>,
     sends: Sends,
+    storing: Option<Storing>,
     leaving: Vec<Leaving>,
     /// The positions that were stored last.
     lows: BTreeMap<Place, i64>,
@@ -90,7 +93,7 @@ impl Engine {
             let joined_at = Instant::now();
             let Err(error) = self.member(&stop).await else { return };
             self.health.not_ready(error.full());
-            self.trouble = Some(error.full());
+            self.told_health = Some(Some(error.full()));
             self.accept_expired = false;
             if joined_at.elapsed() > OPERATOR_PATIENCE {
                 pauses = retry_pauses();
@@ -116,12 +119,12 @@ impl Engine {
     async fn member(&mut self, stop: &Stop) -> Result<(), DeliverError> {
         self.listen();
         let mut member = self.join().await?;
-        self.report();
+        self.report(None);
         let served = self.serve(&mut member, stop).await;
         // Whatever ended it: what is in flight may land, so that less is repeated.
         let drained = tokio::time::timeout(self.drain, async {
             while let Some(answers) = member.sends.next().await {
-                self.landed(answers);
+                self.flow.landed(answers, self.clock.now());
             }
         });
         if drained.await.is_err() {
@@ -145,7 +148,7 @@ impl Engine {
         let names = self.topics.iter().map(|(topic, _)| topic.name(&self.bus)).collect::<Vec<_>>();
         let identity = self.bus.identity(names.first().map_or("", String::as_str)).await;
         let cluster = identity.map_err(|source| self.failed(source))?.cluster;
-        let Limits { timeout, .. } = self.destination.limits();
+        let timeout = self.limits.timeout;
         let mut intakes = Vec::with_capacity(names.len());
         for ((topic, _), name) in self.topics.iter().zip(&names) {
             let mut options = GroupOptions::new(format!("deliver.{}", self.id));
@@ -158,14 +161,15 @@ impl Engine {
         let now = Instant::now();
         Ok(Member {
             intakes,
-            books: Books {
+            books: Arc::new(Books {
                 bus: self.bus.clone(),
                 publisher: self.publisher.clone(),
                 destination: self.id.clone(),
                 topics: names,
                 cluster,
-            },
+            }),
             sends: Sends::default(),
+            storing: None,
             leaving: Vec::new(),
             lows: BTreeMap::new(),
             stored_at: now,
@@ -178,13 +182,15 @@ impl Engine {
         loop {
             self.send(member);
             self.let_go(member, stop).await?;
-            if self.flow.must_state() || member.stored_at.elapsed() >= self.store_every {
-                self.store(member, stop).await?;
+            if member.storing.is_none()
+                && (self.flow.must_state() || member.stored_at.elapsed() >= self.store_every)
+            {
+                self.begin_storing(member);
             }
             if member.committed_at.elapsed() >= COMMIT_EVERY {
                 self.commit(member).await;
             }
-            self.report();
+            self.report(member.storing.as_ref().and_then(Storing::trouble));
             let wait = self.wait(member);
             member.turn = member.turn.wrapping_add(1);
             tokio::select! {
@@ -193,7 +199,10 @@ impl Engine {
                     let heard = heard.map_err(|source| self.failed(source))?;
                     self.heard(member, topic, heard, stop).await?;
                 }
-                Some(answers) = member.sends.next(), if member.sends.len() > 0 => self.landed(answers),
+                Some(answers) = member.sends.next(), if member.sends.len() > 0 => self.landed(member, answers),
+                stored = storing::done(&mut member.storing) => {
+                    self.stored(member, stored).map_err(|source| self.failed(source))?;
+                }
                 changed = self.controls.changed() => {
                     if changed.is_err() {
                         return Ok(());
@@ -207,20 +216,19 @@ impl Engine {
 
     /// Sends what may be sent, up to the destination's concurrency.
     fn send(&mut self, member: &mut Member) {
-        let Limits { max_items, concurrency, timeout, .. } = self.destination.limits();
-        while member.sends.len() < concurrency {
-            let batch = self.flow.next_batch(self.destination.as_ref(), max_items, self.clock.now());
-            if batch.is_empty() {
-                return;
-            }
-            member.sends.start(Arc::clone(&self.destination), batch, timeout);
+        while member.sends.len() < self.limits.concurrency
+            && let Some(call) = self.flow.next_call(self.destination.as_ref(), self.clock.now())
+        {
+            member.sends.start(Arc::clone(&self.destination), call, self.limits.timeout);
         }
     }
 
-    fn landed(&mut self, answers: Vec<(Ticket, ItemOutcome)>) {
+    /// This call has come back, and whichever others have.
+    fn landed(&mut self, member: &mut Member, answers: Vec<(Ticket, ItemOutcome)>) {
         let now = self.clock.now();
-        for (ticket, outcome) in answers {
-            self.flow.sent(ticket, outcome, now);
+        self.flow.landed(answers, now);
+        while let Some(answers) = member.sends.next_ready() {
+            self.flow.landed(answers, now);
         }
     }
 
@@ -245,7 +253,7 @@ impl Engine {
                 for place in &places {
                     self.flow.leave(*place);
                 }
-                let until = Instant::now() + self.destination.limits().timeout;
+                let until = Instant::now() + self.limits.timeout;
                 member.leaving.push(Leaving { revocation, places, until });
             }
         }
@@ -306,23 +314,41 @@ impl Engine {
         Ok(())
     }
 
-    /// Stores what has ended, and how far each partition has got. Keeps trying while Kafka is away;
-    /// meanwhile nothing new is sent.
-    async fn store(&mut self, member: &mut Member, stop: &Stop) -> Result<(), DeliverError> {
+    /// Begins to store what has ended, and how far each partition has got. Meanwhile it goes on as far as
+    /// the window reaches: what is not stored takes room in it.
+    fn begin_storing(&mut self, member: &mut Member) {
         member.stored_at = Instant::now();
         let (statement, positions) = self.flow.state(self.clock.now());
-        let patience = ExponentialBuilder::new().with_jitter().without_max_times();
-        let store = || member.books.store(&statement, &positions);
-        let stored = store.retry(patience).when(BusError::is_retryable).notify(|error, _| {
-            tracing::warn!(destination = %self.id, %error, "outcomes cannot be stored; trying again");
-            self.health.not_ready(format!("outcomes cannot be stored, so nothing is sent: {error}"));
-        });
-        tokio::select! {
-            stored = stored => stored.map_err(|source| self.failed(source))?,
-            // The statement is lost with the process; its items are repeated.
-            () = stopped_for(stop, self.drain) => return Ok(()),
+        member.storing = Some(Storing::begin(&member.books, statement, positions));
+    }
+
+    fn stored(
+        &mut self,
+        member: &mut Member,
+        stored: Result<Vec<(Place, i64)>, BusError>,
+    ) -> Result<(), BusError> {
+        member.storing = None;
+        member.lows.extend(stored?);
+        self.flow.stored();
+        Ok(())
+    }
+
+    /// Stores all that has ended until now, and waits for it.
+    async fn store(&mut self, member: &mut Member, stop: &Stop) -> Result<(), DeliverError> {
+        // What is on its way comes first: positions are stored in their order.
+        let on_its_way = usize::from(member.storing.is_some());
+        for _ in 0..=on_its_way {
+            if member.storing.is_none() {
+                self.begin_storing(member);
+            }
+            tokio::select! {
+                stored = storing::done(&mut member.storing) => {
+                    self.stored(member, stored).map_err(|source| self.failed(source))?;
+                }
+                // The statement is lost with the process; its items are repeated.
+                () = stopped_for(stop, self.drain) => return Ok(()),
+            }
         }
-        member.lows.extend(positions.iter().map(|position| (position.place, position.low)));
         Ok(())
     }
 
@@ -348,9 +374,14 @@ impl Engine {
     /// Until something is due, or the next statement.
     fn wait(&self, member: &Member) -> Duration {
         let next_store = self.store_every.saturating_sub(member.stored_at.elapsed());
-        let due = self.flow.next_due().map(|due| (due - self.clock.now()).to_std().unwrap_or_default());
-        // Not before a moment has passed: one that is due already may wait for a free call.
-        due.map_or(next_store, |due| due.max(Duration::from_millis(10)).min(next_store))
+        if member.sends.len() >= self.limits.concurrency {
+            // A call that comes back makes room.
+            return next_store;
+        }
+        let now = self.clock.now();
+        let due = self.flow.next_due(now).map(|due| (due - now).to_std().unwrap_or_default());
+        // The runtime's clock has no shorter wait.
+        due.map_or(next_store, |due| due.max(Duration::from_millis(1)).min(next_store))
     }
 
     /// Acts on the operators' last word, if it is a new one.
@@ -381,20 +412,20 @@ impl Engine {
     }
 
     /// Tells health and the log how the destination is, when that has changed.
-    fn report(&mut self) {
-        let trouble = self.flow.trouble();
+    fn report(&mut self, storing: Option<String>) {
+        let trouble = storing.or_else(|| self.flow.trouble());
+        if self.told_health.as_ref() == Some(&trouble) {
+            return;
+        }
         match &trouble {
             Some(why) => self.health.not_ready(why.as_str()),
             None => self.health.ready(),
-        }
-        if trouble == self.trouble {
-            return;
         }
         match &trouble {
             Some(why) => tracing::warn!(destination = %self.id, why, "the destination is not well"),
             None => tracing::info!(destination = %self.id, "the destination is well"),
         }
-        self.trouble = trouble;
+        self.told_health = Some(trouble);
     }
 
     fn failed(&self, source: BusError) -> DeliverError {

@@ -4,20 +4,24 @@
 //! more may be read, and what is to be stored. All decisions of the stage are here and in the modules it is
 //! made of; none of them awaits.
 
+mod sending;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use millrace_connector::{Destination, ItemOutcome, Prepared};
-use millrace_event_model::{Control, PartitionKey, Reason};
+use millrace_connector::{Limits, Payload};
+use millrace_event_model::{Control, PartitionKey};
 
 use crate::RetryPolicy;
 use crate::admit::{Admission, Pending, Read, Routes};
-use crate::backoff::Next;
-use crate::gate::{Allowance, Gate};
-use crate::ledger::{End, Filtered, Ledger, Place, Statement};
+use crate::breaker::Breaker;
+use crate::call::Forming;
+use crate::gate::Gate;
+use crate::ledger::{End, Ledger, Place, Statement};
 use crate::metrics::Metrics;
 use crate::options::Bounds;
+use crate::pace::Pace;
 use crate::progress::Position;
 use crate::recent::Recent;
 use crate::window::Window;
@@ -58,6 +62,8 @@ pub(crate) struct Flow {
     routes: Routes,
     retry: RetryPolicy,
     bounds: Bounds,
+    /// Items of one key are sent one after the other.
+    ordered: bool,
     owned: BTreeMap<Place, Owned>,
     /// How many partitions were ever assigned: numbers the ownerships.
     ownerships: u64,
@@ -66,11 +72,16 @@ pub(crate) struct Flow {
     bytes: usize,
     /// Items that were sent and have ended since the last statement: a crash would repeat them.
     unstored: usize,
+    /// Those of the statement that is being stored.
+    storing: usize,
     /// By source and message id: where it was seen first.
     seen: Recent<[u8; 16], (Place, i64)>,
     /// By row: the newest run.
     runs: Recent<PartitionKey, u64>,
-    pub(crate) gate: Gate,
+    forming: Forming,
+    gate: Gate,
+    breaker: Breaker,
+    pace: Pace,
     ledger: Ledger,
     metrics: Metrics,
 }
@@ -79,6 +90,7 @@ impl Flow {
     pub(crate) fn new(
         routes: Routes,
         topics: Vec<String>,
+        limits: &Limits,
         retry: RetryPolicy,
         bounds: Bounds,
         probe_every: Duration,
@@ -89,14 +101,19 @@ impl Flow {
             routes,
             retry,
             bounds,
+            ordered: limits.ordered,
             owned: BTreeMap::new(),
             ownerships: 0,
             served: None,
             bytes: 0,
             unstored: 0,
+            storing: 0,
             seen: Recent::new(DUPLICATE_WINDOW, RECENT_IDS),
             runs: Recent::new(DUPLICATE_WINDOW, RECENT_ROWS),
+            forming: Forming::new(limits),
             gate: Gate::new(probe_every),
+            breaker: Breaker::default(),
+            pace: Pace::new(limits.rate, retry),
             metrics,
         }
     }
@@ -112,6 +129,7 @@ impl Flow {
 
     /// A partition is to be given up: what is in flight may land, nothing more is sent.
     pub(crate) fn leave(&mut self, place: Place) {
+        self.put_back_formed(|ticket| ticket.place == place);
         if let Some(owned) = self.owned.get_mut(&place) {
             owned.leaving = true;
         }
@@ -124,6 +142,7 @@ impl Flow {
 
     /// A partition is no longer ours. What had not ended is for the next owner.
     pub(crate) fn give_up(&mut self, place: Place) {
+        self.put_back_formed(|ticket| ticket.place == place);
         let Some(mut owned) = self.owned.remove(&place) else { return };
         while let Some(pending) = owned.window.pop() {
             self.bytes -= pending.bytes;
@@ -132,9 +151,13 @@ impl Flow {
 
     /// All partitions are no longer ours, and nobody waits for what is in flight.
     pub(crate) fn give_up_all(&mut self) {
+        drop(self.forming.take());
         self.owned.clear();
         self.bytes = 0;
+        self.unstored = 0;
+        self.storing = 0;
         self.gate.forget_probe();
+        self.breaker.forget_call();
     }
 
     /// Retention took a range before it was read, and an operator has accepted that.
@@ -150,7 +173,7 @@ impl Flow {
             return 0;
         }
         let active = self.unfinished() - self.parked();
-        self.bounds.active.saturating_sub(active + self.unstored)
+        self.bounds.active.saturating_sub(active + self.unstored + self.storing)
     }
 
     /// Items that have not ended.
@@ -165,7 +188,7 @@ impl Flow {
 
     /// Why the destination is not well, if it is not.
     pub(crate) fn trouble(&self) -> Option<String> {
-        if let Some(why) = self.gate.why_closed() {
+        if let Some(why) = self.gate.why_closed().or_else(|| self.breaker.why_open()) {
             return Some(format!("nothing is sent: {why}"));
         }
         if self.parked() >= self.bounds.parked {
@@ -205,8 +228,10 @@ impl Flow {
             return;
         }
         self.bytes += pending.bytes;
+        // Changes are of rows, and an older one must not come last: they have their order everywhere.
+        let in_order = self.ordered || !matches!(pending.item.payload, Payload::Event(_));
         if let Some(owned) = self.owned.get_mut(&place) {
-            owned.window.offer(offset, Some((pending.item.key, pending)));
+            owned.window.offer(offset, Some((in_order.then_some(pending.item.key), pending)));
         }
     }
 
@@ -243,110 +268,9 @@ impl Flow {
         }
     }
 
-    /// At most `limit` items to send now, no two of a key, as the destination makes them. Items that need
-    /// no sending or cannot be sent end here.
-    pub(crate) fn next_batch(
-        &mut self,
-        destination: &dyn Destination,
-        limit: usize,
-        now: DateTime<Utc>,
-    ) -> Vec<(Ticket, Prepared)> {
-        let limit = match self.gate.allows(now) {
-            Allowance::All => limit,
-            Allowance::Probe => 1,
-            Allowance::Nothing => 0,
-        };
-        let mut batch = Vec::new();
-        while batch.len() < limit
-            && let Some((ticket, pending)) = self.take(now)
-        {
-            match destination.transform(&pending.item) {
-                Ok(requests) if requests.is_empty() => {
-                    self.end((ticket.place, ticket.offset), End::Filtered(Filtered::Destination), now);
-                }
-                Ok(requests) => {
-                    pending.attempts.begin();
-                    batch.push((ticket, Prepared { id: pending.item.id.clone(), requests }));
-                }
-                Err(reason) => self.reject(ticket, reason, now),
-            }
-        }
-        if !batch.is_empty() {
-            self.gate.probe_sent();
-        }
-        batch
-    }
-
-    /// The next item of the next partition that has one.
-    fn take(&mut self, now: DateTime<Utc>) -> Option<(Ticket, &mut Pending)> {
-        let after = self.owned.keys().copied().filter(|place| Some(*place) > self.served);
-        let before = self.owned.keys().copied().filter(|place| Some(*place) <= self.served);
-        let order = after.chain(before).collect::<Vec<_>>();
-        let found = order.into_iter().find_map(|place| {
-            let owned = self.owned.get_mut(&place).filter(|owned| !owned.leaving)?;
-            let offset = owned.window.take(now)?;
-            Some(Ticket { place, offset, ownership: owned.ownership })
-        });
-        let ticket = found?;
-        self.served = Some(ticket.place);
-        let owned = self.owned.get_mut(&ticket.place)?;
-        Some((ticket, owned.window.get_mut(ticket.offset)?))
-    }
-
-    /// How the sending of an item went.
-    pub(crate) fn sent(&mut self, ticket: Ticket, outcome: ItemOutcome, now: DateTime<Utc>) {
-        // What it says of the destination holds, whoever owns the partition by now.
-        match &outcome {
-            ItemOutcome::Delivered
-            | ItemOutcome::Filtered(_)
-            | ItemOutcome::Rejected(_)
-            | ItemOutcome::Oversize(_)
-            | ItemOutcome::Unclear(_) => self.gate.answered(),
-            ItemOutcome::Throttled { reason, .. } | ItemOutcome::Transient { reason, .. } => {
-                self.metrics.failed(reason);
-                self.gate.not_answered(now);
-            }
-            ItemOutcome::Auth(reason) | ItemOutcome::Config(reason) => {
-                self.metrics.failed(reason);
-                self.gate.refused(reason, now);
-            }
-        }
-        let known = self.owned.get_mut(&ticket.place).filter(|owned| owned.ownership == ticket.ownership);
-        let Some(owned) = known else { return };
-        match outcome {
-            ItemOutcome::Delivered => {
-                if let Some(pending) = owned.window.get_mut(ticket.offset) {
-                    self.metrics.delivered(now - pending.since);
-                }
-                self.end((ticket.place, ticket.offset), End::Delivered, now);
-            }
-            ItemOutcome::Filtered(_) => {
-                self.end((ticket.place, ticket.offset), End::Filtered(Filtered::Destination), now);
-            }
-            ItemOutcome::Rejected(reason) | ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => {
-                self.reject(ticket, reason, now);
-            }
-            ItemOutcome::Throttled { after, reason } | ItemOutcome::Transient { after, reason } => {
-                let Some(pending) = owned.window.get_mut(ticket.offset) else { return };
-                match pending.attempts.failed(&self.retry, now, after, &reason) {
-                    Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
-                    Next::GiveUp(reason) => self.reject(ticket, reason, now),
-                }
-            }
-            ItemOutcome::Auth(_) | ItemOutcome::Config(_) => owned.window.put_back(ticket.offset),
-        }
-    }
-
     /// An operator has spoken.
     pub(crate) fn told(&mut self, control: &Control) {
         self.gate.told(control);
-    }
-
-    fn reject(&mut self, ticket: Ticket, reason: Reason, now: DateTime<Utc>) {
-        let owned = self.owned.get_mut(&ticket.place);
-        let Some(pending) = owned.and_then(|owned| owned.window.get_mut(ticket.offset)) else { return };
-        let raw = Box::new(std::mem::take(&mut pending.raw));
-        self.end((ticket.place, ticket.offset), End::Rejected(reason, raw), now);
     }
 
     fn end(&mut self, (place, offset): (Place, i64), end: End, now: DateTime<Utc>) {
@@ -369,6 +293,7 @@ impl Flow {
     /// before the positions.
     pub(crate) fn state(&mut self, now: DateTime<Utc>) -> (Statement, Vec<Position>) {
         let unstored = std::mem::take(&mut self.unstored);
+        self.storing += unstored;
         let mut positions = Vec::new();
         for (place, owned) in &mut self.owned {
             if std::mem::take(&mut owned.dirty) {
@@ -376,17 +301,15 @@ impl Flow {
                 positions.push(Position { place: *place, low, done });
             }
         }
-        let paused = self.gate.why_closed().is_some();
-        self.metrics.standing(self.unfinished(), unstored, self.parked(), paused);
+        self.metrics.standing(self.unfinished(), unstored, self.parked());
+        let held = self.pace.held_until(now).is_some();
+        self.metrics.open(self.gate.why_closed().is_none(), self.breaker.why_open().is_none(), held);
         (self.ledger.take(now), positions)
     }
 
-    /// When something can be sent that cannot be sent now.
-    pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
-        if self.gate.why_closed().is_some() {
-            return self.gate.next_due();
-        }
-        self.owned.values().filter_map(|owned| owned.window.next_due()).min()
+    /// What was stated is stored: a crash repeats none of it.
+    pub(crate) fn stored(&mut self) {
+        self.storing = 0;
     }
 }
 

@@ -62,6 +62,8 @@ impl Subject {
 pub(crate) enum End {
     Delivered,
     Filtered(Filtered),
+    /// Left out by the destination when it was sent, which says why.
+    LeftOut(Reason),
     Duplicate,
     Superseded,
     /// With the record, for the dead letters.
@@ -136,7 +138,8 @@ impl Ledger {
     ) {
         self.ended += 1;
         let quiet = match (&end, subject) {
-            (End::Rejected(..) | End::Superseded, _) | (_, Subject::Change { .. } | Subject::Unknown) => None,
+            (End::Rejected(..) | End::LeftOut(_) | End::Superseded, _)
+            | (_, Subject::Change { .. } | Subject::Unknown) => None,
             (End::Delivered, Subject::Event { .. }) => Some(Quiet::Delivered),
             (End::Duplicate, Subject::Event { .. }) => Some(Quiet::Duplicate),
             (End::Filtered(by), Subject::Event { .. }) => Some(Quiet::Filtered(*by)),
@@ -261,6 +264,7 @@ fn describe(end: &End) -> (Disposition, Option<Reason>) {
             let reason = Reason::new("nothing_to_send", "the destination makes no request of it");
             (Disposition::Filtered, Some(reason))
         }
+        End::LeftOut(reason) => (Disposition::Filtered, Some(reason.clone())),
         End::Duplicate => {
             let reason = Reason::new("duplicate", "the same message id came within the hour");
             (Disposition::Duplicate, Some(reason))

@@ -2,8 +2,9 @@
 //!
 //! Each destination has an engine of its own, a member of a consumer group of its own; none waits for
 //! another. The engine is an edge around a pure state, `flow`: what was read goes in (`admit`), waits its
-//! turn behind others of its key (`window`), is sent while the destination is open (`gate`), is tried
-//! again or given up (`backoff`), and ends in the books (`ledger`). What is stored, in which order, and what a
+//! turn behind others of its key (`window`), shares a call with others (`call`), is sent while the destination
+//! is open (`gate`), answers (`breaker`) and has had no more than it takes (`pace`), is tried again or given
+//! up (`backoff`), and ends in the books (`ledger`). What is stored, in which order, and what a
 //! crash then repeats, is the text of `books`.
 //!
 //! Promises: at least once, in order per key, each item under a stable idempotency key. Nothing waits
@@ -16,6 +17,8 @@
 mod admit;
 mod backoff;
 mod books;
+mod breaker;
+mod call;
 mod engine;
 mod error;
 mod flow;
@@ -24,10 +27,12 @@ mod intake;
 mod ledger;
 mod metrics;
 mod options;
+mod pace;
 mod progress;
 mod recent;
 mod sends;
 mod service;
+mod storing;
 mod window;
 
 pub use backoff::RetryPolicy;

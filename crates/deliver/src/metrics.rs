@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     unstored: Gauge,
     parked: Gauge,
     paused: Gauge,
+    breaker: Gauge,
+    throttled: Gauge,
 }
 
 impl Metrics {
@@ -24,6 +26,8 @@ impl Metrics {
             unstored: gauge!("millrace_deliver_unstored_items", "destination" => destination.clone()),
             parked: gauge!("millrace_deliver_parked_items", "destination" => destination.clone()),
             paused: gauge!("millrace_destination_paused", "destination" => destination.clone()),
+            breaker: gauge!("millrace_destination_breaker_open", "destination" => destination.clone()),
+            throttled: gauge!("millrace_destination_throttled", "destination" => destination.clone()),
             destination,
         }
     }
@@ -56,6 +60,7 @@ impl Metrics {
             End::Filtered(Filtered::Consent) => ("no_consent", "true"),
             End::Filtered(Filtered::Client) => ("integrations", "true"),
             End::Filtered(Filtered::Connection) => ("filtered", "true"),
+            End::LeftOut(_) => ("left_out", "true"),
             End::Filtered(Filtered::Destination) => ("nothing_to_send", "true"),
             End::Duplicate => ("duplicate", "true"),
             End::Superseded => ("superseded", "true"),
@@ -79,10 +84,17 @@ impl Metrics {
 
     /// How things stand when what has ended is about to be stored: once nothing is unfinished or unstored, a
     /// crash repeats nothing.
-    pub(crate) fn standing(&self, unfinished: usize, unstored: usize, parked: usize, paused: bool) {
+    pub(crate) fn standing(&self, unfinished: usize, unstored: usize, parked: usize) {
         self.unfinished.set(unfinished as f64);
         self.unstored.set(unstored as f64);
         self.parked.set(parked as f64);
-        self.paused.set(f64::from(u8::from(paused)));
+    }
+
+    /// Whether it may be sent to, and if not, whose word that is: a person's or an answer's that asks for
+    /// one, a run of failures, or an answer that asks for time.
+    pub(crate) fn open(&self, gate: bool, breaker: bool, throttled: bool) {
+        self.paused.set(f64::from(u8::from(!gate)));
+        self.breaker.set(f64::from(u8::from(!breaker)));
+        self.throttled.set(f64::from(u8::from(throttled)));
     }
 }

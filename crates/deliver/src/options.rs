@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bus::Start;
-use millrace_connector::Destination;
+use millrace_connector::{Destination, Limits};
 use millrace_event_model::{DestinationId, Lane, SourceId};
 use millrace_privacy::Consent;
 use millrace_transform::{Filter, IntegrationNames};
@@ -74,10 +74,20 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
-impl Default for Bounds {
-    /// Some hundred requests a second at a second each, without using up a small machine's memory.
-    fn default() -> Self {
-        Self { active: 1_000, parked: 2_000, bytes: 64 * 1024 * 1024 }
+/// The smallest window by default: some hundred requests a second at a second each.
+const LEAST_ACTIVE: usize = 1_000;
+
+/// The largest by default: a small machine's memory bears some of them, and so many repeats a receiver.
+const MOST_ACTIVE: usize = 20_000;
+
+impl Bounds {
+    /// What a destination with such limits keeps busy: as much as is in flight, as much that has ended and is
+    /// being stored, and twice as much that waits for its turn; but 1,000 items at least and 20,000 at most.
+    #[must_use]
+    pub fn of(limits: &Limits) -> Self {
+        let in_flight = limits.max_items.saturating_mul(limits.concurrency);
+        let active = in_flight.saturating_mul(4).clamp(LEAST_ACTIVE, MOST_ACTIVE);
+        Self { active, parked: 2 * active, bytes: 64 * 1024 * 1024 }
     }
 }
 
@@ -98,6 +108,7 @@ impl DestinationOptions {
     /// A destination without connections yet, with the defaults for the rest.
     #[must_use]
     pub fn new(id: DestinationId, destination: Arc<dyn Destination>) -> Self {
+        let bounds = Bounds::of(&destination.limits());
         Self {
             names: IntegrationNames::new([id.as_str()]),
             consent: Consent::default(),
@@ -106,7 +117,7 @@ impl DestinationOptions {
             connections: Vec::new(),
             takes_changes: false,
             retry: RetryPolicy::default(),
-            bounds: Bounds::default(),
+            bounds,
             probe_every: Duration::from_secs(300),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_connector::{Destination, ItemOutcome, Prepared};
 use millrace_event_model::Reason;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::flow::Ticket;
 
@@ -41,7 +41,18 @@ impl Sends {
     /// The next call that has come back, one outcome for each ticket; `None` if none is under way. Dropping
     /// the future loses nothing.
     pub(crate) async fn next(&mut self) -> Option<Vec<(Ticket, ItemOutcome)>> {
-        let (id, outcomes) = match self.tasks.join_next_with_id().await? {
+        let back = self.tasks.join_next_with_id().await?;
+        Some(self.answers(back))
+    }
+
+    /// A call that has come back already, if one has.
+    pub(crate) fn next_ready(&mut self) -> Option<Vec<(Ticket, ItemOutcome)>> {
+        let back = self.tasks.try_join_next_with_id()?;
+        Some(self.answers(back))
+    }
+
+    fn answers(&mut self, back: Result<(Id, Vec<ItemOutcome>), JoinError>) -> Vec<(Ticket, ItemOutcome)> {
+        let (id, outcomes) = match back {
             Ok((id, outcomes)) => (id, outcomes),
             // The connector panicked; the panic hook has told where.
             Err(error) => (error.id(), Vec::new()),
@@ -53,6 +64,6 @@ impl Sends {
             reason: Reason::new("no_outcome", "the connector did not say what happened"),
         };
         let outcomes = outcomes.into_iter().chain(std::iter::repeat_with(silence));
-        Some(tickets.into_iter().zip(outcomes).collect())
+        tickets.into_iter().zip(outcomes).collect()
     }
 }

@@ -131,11 +131,13 @@ impl Shared {
         }
         let topic_names = topics.iter().map(|(topic, _)| topic.name(&self.bus)).collect();
         let routes = Routes { destination: id.clone(), connections, names, consent };
+        let limits = destination.limits();
         Engine {
-            flow: Flow::new(routes, topic_names, retry, bounds, probe_every),
+            flow: Flow::new(routes, topic_names, &limits, retry, bounds, probe_every),
             health: self.health.component(&format!("deliver/{id}")),
             id,
             destination,
+            limits,
             topics,
             instance: self.instance.clone(),
             store_every: self.store_every,
@@ -146,7 +148,7 @@ impl Shared {
             controls: self.controls.clone(),
             accept_expired: false,
             told: None,
-            trouble: None,
+            told_health: None,
         }
     }
 }

@@ -5,6 +5,8 @@
 //! offset. A window holds the items that were read and have not ended; everything else below [`Window::next`]
 //! is done, which makes the resume state small: a low offset and the gaps between the unfinished.
 //!
+//! An item without a key is a queue by itself: where a destination does not care for order, all are.
+//!
 //! The laws: *no two items of a key are in flight*; *a key's items are sent in order*; *low only grows*;
 //! *nothing is skipped and every offset ends exactly once*; *resuming skips what was done and nothing
 //! else*. The property test `the_laws_hold` holds them against any order of events, crashes included.
@@ -31,8 +33,11 @@ pub(crate) struct Window<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    key: PartitionKey,
+    /// `None`: its order does not matter, and it waits for no other.
+    key: Option<PartitionKey>,
     state: State,
+    /// Without a key: it has failed and is parked.
+    failing: bool,
     item: T,
 }
 
@@ -78,21 +83,25 @@ impl<T> Window<T> {
 
     /// Takes in what was read at `offset`; whatever lies between it and the last one is not there in Kafka.
     /// `None` is an item that has ended already: filtered, or not for this destination.
-    pub(crate) fn offer(&mut self, offset: i64, item: Option<(PartitionKey, T)>) {
+    pub(crate) fn offer(&mut self, offset: i64, item: Option<(Option<PartitionKey>, T)>) {
         if self.is_done(offset) {
             return;
         }
         self.next = offset + 1;
         self.skip_done();
         let Some((key, item)) = item else { return };
-        let queue = self.keys.entry(key).or_default();
-        queue.offsets.push_back(offset);
-        self.parked += usize::from(queue.failing);
-        let state = if queue.offsets.len() == 1 { State::Ready } else { State::Queued };
-        self.pending.insert(offset, Entry { key, state, item });
+        let state = key.map_or(State::Ready, |key| self.queue_up(key, offset));
+        self.pending.insert(offset, Entry { key, state, failing: false, item });
         if state == State::Ready {
             self.ready.insert(offset);
         }
+    }
+
+    fn queue_up(&mut self, key: PartitionKey, offset: i64) -> State {
+        let queue = self.keys.entry(key).or_default();
+        queue.offsets.push_back(offset);
+        self.parked += usize::from(queue.failing);
+        if queue.offsets.len() == 1 { State::Ready } else { State::Queued }
     }
 
     /// The oldest item that may be sent now; from here on it is in flight.
@@ -115,7 +124,10 @@ impl<T> Window<T> {
     pub(crate) fn finish(&mut self, offset: i64) -> Option<T> {
         let entry = self.pending.remove(&offset)?;
         self.forget_state(offset, entry.state);
-        let Some(queue) = self.keys.get_mut(&entry.key) else { return Some(entry.item) };
+        let Some((key, queue)) = entry.key.and_then(|key| Some((key, self.keys.get_mut(&key)?))) else {
+            self.parked -= usize::from(entry.failing);
+            return Some(entry.item);
+        };
         self.parked -= usize::from(queue.failing);
         if queue.offsets.front() != Some(&offset) {
             queue.offsets.retain(|other| *other != offset);
@@ -132,7 +144,7 @@ impl<T> Window<T> {
                     next.state = State::Ready;
                 }
             }
-            None => drop(self.keys.remove(&entry.key)),
+            None => drop(self.keys.remove(&key)),
         }
         Some(entry.item)
     }
@@ -143,7 +155,11 @@ impl<T> Window<T> {
         entry.state = State::Waiting(until);
         self.in_flight -= 1;
         self.waiting.insert((until, offset));
-        if let Some(queue) = self.keys.get_mut(&entry.key)
+        let Some(key) = entry.key else {
+            self.parked += usize::from(!std::mem::replace(&mut entry.failing, true));
+            return;
+        };
+        if let Some(queue) = self.keys.get_mut(&key)
             && !std::mem::replace(&mut queue.failing, true)
         {
             self.parked += queue.offsets.len();
@@ -220,6 +236,11 @@ impl<T> Window<T> {
     /// How many of them are in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Whether something may be sent as soon as the destination may be called.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// When the next parked item is due.

@@ -8,12 +8,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use chrono::Utc;
 use deltalake_core::datafile::writer::DeltaWriter;
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake_core::kernel::{Action, Add, LogicalFileView, MetadataExt, Remove, StructType, Transaction};
+use deltalake_core::kernel::{Add, LogicalFileView, Remove, StructType};
 use deltalake_core::parquet::errors::ParquetError;
-use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::{Stream, TryStreamExt};
@@ -25,17 +22,15 @@ use millrace_connector::{ConnectorError, TableName};
 use millrace_state::object_store::path::Path;
 
 use crate::columns::{arrow_schema, fields_of, stored_schema};
+use crate::commit::{Changes, Known, Mark, commit};
 use crate::data_file;
 use crate::error::{self, Result};
 use crate::merge::{Keys, Matched, common_columns, fit, merge_latest, split};
 use crate::partition::{Partition, Partitioning, by_date};
-use crate::protocol::protocol_for;
+use crate::protocol::has_deletion_vectors;
 use crate::stage::Stage;
 use crate::tables::display;
 use crate::widen::widened;
-
-/// Versions between two deletions of log files that are past their time.
-const LOG_CLEANUP_EVERY: u64 = 50;
 
 /// A file of the table.
 #[derive(Clone)]
@@ -47,30 +42,22 @@ struct File {
     remove: Option<Remove>,
 }
 
-/// Under which mark a commit is made, so that it is made once.
-#[derive(Debug, Clone)]
-pub(crate) struct Mark {
-    /// Whose number.
-    pub(crate) app_id: String,
-    /// The number of the load.
-    pub(crate) number: u64,
-}
-
 /// A version in the making.
 pub(crate) struct Edit {
     name: TableName,
-    table: DeltaTable,
+    known: Known,
     schema: SchemaRef,
     partitioned: bool,
+    /// Those that this edit adds and, once it has looked, those that the table has.
     files: Vec<File>,
+    /// Whether it has looked which files the table has. Until then, what it adds does not depend on what is there.
+    looked: bool,
     adds: Vec<Add>,
     removes: Vec<Remove>,
     /// The columns of the table from this version on, where they change.
     columns: Option<StructType>,
     /// Whether rows change, or only the files that hold them.
     changes_rows: bool,
-    /// Whether what is added does not depend on what is there.
-    blind: bool,
     begun: SystemTime,
     /// The file that is open. The lock is never taken: it makes an edit one that threads may share, which a
     /// writer by itself is not.
@@ -86,34 +73,34 @@ struct OpenFile {
 
 /// A commit that was made.
 pub(crate) struct Committed {
-    /// The new version.
-    pub(crate) table: DeltaTable,
+    /// The table with its new version.
+    pub(crate) known: Known,
     /// Bytes of the files that came with it.
     pub(crate) bytes: u64,
 }
 
 impl Edit {
     /// Starts from a version of a table.
-    pub(crate) fn new(name: &TableName, table: DeltaTable) -> Result<Self> {
-        let schema = arrow_schema(name, &table)?;
-        let state = table.snapshot().map_err(|error| unreadable(name, error))?;
+    pub(crate) fn new(name: &TableName, known: impl Into<Known>) -> Result<Self> {
+        let known = known.into();
+        let schema = arrow_schema(name, &known.table)?;
+        let state = known.table.snapshot().map_err(|error| unreadable(name, error))?;
         if let Some(feature) = unsupported(state) {
             let text = format!("table {} has {feature}: it can be queried, but not loaded", display(name));
             return Err(ConnectorError::pause("table_features", text));
         }
         let partitioned = !state.metadata().partition_columns().is_empty();
-        let files = files_of(state, partitioned);
         Ok(Self {
             name: name.clone(),
-            table,
+            known,
             schema,
             partitioned,
-            files,
+            files: Vec::new(),
+            looked: false,
             adds: Vec::new(),
             removes: Vec::new(),
             columns: None,
             changes_rows: true,
-            blind: true,
             begun: SystemTime::now(),
             writer: Mutex::new(None),
         })
@@ -128,7 +115,7 @@ impl Edit {
 
     /// Replaces all rows by those of a staged generation.
     pub(crate) async fn swap(&mut self, stage: &Stage, generation: u64) -> Result<()> {
-        self.take_all_out();
+        self.take_all_out().await?;
         for path in stage.files(&self.name, generation).await? {
             for rows in stage.read(&self.name, &path).await? {
                 self.columns_of(&rows)?;
@@ -140,7 +127,7 @@ impl Edit {
 
     /// Replaces all rows by those of another table, which has all of its columns.
     pub(crate) async fn replace_by(&mut self, name: &TableName, table: &DeltaTable) -> Result<()> {
-        self.take_all_out();
+        self.take_all_out().await?;
         let state = table.snapshot().map_err(|error| unreadable(name, error))?;
         let mut files = files_of(state, !state.metadata().partition_columns().is_empty());
         files.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
@@ -184,9 +171,7 @@ impl Edit {
             fields.push(Partitioning::field());
         }
         let columns = StructType::try_new(fields).map_err(|error| error::rows(text.clone(), error))?;
-        let mut files = std::mem::take(&mut self.files);
-        files.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
-        for file in files {
+        for file in self.take_files().await? {
             let mut batches = self.read(&file, None).await?;
             while let Some(batch) = self.next(&mut batches).await? {
                 let batch = self.fit(&batch, &stored)?;
@@ -195,7 +180,6 @@ impl Edit {
             }
             self.take_out(file);
         }
-        self.blind = false;
         self.schema = stored_schema(to);
         self.columns = Some(columns);
         Ok(())
@@ -209,16 +193,13 @@ impl Edit {
         key: &[String],
         merged: impl FnOnce(&Matched) -> std::result::Result<RecordBatch, ArrowError>,
     ) -> Result<()> {
-        self.blind = false;
         self.finish().await?;
         let name = self.name.clone();
         let failed = |error| error::rows(format!("cannot merge rows into table {}", display(&name)), error);
         let keys = Keys::of(incoming, key).map_err(failed)?;
         let mut matched = Matched::default();
         let mut untouched = Vec::new();
-        let mut files = std::mem::take(&mut self.files);
-        files.sort_by(|a, b| a.partition.cmp(&b.partition));
-        for file in files {
+        for file in self.take_files().await? {
             if !self.has_key(&file, &keys, key).await? {
                 untouched.push(file);
                 continue;
@@ -254,10 +235,7 @@ impl Edit {
     /// Puts the rows of these files of the table into as few as possible. No row changes.
     pub(crate) async fn compact(&mut self, paths: &[Path]) -> Result<()> {
         self.changes_rows = false;
-        self.blind = false;
-        let mut files = std::mem::take(&mut self.files);
-        files.sort_by(|a, b| a.partition.cmp(&b.partition));
-        for file in files {
+        for file in self.take_files().await? {
             if !paths.contains(&file.path) {
                 self.files.push(file);
                 continue;
@@ -280,43 +258,14 @@ impl Edit {
     ) -> std::result::Result<Committed, DeltaTableError> {
         self.end_file().await?;
         let bytes = self.adds.iter().map(|add| add.size.unsigned_abs()).sum();
-        if self.adds.is_empty() && self.removes.is_empty() && mark.is_none() && self.columns.is_none() {
-            return Ok(Committed { table: self.table, bytes });
-        }
-        let version = self.table.version().unwrap_or_default();
-        let mut properties = CommitProperties::default()
-            .with_cleanup_expired_logs(Some(version.is_multiple_of(LOG_CLEANUP_EVERY)));
-        if !self.blind {
-            properties = properties.with_max_retries(0);
-        }
-        if let Some(mark) = mark {
-            // Beyond i64 after 300 million years of loads.
-            let number = i64::try_from(mark.number).unwrap_or(i64::MAX);
-            properties = properties.with_application_transaction(Transaction::new(&mark.app_id, number));
-        }
-        let mut table = self.table;
-        let state = table.snapshot()?;
-        let mut actions = Vec::new();
-        if let Some(columns) = &self.columns {
-            actions.push(Action::from(state.metadata().clone().with_schema(columns)?));
-            if let Some(protocol) = protocol_for(state.protocol(), columns)? {
-                actions.push(Action::from(protocol));
-            }
-        }
-        let operation = operation(self.removes.is_empty(), self.changes_rows);
-        let changes_rows = self.changes_rows;
-        // Counted from the commit, not from when the edit began: until now, others could open these files.
-        let deletion_timestamp = Some(Utc::now().timestamp_millis());
-        let removed = |remove| Remove { data_change: changes_rows, deletion_timestamp, ..remove };
-        let removes = self.removes.into_iter().map(removed);
-        let adds = self.adds.into_iter().map(|add| Add { data_change: changes_rows, ..add });
-        actions.extend(removes.map(Action::from).chain(adds.map(Action::from)));
-        let committed = CommitBuilder::from(properties)
-            .with_actions(actions)
-            .build(Some(state.snapshot()), table.log_store(), operation)
-            .await?;
-        table.state = Some(committed.snapshot());
-        Ok(Committed { table, bytes })
+        let changes = Changes {
+            adds: self.adds,
+            removes: self.removes,
+            columns: self.columns,
+            change_rows: self.changes_rows,
+            are_blind: !self.looked,
+        };
+        Ok(Committed { known: commit(self.known, changes, mark).await?, bytes })
     }
 
     /// How long ago it began. What nobody committed for as long as files without a table are kept may be gone.
@@ -365,7 +314,7 @@ impl Edit {
         let mut file = match open {
             Some(file) => file,
             None => {
-                let writer = data_file::writer(&self.table, &rows.schema(), partition);
+                let writer = data_file::writer(&self.known.table, &rows.schema(), partition);
                 let writer = writer.map_err(|error| self.unwritten(error))?;
                 OpenFile { partition: partition.clone(), schema: rows.schema(), writer }
             }
@@ -399,11 +348,25 @@ impl Edit {
         Ok(())
     }
 
-    fn take_all_out(&mut self) {
-        self.blind = false;
-        for file in std::mem::take(&mut self.files) {
+    /// The files of the table and of this edit, by partition. Looking makes what the edit does depend on what is
+    /// there.
+    async fn take_files(&mut self) -> Result<Vec<File>> {
+        if !self.looked {
+            self.looked = true;
+            self.known.catch_up().await.map_err(|error| unreadable(&self.name, error))?;
+            let state = self.known.table.snapshot().map_err(|error| unreadable(&self.name, error))?;
+            self.files.extend(files_of(state, self.partitioned));
+        }
+        let mut files = std::mem::take(&mut self.files);
+        files.sort_by(|a, b| a.partition.cmp(&b.partition));
+        Ok(files)
+    }
+
+    async fn take_all_out(&mut self) -> Result<()> {
+        for file in self.take_files().await? {
             self.take_out(file);
         }
+        Ok(())
     }
 
     fn take_out(&mut self, file: File) {
@@ -419,7 +382,7 @@ impl Edit {
         file: &File,
         columns: Option<&[String]>,
     ) -> Result<impl Stream<Item = std::result::Result<RecordBatch, ParquetError>> + Unpin + use<>> {
-        let opened = data_file::read(&self.table, &file.path, file.size, columns).await;
+        let opened = data_file::read(&self.known.table, &file.path, file.size, columns).await;
         opened.map_err(|error| unread(&self.name, error))
     }
 
@@ -463,23 +426,13 @@ fn unsupported(state: &DeltaTableState) -> Option<&'static str> {
         return Some("mapped columns");
     }
     let deleted_from = |file: LogicalFileView| file.deletion_vector_descriptor().is_some();
-    state.log_data().into_iter().any(deleted_from).then_some("deletion vectors")
+    let is_deleted_from =
+        has_deletion_vectors(state.protocol()) && state.log_data().into_iter().any(deleted_from);
+    is_deleted_from.then_some("deletion vectors")
 }
 
 /// These columns of a schema, in its order.
 fn projection(schema: &SchemaRef, columns: &[String]) -> SchemaRef {
     let wanted = schema.fields().iter().filter(|field| columns.contains(field.name()));
     Arc::new(Schema::new(wanted.cloned().collect::<Vec<_>>()))
-}
-
-/// What the table's history says.
-fn operation(only_adds: bool, changes_rows: bool) -> DeltaOperation {
-    if !changes_rows {
-        return DeltaOperation::Optimize {
-            predicate: None,
-            target_size: data_file::FILE_BYTES.get().cast_signed(),
-        };
-    }
-    let mode = if only_adds { SaveMode::Append } else { SaveMode::Overwrite };
-    DeltaOperation::Write { mode, partition_by: None, predicate: None }
 }

@@ -17,7 +17,8 @@ use millrace_state::Store;
 use tokio::sync::OnceCell;
 
 use crate::columns::columns_of;
-use crate::edit::{Edit, Mark};
+use crate::commit::Mark;
+use crate::edit::Edit;
 use crate::error::{self, Result};
 use crate::files::{Files, check_only_grows};
 use crate::intent_log::{Cursor, Intent, IntentLog};
@@ -265,7 +266,7 @@ impl Lake {
             edit.delete(&rows, std::slice::from_ref(&key)).await?;
             match edit.commit(None).await {
                 Ok(committed) => {
-                    tables.keep(&name, committed.table);
+                    tables.keep(&name, committed.known);
                     return Ok(());
                 }
                 Err(error) if error::is_conflict(&error) => {}

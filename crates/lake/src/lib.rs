@@ -18,10 +18,11 @@
 //! loaders at once (`of_two_live_loaders_the_older_is_refused`). Plain Parquet has another way to the same end
 //! (`files`).
 //!
-//! Reading order: `lake` is the order of a load's steps, `intent_log` the protocol, `table_work`, `edit` and
-//! `merge` the one commit of a table, `seen` and `stage` what lies beside, `query` the SQL.
+//! Reading order: `lake` is the order of a load's steps, `intent_log` the protocol, `table_work`, `edit`,
+//! `merge` and `commit` the one commit of a table, `seen` and `stage` what lies beside, `query` the SQL.
 
 mod columns;
+mod commit;
 mod counts;
 mod data_file;
 mod edit;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 /// The feature of columns of local times.
 const LOCAL_TIMES: &str = "timestampNtz";
 
+/// The feature of files of which some rows are deleted.
+const DELETION_VECTORS: &str = "deletionVectors";
+
 /// Features that every writer of version 2 has, and that version 7 wants named.
 const OF_OLD: [&str; 2] = ["appendOnly", "invariants"];
 
@@ -35,4 +38,10 @@ pub(crate) fn protocol_for(
         "writerFeatures": writers,
     });
     Ok(Some(serde_json::from_value(protocol)?))
+}
+
+/// Whether files of the table may have rows that are deleted, without looking at the files.
+pub(crate) fn has_deletion_vectors(present: &Protocol) -> bool {
+    let features = present.writer_features().unwrap_or_default();
+    features.iter().any(|feature| feature.as_ref() == DELETION_VECTORS)
 }

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use deltalake_core::DeltaTable;
 use millrace_columnar::arrow::array::RecordBatch;
 use millrace_columnar::arrow::compute::concat_batches;
 use millrace_connector::{ConnectorError, LoadReport, Replacement, Swap, TableLoad, TableName, WriteMode};
 use millrace_service::{crash_point, spawn_busy};
 
-use crate::edit::{Edit, Mark};
+use crate::commit::{Known, Mark};
+use crate::edit::Edit;
 use crate::error::{self, Result};
 use crate::stage::Stage;
 use crate::tables::{Tables, display, missing};
@@ -172,12 +172,18 @@ impl TableWork {
     ) -> Result<u64> {
         let mut look_first = again;
         for _ in 0..COMMIT_ATTEMPTS {
-            let table = if look_first { tables.latest(name).await? } else { tables.any(name).await? };
-            let table = table.ok_or_else(|| missing(name))?;
-            if look_first && has_mark(name, &table, mark).await? {
+            let known = if look_first {
+                tables.latest(name).await?.map(Known::from)
+            } else {
+                tables.any(name).await?
+            };
+            let known = known.ok_or_else(|| missing(name))?;
+            let unread =
+                |error| error::delta(format!("cannot read the marks of table {}", display(name)), error);
+            if look_first && mark.is_in(&known.table).await.map_err(unread)? {
                 return Ok(0);
             }
-            let mut edit = Edit::new(name, table)?;
+            let mut edit = Edit::new(name, known)?;
             if let Err(error) = self.plan(&mut edit, tables, stage).await {
                 // The version in memory may be too old: a column or a file has come or gone since.
                 if look_first {
@@ -193,7 +199,7 @@ impl TableWork {
             }
             match edit.commit(Some(mark)).await {
                 Ok(committed) => {
-                    tables.keep(name, committed.table);
+                    tables.keep(name, committed.known);
                     return Ok(committed.bytes);
                 }
                 Err(error) if error::is_conflict(&error) => look_first = true,
@@ -225,13 +231,6 @@ impl TableWork {
         }
         Ok(())
     }
-}
-
-async fn has_mark(name: &TableName, table: &DeltaTable, mark: &Mark) -> Result<bool> {
-    let unreadable = |error| error::delta(format!("cannot read the marks of table {}", display(name)), error);
-    let state = table.snapshot().map_err(unreadable)?;
-    let found = state.transaction_version(&table.log_store(), &mark.app_id).await.map_err(unreadable)?;
-    Ok(found.and_then(|number| u64::try_from(number).ok()).is_some_and(|number| number >= mark.number))
 }
 
 /// Runs a future that computes for long on a thread for that. If the caller goes away, it runs to its end all the

@@ -17,6 +17,7 @@ use millrace_state::object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::columns::{columns_of, fields_of};
+use crate::commit::Known;
 use crate::edit::Edit;
 use crate::error::{self, Result};
 use crate::object_stores;
@@ -45,7 +46,7 @@ pub(crate) struct Tables {
     /// How long a table's log and the files it no longer has are kept for those who still read an older
     /// version. A load every two seconds makes 1,800 versions an hour.
     kept: TimeDelta,
-    open: Mutex<HashMap<TableName, DeltaTable>>,
+    open: Mutex<HashMap<TableName, Known>>,
 }
 
 impl Tables {
@@ -108,7 +109,7 @@ impl Tables {
 
     /// The latest version of a table, if there is such a table.
     pub(crate) async fn latest(&self, name: &TableName) -> Result<Option<DeltaTable>> {
-        if let Some(mut table) = self.cached(name)
+        if let Some(Known { mut table, .. }) = self.cached(name)
             && table.update_state().await.is_ok()
         {
             self.keep(name, table.clone());
@@ -131,19 +132,19 @@ impl Tables {
         Ok(Some(table))
     }
 
-    /// The version that was seen last, else the latest.
-    pub(crate) async fn any(&self, name: &TableName) -> Result<Option<DeltaTable>> {
+    /// What is known of a table, else the latest version.
+    pub(crate) async fn any(&self, name: &TableName) -> Result<Option<Known>> {
         match self.cached(name) {
-            Some(table) => Ok(Some(table)),
-            None => self.latest(name).await,
+            Some(known) => Ok(Some(known)),
+            None => Ok(self.latest(name).await?.map(Known::from)),
         }
     }
 
     /// Remembers a version, unless a later one is known.
-    pub(crate) fn keep(&self, name: &TableName, table: DeltaTable) {
+    pub(crate) fn keep(&self, name: &TableName, table: impl Into<Known>) {
+        let table = table.into();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = open.get(name).and_then(DeltaTable::version);
-        if known.is_some_and(|known| table.version().is_some_and(|version| version < known)) {
+        if open.get(name).is_some_and(|known| table.newest < known.newest) {
             return;
         }
         if open.len() >= MAX_OPEN {
@@ -238,7 +239,7 @@ impl Tables {
             edit.widen(&known, &wider).await?;
             match edit.commit(None).await {
                 Ok(widened) => {
-                    self.keep(name, widened.table);
+                    self.keep(name, widened.known);
                     return Ok(());
                 }
                 Err(error) if error::is_conflict(&error) => {}
@@ -313,7 +314,7 @@ impl Tables {
         parse(&format!("{}/{}", self.schema_path(&name.schema)?, segment(&name.table)?))
     }
 
-    fn cached(&self, name: &TableName) -> Option<DeltaTable> {
+    fn cached(&self, name: &TableName) -> Option<Known> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 

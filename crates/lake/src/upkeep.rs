@@ -98,8 +98,8 @@ async fn compact(tables: &Tables, name: &TableName, table: DeltaTable) -> Result
     edit.compact(&small).await?;
     match edit.commit(None).await {
         Ok(compacted) => {
-            tables.keep(name, compacted.table.clone());
-            Ok(Some(compacted.table))
+            tables.keep(name, compacted.known.clone());
+            Ok(Some(compacted.known.table))
         }
         Err(error) if error::is_conflict(&error) => Ok(None),
         Err(error) => Err(failed(error)),
@@ -154,7 +154,7 @@ fn is_data(path: &Path) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
+pub(crate) mod tests {
     use deltalake_core::table::config::TablePropertiesExt;
     use millrace_columnar::arrow::array::RecordBatch;
     use millrace_columnar::{Cell, Row, TableSchema, batch_of};
@@ -188,27 +188,27 @@ mod tests {
         assert!(!others.iter().any(|path| is_data(&Path::from(*path))));
     }
 
-    fn tracks() -> (TableName, TableSchema) {
+    pub(crate) fn tracks() -> (TableName, TableSchema) {
         let name = TableName { schema: "web".to_owned(), table: "tracks".to_owned() };
         let columns = [("n", FieldType::Int), ("received_at", FieldType::DateTime)];
         (name, columns.map(|(name, column)| (name.to_owned(), column)).into())
     }
 
-    fn tables_in(folder: &tempfile::TempDir) -> Tables {
+    pub(crate) fn tables_in(folder: &tempfile::TempDir) -> Tables {
         let store = Store::reach(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
         Tables::new(store, Partitioning { streams: false }, TimeDelta::hours(1))
     }
 
-    fn row(n: i64) -> RecordBatch {
+    pub(crate) fn row(n: i64) -> RecordBatch {
         let row = Row::from([("n".to_owned(), Cell::Int(n)), ("received_at".to_owned(), Cell::DateTime(n))]);
         batch_of(&tracks().1, &[row]).unwrap()
     }
 
-    async fn append(tables: &Tables, n: i64) {
+    pub(crate) async fn append(tables: &Tables, n: i64) {
         let name = tracks().0;
         let mut edit = Edit::new(&name, tables.any(&name).await.unwrap().unwrap()).unwrap();
         edit.append(&row(n)).await.unwrap();
-        tables.keep(&name, edit.commit(None).await.unwrap().table);
+        tables.keep(&name, edit.commit(None).await.unwrap().known);
     }
 
     /// The files of the only day that rows are of.

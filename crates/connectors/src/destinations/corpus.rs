@@ -13,7 +13,12 @@ mod compare;
 use std::path::{Path, PathBuf};
 
 use millrace_connector::{Document, HttpRequest};
+use millrace_event_model::Reason;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use super::mapper::Mapper;
+use super::{braze, klaviyo, mixpanel};
 
 /// The cases of one destination.
 struct Corpus {
@@ -27,7 +32,37 @@ struct Corpus {
     made_up: &'static [&'static str],
 }
 
-const CORPORA: &[Corpus] = &[];
+const CORPORA: &[Corpus] = &[
+    Corpus {
+        file: "braze",
+        floor: 27,
+        requests: |config, event| map(braze::translate(config), braze::mapper, event),
+        made_up: &[],
+    },
+    Corpus {
+        file: "klaviyo",
+        floor: 20,
+        requests: |config, event| map(klaviyo::translate(config), klaviyo::mapper, event),
+        made_up: &[],
+    },
+    Corpus {
+        file: "mp",
+        floor: 35,
+        requests: |config, event| map(mixpanel::translate(config), mixpanel::mapper, event),
+        made_up: &[],
+    },
+];
+
+/// What a mapper of translated settings makes of an event.
+fn map<S: DeserializeOwned>(
+    settings: Result<Value, Reason>,
+    mapper: fn(&S) -> Box<dyn Mapper>,
+    event: &Document,
+) -> Result<Vec<HttpRequest>, String> {
+    let settings = settings.map_err(|reason| reason.message)?;
+    let settings = S::deserialize(settings).map_err(|error| error.to_string())?;
+    mapper(&settings).map(event).map_err(|reason| reason.message)
+}
 
 /// Differences that are told of one failing case; all of them where one destination is asked for.
 const TOLD: usize = 3;

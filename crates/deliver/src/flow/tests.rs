@@ -4,16 +4,28 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_connector::{ConnectorError, HttpRequest, Item, Limits, Payload, RequestBody};
+use millrace_connector::{
+    ConnectorError, Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, Rate, RequestBody,
+};
 use millrace_event_model::wire::WireRecord;
-use millrace_event_model::{Change, ChangeOp, Disposition, Event, MessageId, Origin, Outcome, SourceId};
+use millrace_event_model::{
+    Change, ChangeOp, Disposition, Event, MessageId, Origin, Outcome, Reason, SourceId,
+};
 use millrace_privacy::Consent;
 use millrace_transform::{Filter, IntegrationNames};
 
 use super::*;
 
+mod laws;
+mod sending;
+
 /// A destination that makes a request of everything but `nothing` and `invalid`.
 struct Pure;
+
+/// Calls of several items, and many of them.
+fn batches(max_items: usize) -> Limits {
+    Limits { max_items, ..Limits::single(100, Duration::from_secs(1)) }
+}
 
 #[async_trait]
 impl Destination for Pure {
@@ -33,13 +45,11 @@ impl Destination for Pure {
                 _ => {}
             }
         }
-        Ok(vec![HttpRequest {
-            method: "POST".to_owned(),
-            url: "http://receiver/".to_owned(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            body: RequestBody::None,
-        }])
+        let mut request = HttpRequest::post("http://receiver/");
+        if let Payload::Event(event) = &item.payload {
+            request.body = RequestBody::Json(event.body.clone());
+        }
+        Ok(vec![request])
     }
 
     async fn deliver(&self, _: Vec<Prepared>) -> Vec<ItemOutcome> {
@@ -61,6 +71,10 @@ fn retry() -> RetryPolicy {
 /// A destination with a connection from `web` that takes tracks only, and from `app` that takes all; it owns
 /// partition 0 of the lane and of the changes.
 fn flow() -> Flow {
+    flow_within(Limits::single(100, Duration::from_secs(1)))
+}
+
+fn flow_within(limits: Limits) -> Flow {
     let source = |name: &str| name.parse::<SourceId>().unwrap();
     let filter = Filter::compile("type == 'track'").unwrap();
     let connections = HashMap::from([((0, source("web")), Some(filter)), ((0, source("app")), None)]);
@@ -71,11 +85,12 @@ fn flow() -> Flow {
         consent: Consent::default(),
     };
     let topics = vec!["acme.events.main".to_owned(), "acme.changes".to_owned()];
-    let mut flow = Flow::new(routes, topics, retry(), BOUNDS, Duration::from_secs(60));
+    let mut flow = Flow::new(routes, topics, &limits, retry(), BOUNDS, Duration::from_secs(60));
     for topic in 0..2 {
         flow.own(&Position { place: Place { topic, partition: 0 }, low: 0, done: Vec::new() });
     }
     flow.state(at(0));
+    flow.stored();
     flow
 }
 
@@ -127,7 +142,18 @@ fn read_change(flow: &mut Flow, offset: i64, run: u64, destination: &str) {
 
 /// All that may be sent now.
 fn send(flow: &mut Flow, now: i64) -> Vec<Ticket> {
-    flow.next_batch(&Pure, 100, at(now)).into_iter().map(|(ticket, _)| ticket).collect()
+    calls(flow, now).into_iter().flatten().collect()
+}
+
+/// All calls that may be made now.
+fn calls(flow: &mut Flow, now: i64) -> Vec<Vec<Ticket>> {
+    let calls = std::iter::from_fn(|| flow.next_call(&Pure, at(now)));
+    calls.map(|call| call.into_iter().map(|(ticket, _)| ticket).collect()).collect()
+}
+
+/// A call of one item has come back.
+fn land(flow: &mut Flow, ticket: Ticket, outcome: ItemOutcome, now: DateTime<Utc>) {
+    flow.landed(vec![(ticket, outcome)], now);
 }
 
 fn offsets(tickets: &[Ticket]) -> Vec<i64> {
@@ -159,7 +185,7 @@ fn one_item_of_each_key_is_sent_at_a_time() {
     }
     let first = send(&mut flow, 0);
     assert_eq!(offsets(&first), [0, 2]);
-    flow.sent(first[0], ItemOutcome::Delivered, at(0));
+    land(&mut flow, first[0], ItemOutcome::Delivered, at(0));
     assert_eq!(offsets(&send(&mut flow, 0)), [1]);
 }
 
@@ -207,12 +233,12 @@ fn a_failed_item_is_tried_again_and_given_up_with_its_reason() {
     let mut flow = flow();
     read(&mut flow, 0, event(0, 1));
     let first = send(&mut flow, 0);
-    flow.sent(first[0], retry_outcome(), at(0));
+    land(&mut flow, first[0], retry_outcome(), at(0));
     assert_eq!(send(&mut flow, 0), []);
-    let due = (flow.next_due().unwrap() - at(0)).num_seconds() + 1;
+    let due = (flow.next_due(at(0)).unwrap() - at(0)).num_seconds() + 1;
     let second = send(&mut flow, due);
     assert_eq!(offsets(&second), [0]);
-    flow.sent(second[0], retry_outcome(), at(due));
+    land(&mut flow, second[0], retry_outcome(), at(due));
     let (statement, _) = flow.state(at(due));
     let [outcome] = &statement.outcomes[..] else { panic!("{statement:?}") };
     assert_eq!((outcome.disposition, outcome.attempts), (Disposition::Rejected, 2));
@@ -229,7 +255,7 @@ fn parked_items_leave_room_for_others_until_there_are_too_many() {
     }
     assert_eq!(flow.room(), 6);
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], retry_outcome(), at(0));
+    land(&mut flow, sent[0], retry_outcome(), at(0));
     assert_eq!((flow.room(), flow.trouble()), (8, None), "what is parked takes no room of the others");
     read(&mut flow, 2, event(2, 1));
     assert_eq!(flow.room(), 0);
@@ -243,8 +269,9 @@ fn bodies_are_bounded_by_their_bytes() {
     read(&mut flow, 0, NewEvent { body: long, ..event(0, 1) });
     assert_eq!(flow.room(), 0);
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], ItemOutcome::Delivered, at(0));
+    land(&mut flow, sent[0], ItemOutcome::Delivered, at(0));
     flow.state(at(0));
+    flow.stored();
     assert_eq!(flow.room(), 8);
 }
 
@@ -255,10 +282,12 @@ fn what_is_not_stored_takes_room_since_a_crash_would_repeat_it() {
         read(&mut flow, offset, event(offset, offset as u8));
     }
     for ticket in send(&mut flow, 0) {
-        flow.sent(ticket, ItemOutcome::Delivered, at(0));
+        land(&mut flow, ticket, ItemOutcome::Delivered, at(0));
     }
     assert_eq!((flow.unfinished(), flow.room(), flow.must_state()), (0, 0, true));
     flow.state(at(0));
+    assert_eq!((flow.room(), flow.must_state()), (0, false), "on its way is not stored");
+    flow.stored();
     assert_eq!((flow.room(), flow.must_state()), (8, false));
 }
 
@@ -269,15 +298,15 @@ fn a_destination_that_needs_a_person_keeps_its_items() {
         read(&mut flow, offset, event(offset, offset as u8));
     }
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
-    flow.sent(sent[1], ItemOutcome::Delivered, at(0));
-    flow.sent(sent[2], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
+    land(&mut flow, sent[0], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
+    land(&mut flow, sent[1], ItemOutcome::Delivered, at(0));
+    land(&mut flow, sent[2], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
     assert_eq!(send(&mut flow, 59), []);
     assert!(flow.trouble().unwrap().contains("http_401"));
-    assert_eq!(flow.next_due(), Some(at(60)));
+    assert_eq!(flow.next_due(at(0)), Some(at(60)));
     let probe = send(&mut flow, 60);
     assert_eq!(offsets(&probe), [0], "one item, to see");
-    flow.sent(probe[0], ItemOutcome::Delivered, at(60));
+    land(&mut flow, probe[0], ItemOutcome::Delivered, at(60));
     assert_eq!(offsets(&send(&mut flow, 60)), [2]);
     assert_eq!(flow.trouble(), None);
 }
@@ -287,7 +316,7 @@ fn probed() -> (Flow, Ticket) {
     let mut flow = flow();
     read(&mut flow, 0, event(0, 1));
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
+    land(&mut flow, sent[0], ItemOutcome::Auth(Reason::new("http_401", "who are you")), at(0));
     let probe = send(&mut flow, 60);
     assert_eq!(offsets(&probe), [0]);
     (flow, probe[0])
@@ -297,7 +326,7 @@ fn probed() -> (Flow, Ticket) {
 fn the_answer_to_a_probe_counts_though_its_partition_has_gone() {
     let (mut flow, probe) = probed();
     flow.give_up(PLACE);
-    flow.sent(probe, ItemOutcome::Delivered, at(61));
+    land(&mut flow, probe, ItemOutcome::Delivered, at(61));
     assert_eq!(flow.trouble(), None);
 }
 
@@ -315,14 +344,14 @@ fn a_change_takes_the_place_of_an_older_one_of_its_row() {
     let mut flow = flow();
     read_change(&mut flow, 0, 5, "hook");
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], retry_outcome(), at(0));
+    land(&mut flow, sent[0], retry_outcome(), at(0));
     read_change(&mut flow, 1, 6, "hook");
     read_change(&mut flow, 2, 7, "elsewhere");
     read_change(&mut flow, 3, 4, "hook");
     assert_eq!(told(&mut flow), [(Disposition::Superseded, 5), (Disposition::Superseded, 4)]);
     let sent = send(&mut flow, 0);
     assert_eq!(offsets(&sent), [1]);
-    flow.sent(sent[0], ItemOutcome::Delivered, at(0));
+    land(&mut flow, sent[0], ItemOutcome::Delivered, at(0));
     assert_eq!(told(&mut flow), [(Disposition::Delivered, 6)]);
 }
 
@@ -333,7 +362,7 @@ fn a_change_in_flight_is_awaited_and_not_overtaken() {
     let older = send(&mut flow, 0);
     read_change(&mut flow, 1, 6, "hook");
     assert_eq!(send(&mut flow, 0), []);
-    flow.sent(older[0], ItemOutcome::Delivered, at(0));
+    land(&mut flow, older[0], ItemOutcome::Delivered, at(0));
     assert_eq!(offsets(&send(&mut flow, 0)), [1]);
 }
 
@@ -350,9 +379,9 @@ fn what_comes_back_after_the_partition_went_is_void() {
     flow.own(&Position { place: PLACE, low: 0, done: Vec::new() });
     read(&mut flow, 0, event(0, 1));
     let again = send(&mut flow, 0);
-    flow.sent(sent[0], retry_outcome(), at(0));
+    land(&mut flow, sent[0], retry_outcome(), at(0));
     assert_eq!(flow.in_flight(PLACE), 1, "the answer is of another ownership");
-    flow.sent(again[0], ItemOutcome::Delivered, at(0));
+    land(&mut flow, again[0], ItemOutcome::Delivered, at(0));
     assert_eq!(flow.unfinished(), 0);
 }
 
@@ -363,8 +392,8 @@ fn a_position_covers_only_what_has_ended() {
         read(&mut flow, offset, event(offset, offset as u8));
     }
     let sent = send(&mut flow, 0);
-    flow.sent(sent[0], ItemOutcome::Delivered, at(0));
-    flow.sent(sent[2], ItemOutcome::Delivered, at(0));
+    land(&mut flow, sent[0], ItemOutcome::Delivered, at(0));
+    land(&mut flow, sent[2], ItemOutcome::Delivered, at(0));
     let (statement, positions) = flow.state(at(0));
     assert_eq!(statement.outcomes.len(), 2);
     assert_eq!(positions, [Position { place: PLACE, low: 1, done: vec![(2, 3)] }]);

@@ -11,20 +11,26 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + Duration::seconds(seconds)
 }
 
-fn key(number: u8) -> PartitionKey {
-    PartitionKey([number; 16])
+/// Number 0 stands for an item without a key.
+fn key(number: u8) -> Option<PartitionKey> {
+    (number > 0).then_some(PartitionKey([number; 16]))
+}
+
+fn of_key(window: &Window<i64>, number: u8) -> Vec<i64> {
+    let key = key(number).unwrap_or(PartitionKey([0; 16]));
+    window.of_key(key).map(|(offset, _)| offset).collect()
 }
 
 /// A window that has read items of these keys, from offset 0 on.
-fn window(keys: &[u8]) -> Window<()> {
+fn window(keys: &[u8]) -> Window<i64> {
     let mut window = Window::resume(0, &[]);
     for (offset, number) in keys.iter().enumerate() {
-        window.offer(offset as i64, Some((key(*number), ())));
+        window.offer(offset as i64, Some((key(*number), 0)));
     }
     window
 }
 
-fn take_all(window: &mut Window<()>, now: DateTime<Utc>) -> Vec<i64> {
+fn take_all(window: &mut Window<i64>, now: DateTime<Utc>) -> Vec<i64> {
     std::iter::from_fn(|| window.take(now)).collect()
 }
 
@@ -42,8 +48,8 @@ fn a_failing_key_holds_back_itself_alone() {
     take_all(&mut window, at(0));
     window.postpone(0, at(10));
     window.finish(2);
-    window.offer(3, Some((key(1), ())));
-    window.offer(4, Some((key(2), ())));
+    window.offer(3, Some((key(1), 0)));
+    window.offer(4, Some((key(2), 0)));
     assert_eq!(take_all(&mut window, at(9)), [4], "the other key goes on");
     assert_eq!((window.parked(), window.unfinished()), (3, 4));
     assert_eq!(window.next_due(), Some(at(10)));
@@ -51,6 +57,18 @@ fn a_failing_key_holds_back_itself_alone() {
     window.finish(0);
     assert_eq!(window.parked(), 0, "a key whose head has ended is not failing any more");
     assert_eq!(take_all(&mut window, at(10)), [1]);
+}
+
+#[test]
+fn items_without_a_key_wait_for_no_other_and_fail_alone() {
+    let mut window = window(&[0, 0, 0]);
+    assert_eq!(take_all(&mut window, at(0)), [0, 1, 2]);
+    window.postpone(1, at(10));
+    window.finish(0);
+    assert_eq!((window.parked(), window.unfinished()), (1, 2));
+    assert_eq!(take_all(&mut window, at(10)), [1]);
+    window.finish(1);
+    assert_eq!((window.parked(), window.in_flight(), window.low()), (0, 1, 2));
 }
 
 #[test]
@@ -80,8 +98,7 @@ fn later_items_of_a_key_can_take_an_older_ones_place() {
     let mut window = window(&[1, 1, 1, 2]);
     assert_eq!(take_all(&mut window, at(0)), [0, 3]);
     window.postpone(0, at(60));
-    let waiting = window.of_key(key(1)).map(|(offset, ())| offset).collect::<Vec<_>>();
-    assert_eq!(waiting, [0, 1, 2]);
+    assert_eq!(of_key(&window, 1), [0, 1, 2]);
     window.finish(1);
     window.finish(0);
     assert_eq!(take_all(&mut window, at(0)), [2], "the newest need not wait for what it replaced");
@@ -157,8 +174,11 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 if let Some(offset) = window.take(at(model.now)) {
                     prop_assert_eq!(window.get_mut(offset).map(|item| *item), Some(offset));
                     let number = model.log[&offset].unwrap();
-                    prop_assert!(!model.in_flight.values().any(|other| *other == number), "two of a key");
-                    prop_assert_eq!(model.unfinished_of(number).next(), Some(offset), "order of a key");
+                    if number > 0 {
+                        let two = model.in_flight.values().any(|other| *other == number);
+                        prop_assert!(!two, "two of a key");
+                        prop_assert_eq!(model.unfinished_of(number).next(), Some(offset), "order of a key");
+                    }
                     model.in_flight.insert(offset, number);
                 }
             }
@@ -171,8 +191,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 }
             }
             Step::FinishUnsent(which) => {
-                let unsent = (0..4).flat_map(|n| window.of_key(key(n)).map(|(offset, _)| offset));
-                let unsent = unsent.collect::<Vec<_>>();
+                let unsent = (1..4).flat_map(|number| of_key(&window, number)).collect::<Vec<_>>();
                 if !unsent.is_empty() {
                     let offset = *which.get(&unsent);
                     prop_assert!(!model.in_flight.contains_key(&offset));

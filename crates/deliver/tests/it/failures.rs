@@ -120,15 +120,33 @@ async fn an_operators_pause_holds_over_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_too_much_is_parked_nothing_more_is_read_and_it_says_so() {
     let stack = Stack::start().await;
+    // Fewer keys than it takes for the destination itself to be taken for broken.
     let receiver = Receiver::start(|_, _| Answer::Status(503)).await;
-    let names = stack.publish_many(50, 4).await;
+    let names = stack.publish_many(8, 8).await;
     let stage = stack.stage_with(receiver.destination(), |hook| {
         hook.retry = patient();
         hook.bounds = small();
     });
     until("it says so", async || stage.trouble().is_some_and(|why| why.contains("keys that fail"))).await;
     let tried = receiver.bodies().into_iter().collect::<std::collections::BTreeSet<_>>();
-    assert!(tried.len() <= 30, "the bounds hold: {}", tried.len());
+    assert!(tried.iter().all(|body| body.ends_with("-0")), "the first of each key alone: {tried:?}");
+
+    receiver.now_answers(|_, _| Answer::Status(200));
+    until("all arrive", async || stack.books().await.len() == names.len()).await;
+    until("it is well", async || stage.trouble().is_none()).await;
+    stage.stop().await;
+    assert!(stack.dead_letters().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_answers_nothing_costs_a_call_now_and_then_and_comes_back_by_itself() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::start(|_, _| Answer::Status(503)).await;
+    let names = stack.publish_many(40, 2).await;
+    let stage = stack.stage_with(receiver.destination(), |hook| hook.retry = patient());
+    until("it says so", async || stage.trouble().is_some_and(|why| why.contains("does not answer"))).await;
+    let tried = receiver.requests().len();
+    assert!(tried <= 10 + 8, "a run of ten, and what was under way besides: {tried}");
 
     receiver.now_answers(|_, _| Answer::Status(200));
     until("all arrive", async || stack.books().await.len() == names.len()).await;

@@ -1,0 +1,245 @@
+//! What is sent next, and what the answer means.
+
+use std::ops::Bound;
+
+use chrono::{DateTime, Utc};
+use millrace_connector::{Destination, ItemOutcome, Prepared};
+use millrace_event_model::Reason;
+
+use super::{Flow, Ticket};
+use crate::admit::Pending;
+use crate::backoff::Next;
+use crate::call::Member;
+use crate::gate::Allowance;
+use crate::ledger::{End, Filtered};
+
+impl Flow {
+    /// The call to make now, if one may be made: items within the destination's limits, as it makes them.
+    /// One that is not full waits for more as long as the limits say. Items that need no sending or cannot
+    /// be sent end here.
+    pub(crate) fn next_call(
+        &mut self,
+        destination: &dyn Destination,
+        now: DateTime<Utc>,
+    ) -> Option<Vec<(Ticket, Prepared)>> {
+        if self.pace.not_before(now).is_some() || !self.breaker.allows(now) {
+            return None;
+        }
+        let probe = match self.gate.allows(now) {
+            Allowance::All => false,
+            Allowance::Probe => true,
+            Allowance::Nothing => return None,
+        };
+        if probe {
+            self.put_back_formed(|_| true);
+        }
+        while !self.is_made_up(probe)
+            && let Some(ticket) = self.take(now)
+        {
+            let Some(member) = self.member(ticket, destination, now) else { continue };
+            if let Some(before) = self.forming.add(member, now) {
+                return Some(self.begin(before, now));
+            }
+        }
+        let due = self.forming.due()?;
+        if !self.is_made_up(probe) && due > now {
+            return None;
+        }
+        let members = self.forming.take();
+        Some(self.begin(members, now))
+    }
+
+    /// Nothing more is to share the call: it is full, or the one item of a probe.
+    fn is_made_up(&self, probe: bool) -> bool {
+        self.forming.is_full() || probe && !self.forming.is_empty()
+    }
+
+    fn member(
+        &mut self,
+        ticket: Ticket,
+        destination: &dyn Destination,
+        now: DateTime<Utc>,
+    ) -> Option<Member> {
+        let pending = self.pending(ticket)?;
+        match destination.transform(&pending.item) {
+            Ok(requests) if requests.is_empty() => {
+                self.end((ticket.place, ticket.offset), End::Filtered(Filtered::Destination), now);
+                None
+            }
+            Ok(requests) => {
+                let prepared = Prepared { id: pending.item.id.clone(), requests };
+                Some(Member { ticket, prepared, at_most: pending.at_most })
+            }
+            Err(reason) => {
+                self.reject(ticket, reason, now);
+                None
+            }
+        }
+    }
+
+    /// The items' call is made: that is an attempt at each.
+    fn begin(&mut self, members: Vec<Member>, now: DateTime<Utc>) -> Vec<(Ticket, Prepared)> {
+        self.gate.probe_sent();
+        self.breaker.called();
+        self.pace.called(now);
+        for member in &members {
+            if let Some(pending) = self.pending(member.ticket) {
+                pending.attempts.begin();
+            }
+        }
+        members.into_iter().map(|member| (member.ticket, member.prepared)).collect()
+    }
+
+    /// The next item of the next partition that has one: each partition gets its turn.
+    fn take(&mut self, now: DateTime<Utc>) -> Option<Ticket> {
+        let served = self.served.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = self.served.map_or(Bound::Unbounded, Bound::Included);
+        let ticket =
+            [(served, Bound::Unbounded), (Bound::Unbounded, until)].into_iter().find_map(|range| {
+                self.owned.range_mut(range).filter(|(_, owned)| !owned.leaving).find_map(|(place, owned)| {
+                    let offset = owned.window.take(now)?;
+                    Some(Ticket { place: *place, offset, ownership: owned.ownership })
+                })
+            })?;
+        self.served = Some(ticket.place);
+        Some(ticket)
+    }
+
+    /// Items that were to share a call may be sent at once instead.
+    pub(super) fn put_back_formed(&mut self, which: impl Fn(&Ticket) -> bool) {
+        if self.forming.is_empty() {
+            return;
+        }
+        for ticket in self.forming.leave_out(which) {
+            if let Some(owned) = self.owned.get_mut(&ticket.place) {
+                owned.window.put_back(ticket.offset);
+            }
+        }
+    }
+
+    /// A call has come back, with how it went for each of its items.
+    pub(crate) fn landed(&mut self, answers: Vec<(Ticket, ItemOutcome)>, now: DateTime<Utc>) {
+        self.judge(&answers, now);
+        let together = answers.len();
+        for (ticket, outcome) in answers {
+            self.sent(ticket, outcome, together, now);
+        }
+    }
+
+    /// What a call says of the destination: that holds whoever owns the partitions by now.
+    fn judge(&mut self, answers: &[(Ticket, ItemOutcome)], now: DateTime<Utc>) {
+        let Some((first, _)) = answers.first() else { return };
+        let (mut answered, mut refused, mut broken) = (false, None, None);
+        let mut throttled = None;
+        for (_, outcome) in answers {
+            match outcome {
+                ItemOutcome::Delivered
+                | ItemOutcome::Filtered(_)
+                | ItemOutcome::Rejected(_)
+                | ItemOutcome::Oversize(_)
+                | ItemOutcome::Unclear(_) => answered = true,
+                ItemOutcome::Throttled { after, reason } => {
+                    throttled = throttled.max(Some(*after));
+                    self.metrics.failed(reason);
+                }
+                ItemOutcome::Transient { reason, .. } => {
+                    broken = Some(reason);
+                    self.metrics.failed(reason);
+                }
+                ItemOutcome::Auth(reason) | ItemOutcome::Config(reason) => {
+                    refused = Some(reason);
+                    self.metrics.failed(reason);
+                }
+            }
+        }
+        if let Some(after) = throttled {
+            self.pace.throttled(after, now);
+        }
+        if let Some(reason) = refused {
+            self.breaker.answered();
+            self.gate.refused(reason, now);
+            return;
+        }
+        if answered {
+            self.gate.answered();
+        } else {
+            self.gate.not_answered(now);
+        }
+        match broken {
+            Some(reason) if !answered && throttled.is_none() => {
+                self.breaker.failed((first.place, first.offset), reason, now);
+            }
+            _ => self.breaker.answered(),
+        }
+        if answered && throttled.is_none() {
+            self.pace.accepted(now);
+        }
+    }
+
+    /// How the sending of an item went, in a call of so many.
+    fn sent(&mut self, ticket: Ticket, outcome: ItemOutcome, together: usize, now: DateTime<Utc>) {
+        let known = self.owned.get_mut(&ticket.place).filter(|owned| owned.ownership == ticket.ownership);
+        let Some(owned) = known else { return };
+        let Some(pending) = owned.window.get_mut(ticket.offset) else { return };
+        match outcome {
+            ItemOutcome::Delivered => {
+                self.metrics.delivered(now - pending.since);
+                self.end((ticket.place, ticket.offset), End::Delivered, now);
+            }
+            ItemOutcome::Filtered(reason) => {
+                self.end((ticket.place, ticket.offset), End::LeftOut(reason), now);
+            }
+            ItemOutcome::Rejected(reason) => self.reject(ticket, reason, now),
+            // Somewhere in it is the reason: halves say where, and those without it are not held up by it.
+            ItemOutcome::Oversize(_) | ItemOutcome::Unclear(_) if together > 1 => {
+                pending.at_most = together.div_ceil(2);
+                owned.window.put_back(ticket.offset);
+            }
+            ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => self.reject(ticket, reason, now),
+            ItemOutcome::Throttled { after, reason } => {
+                // All wait, and this one is not to blame.
+                match pending.attempts.failed(&self.retry, now, after, &reason) {
+                    Next::RetryAt(_) => owned.window.put_back(ticket.offset),
+                    Next::GiveUp(reason) => self.reject(ticket, reason, now),
+                }
+            }
+            ItemOutcome::Transient { after, reason } => {
+                match pending.attempts.failed(&self.retry, now, after, &reason) {
+                    Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
+                    Next::GiveUp(reason) => self.reject(ticket, reason, now),
+                }
+            }
+            ItemOutcome::Auth(_) | ItemOutcome::Config(_) => owned.window.put_back(ticket.offset),
+        }
+    }
+
+    fn reject(&mut self, ticket: Ticket, reason: Reason, now: DateTime<Utc>) {
+        let Some(pending) = self.pending(ticket) else { return };
+        let raw = Box::new(std::mem::take(&mut pending.raw));
+        self.end((ticket.place, ticket.offset), End::Rejected(reason, raw), now);
+    }
+
+    fn pending(&mut self, ticket: Ticket) -> Option<&mut Pending> {
+        let pending = self.owned.get_mut(&ticket.place)?.window.get_mut(ticket.offset)?;
+        Some(&mut **pending)
+    }
+
+    /// When something can be sent that cannot be sent now.
+    pub(crate) fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let windows = self.owned.values().filter(|owned| !owned.leaving).map(|owned| &owned.window);
+        let items = windows
+            .filter_map(|window| if window.has_ready() { Some(now) } else { window.next_due() })
+            .chain(self.forming.due())
+            .min()?;
+        // A wait that ends with an answer or a word, and not with time, has no due.
+        let gate = match self.gate.why_closed() {
+            Some(_) => Some(self.gate.next_due()?),
+            None => None,
+        };
+        let breaker = match self.breaker.why_open() {
+            Some(_) => Some(self.breaker.next_due()?),
+            None => None,
+        };
+        [gate, breaker, self.pace.not_before(now)].into_iter().flatten().chain([items]).max()
+    }
+}

@@ -1,0 +1,173 @@
+//! How often a destination may be called: pure.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use chrono::{DateTime, Utc};
+use millrace_connector::Rate;
+
+use crate::RetryPolicy;
+use crate::backoff::{delays, later};
+
+/// So many times of calls are remembered at most, 16 bytes each. A rate of more calls is held in as many
+/// parts of its time as it takes.
+const MAX_COUNTED: u32 = 10_000;
+
+/// The configured rate, and what the destination itself asks for when it says that it is too much.
+///
+/// A call may begin when fewer than the rate's calls began within its time before. That is stricter than a
+/// token bucket of the same rate, which lets twice as many through in the first window after a silence: a
+/// vendor that counts by windows then answers 429.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    rate: Option<Rate>,
+    /// When the last calls began, the oldest first.
+    calls: VecDeque<DateTime<Utc>>,
+    held_until: Option<DateTime<Utc>>,
+    retry: RetryPolicy,
+    /// Of throttlings that follow each other.
+    waits: Option<ExponentialBackoff>,
+}
+
+impl Pace {
+    pub(crate) fn new(rate: Option<Rate>, retry: RetryPolicy) -> Self {
+        Self { rate: rate.map(counted), calls: VecDeque::new(), held_until: None, retry, waits: None }
+    }
+
+    /// When the next call may begin, if that is later than now.
+    pub(crate) fn not_before(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let by_rate = self.rate.and_then(|rate| {
+            let full = self.calls.len() >= rate.calls.get() as usize;
+            let oldest = self.calls.front().filter(|_| full)?;
+            Some(later(*oldest, rate.per))
+        });
+        by_rate.max(self.held_until).filter(|at| *at > now)
+    }
+
+    /// A call begins.
+    pub(crate) fn called(&mut self, now: DateTime<Utc>) {
+        let Some(rate) = self.rate else { return };
+        while self.calls.len() >= rate.calls.get() as usize {
+            self.calls.pop_front();
+        }
+        self.calls.push_back(now);
+    }
+
+    /// The destination says that it is too much: nothing is sent for as long as it asks for, or for longer
+    /// each time where it asks for nothing. Calls that were under way together are one time.
+    pub(crate) fn throttled(&mut self, after: Option<Duration>, now: DateTime<Utc>) {
+        let again = self.held_until.is_none_or(|until| until <= now);
+        let wait = match after {
+            Some(after) => after.min(self.retry.max_delay),
+            None if again => {
+                let waits = self.waits.get_or_insert_with(|| delays(&self.retry));
+                waits.next().unwrap_or(self.retry.max_delay)
+            }
+            None => return,
+        };
+        self.held_until = self.held_until.max(Some(later(now, wait)));
+    }
+
+    /// The destination took a call that was made after the last throttling.
+    pub(crate) fn accepted(&mut self, now: DateTime<Utc>) {
+        if self.held_until.is_none_or(|until| until <= now) {
+            self.held_until = None;
+            self.waits = None;
+        }
+    }
+
+    /// Until when it is held back by the destination's own word, if it is.
+    pub(crate) fn held_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.held_until.filter(|until| *until > now)
+    }
+}
+
+/// The same rate with at most [`MAX_COUNTED`] calls.
+fn counted(rate: Rate) -> Rate {
+    let parts = rate.calls.get().div_ceil(MAX_COUNTED);
+    let calls = NonZeroU32::new(rate.calls.get() / parts).unwrap_or(NonZeroU32::MIN);
+    Rate { calls, per: rate.per.mul_f64(f64::from(calls.get()) / f64::from(rate.calls.get())) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + chrono::Duration::milliseconds(millis)
+    }
+
+    fn rate(calls: u32, per: u64) -> Rate {
+        Rate { calls: NonZeroU32::new(calls).unwrap(), per: Duration::from_millis(per) }
+    }
+
+    fn pace(rate: Option<Rate>) -> Pace {
+        Pace::new(rate, RetryPolicy::default())
+    }
+
+    #[test]
+    fn what_the_destination_asks_for_is_waited_and_no_longer() {
+        let mut pace = pace(None);
+        pace.throttled(Some(Duration::from_secs(3)), at(0));
+        pace.throttled(Some(Duration::from_secs(1)), at(100));
+        assert_eq!(pace.not_before(at(100)), Some(at(3_000)));
+        assert_eq!(pace.not_before(at(3_000)), None);
+        pace.throttled(Some(Duration::from_secs(1_000_000)), at(3_000));
+        assert_eq!(pace.not_before(at(3_000)), Some(at(3_603_000)), "but not for ever");
+    }
+
+    #[test]
+    fn without_a_word_on_how_long_it_waits_longer_each_time_until_a_call_is_accepted() {
+        let mut pace = pace(None);
+        pace.throttled(None, at(0));
+        let first = pace.not_before(at(0)).unwrap();
+        assert!(first >= at(1_000) && first <= at(2_000));
+        pace.throttled(None, at(10));
+        assert_eq!(pace.not_before(at(10)), Some(first), "it was under way together with the first");
+        pace.throttled(None, first);
+        let second = pace.not_before(first).unwrap();
+        assert!(second - first >= chrono::Duration::seconds(3));
+        pace.accepted(second - chrono::Duration::milliseconds(1));
+        assert_eq!(pace.not_before(first), Some(second), "an answer to an earlier call ends no wait");
+        pace.accepted(second);
+        pace.throttled(None, second);
+        assert!(pace.not_before(second).unwrap() - second <= chrono::Duration::seconds(2));
+    }
+
+    #[test]
+    fn a_rate_of_many_calls_is_held_in_parts() {
+        let part = counted(rate(1_000_000, 60_000));
+        assert_eq!((part.calls.get(), part.per), (10_000, Duration::from_millis(600)));
+        assert_eq!(counted(rate(10, 1_000)), rate(10, 1_000));
+    }
+
+    proptest! {
+        /// In no window of its time begin more calls than the rate allows, and none waits without need.
+        #[test]
+        fn the_rate_is_kept_in_every_window(
+            calls in 1..20_u32,
+            per in 1..2_000_u64,
+            silences in prop::collection::vec(0..500_i64, 1..200),
+        ) {
+            let mut pace = pace(Some(rate(calls, per)));
+            let mut begun: Vec<i64> = Vec::new();
+            let mut now = 0;
+            for silence in silences {
+                now += silence;
+                if let Some(due) = pace.not_before(at(now)) {
+                    now = due.timestamp_millis();
+                    prop_assert_eq!(pace.not_before(due), None);
+                }
+                pace.called(at(now));
+                begun.push(now);
+                let within = begun.iter().filter(|began| **began > now - per as i64).count();
+                prop_assert!(within <= calls as usize);
+            }
+        }
+    }
+}
