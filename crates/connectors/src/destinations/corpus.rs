@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::mapper::Mapper;
-use super::{braze, klaviyo, mixpanel};
+use super::{amplitude, braze, ga4, klaviyo, mixpanel};
 
 /// The cases of one destination.
 struct Corpus {
@@ -34,21 +34,39 @@ struct Corpus {
 
 const CORPORA: &[Corpus] = &[
     Corpus {
+        file: "am",
+        floor: 46,
+        requests: |config, event| map(amplitude::translate(config), amplitude::mapper, event),
+        made_up: &[],
+    },
+    Corpus {
         file: "braze",
         floor: 27,
-        requests: |config, event| map(braze::translate(config), braze::mapper, event),
+        requests: |config, event| {
+            map(braze::translate(config), |settings| Ok(braze::mapper(settings)), event)
+        },
+        made_up: &[],
+    },
+    Corpus {
+        file: "ga4",
+        floor: 59,
+        requests: |config, event| map(ga4::translate(config), ga4::mapper, event),
         made_up: &[],
     },
     Corpus {
         file: "klaviyo",
         floor: 20,
-        requests: |config, event| map(klaviyo::translate(config), klaviyo::mapper, event),
+        requests: |config, event| {
+            map(klaviyo::translate(config), |settings| Ok(klaviyo::mapper(settings)), event)
+        },
         made_up: &[],
     },
     Corpus {
         file: "mp",
         floor: 35,
-        requests: |config, event| map(mixpanel::translate(config), mixpanel::mapper, event),
+        requests: |config, event| {
+            map(mixpanel::translate(config), |settings| Ok(mixpanel::mapper(settings)), event)
+        },
         made_up: &[],
     },
 ];
@@ -56,12 +74,12 @@ const CORPORA: &[Corpus] = &[
 /// What a mapper of translated settings makes of an event.
 fn map<S: DeserializeOwned>(
     settings: Result<Value, Reason>,
-    mapper: fn(&S) -> Box<dyn Mapper>,
+    mapper: fn(&S) -> Result<Box<dyn Mapper>, String>,
     event: &Document,
 ) -> Result<Vec<HttpRequest>, String> {
     let settings = settings.map_err(|reason| reason.message)?;
     let settings = S::deserialize(settings).map_err(|error| error.to_string())?;
-    mapper(&settings).map(event).map_err(|reason| reason.message)
+    mapper(&settings)?.map(event).map_err(|reason| reason.message)
 }
 
 /// Differences that are told of one failing case; all of them where one destination is asked for.

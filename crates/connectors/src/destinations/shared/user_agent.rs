@@ -31,6 +31,25 @@ fn version(user_agent: &str, mark: &str) -> Option<String> {
     (!version.is_empty()).then_some(version)
 }
 
+/// The operating system that a `User-Agent` text names, such as `Mac`.
+pub(crate) fn system(user_agent: &str) -> Option<&'static str> {
+    SYSTEMS.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
+}
+
+/// In the order in which they are looked for: phones also name what their system was made of.
+const SYSTEMS: &[(&str, &str)] = &[
+    ("Windows Phone", "Windows Phone"),
+    ("Windows", "Windows"),
+    ("iPhone", "iOS"),
+    ("iPad", "iOS"),
+    ("iPod", "iOS"),
+    ("Macintosh", "Mac"),
+    ("Android", "Android"),
+    ("CrOS", "Chromium OS"),
+    ("Ubuntu", "Ubuntu"),
+    ("Linux", "Linux"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +79,19 @@ mod tests {
                 expected,
                 "{user_agent}"
             );
+        }
+    }
+
+    #[test]
+    fn a_system_is_what_its_phones_also_call_themselves_by() {
+        let cases = [
+            ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15", Some("iOS")),
+            ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36", Some("Mac")),
+            ("Mozilla/5.0 (Linux; Android 14; K) AppleWebKit/537.36", Some("Android")),
+            ("curl/8.4.0", None),
+        ];
+        for (user_agent, expected) in cases {
+            assert_eq!(system(user_agent), expected, "{user_agent}");
         }
     }
 }
