@@ -1,13 +1,11 @@
 //! Where deliver sends to: one folder per destination. Fork [`webhook`]; one that speaks HTTP needs only
 //! what [`crate::http`] says.
 
-#[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod amplitude;
 #[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod braze;
 #[cfg(test)]
 mod corpus;
-#[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod ga4;
 #[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod klaviyo;

@@ -4,6 +4,7 @@
 mod config;
 mod event;
 mod map;
+mod profile;
 mod properties;
 mod revenue;
 mod rudder;
@@ -11,10 +12,24 @@ mod rudder;
 mod tests;
 
 pub use config::{Region, Settings};
-#[cfg(test)]
 pub(crate) use rudder::translate;
 
-use super::mapper::Mapper;
+use millrace_connector::DestinationEntry;
+
+use crate::http::{HttpEntry, Mapper};
+
+/// The line of the list of connectors.
+#[must_use]
+pub fn entry() -> DestinationEntry {
+    HttpEntry {
+        kind: "amplitude",
+        summary: "Events, user properties and groups in Amplitude",
+        mapper,
+        profile: profile::profile,
+        rudder: Some(("AM", translate)),
+    }
+    .entry()
+}
 
 /// What makes the requests of these settings.
 ///

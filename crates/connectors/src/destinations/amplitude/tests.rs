@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use millrace_connector::{Document, HttpRequest, Item, Payload, RequestBody};
+use std::sync::Arc;
+
+use millrace_connector::conformance::{Reply, Stub};
+use millrace_connector::{
+    Context, Destination, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
+};
 use millrace_event_model::{Change, ChangeOp, PartitionKey};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::{Settings, mapper};
-use crate::destinations::mapper::Mapper;
+use super::{Settings, entry, mapper};
+use crate::http::Mapper;
 
 fn amplitude(more: Value) -> Box<dyn Mapper> {
     let mut settings = json!({ "api_key": "key-of-a-test" });
@@ -92,5 +97,82 @@ fn a_template_names_pages() {
     ] {
         let requests = amplitude(settings).map(&page).unwrap();
         assert_eq!(body(&requests[0])["events"][0]["event_type"], name);
+    }
+}
+
+fn destination(stub: &Stub) -> Arc<dyn Destination> {
+    let settings = json!({"api_key": "key-of-a-test", "allow_private": true, "origin": stub.base()});
+    let context = Context { id: "am".to_owned(), work_dir: "/nonexistent".into() };
+    (entry().build)(&settings, &context).unwrap()
+}
+
+/// A batch of tracks, one of each person.
+fn tracks(destination: &dyn Destination, people: u8) -> Vec<Prepared> {
+    let prepare = |number: u8| {
+        let document = event(
+            json!({"type": "track", "event": "Opened", "userId": format!("u-{number}"), "messageId": "m"}),
+        );
+        let id = number.to_string();
+        let key = PartitionKey([number; 16]);
+        let item = Item { id: id.clone(), key, payload: Payload::Document(document) };
+        Prepared { id, requests: destination.transform(&item).unwrap() }
+    };
+    (0..people).map(prepare).collect()
+}
+
+fn name(outcome: &ItemOutcome) -> (&'static str, &str) {
+    match outcome {
+        ItemOutcome::Delivered => ("delivered", ""),
+        ItemOutcome::Rejected(reason) => ("rejected", &reason.message),
+        ItemOutcome::Transient { reason, .. } => ("transient", &reason.message),
+        ItemOutcome::Throttled { reason, .. } => ("throttled", &reason.message),
+        ItemOutcome::Auth(reason) => ("auth", &reason.message),
+        ItemOutcome::Unclear(reason) => ("unclear", &reason.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn events_of_a_batch_are_one_call() {
+    let stub = Stub::start([]).await.unwrap();
+    let destination = destination(&stub);
+    let batch = tracks(destination.as_ref(), 3);
+    assert_eq!(destination.deliver(batch).await, vec![ItemOutcome::Delivered; 3]);
+    let seen = stub.seen();
+    assert_eq!((seen.len(), seen[0].path.as_str()), (1, "/2/httpapi"));
+    let users: Vec<_> =
+        seen[0].json()["events"].as_array().unwrap().iter().map(|event| event["user_id"].clone()).collect();
+    assert_eq!(users, ["u-0", "u-1", "u-2"]);
+}
+
+#[tokio::test]
+async fn a_refusal_meets_the_events_that_it_names() {
+    let cases = [
+        (
+            Reply::status(400).body(r#"{"code":400,"events_with_invalid_fields":{"time":[1]}}"#),
+            [("unclear", ""), ("rejected", "time is not valid"), ("unclear", "")],
+        ),
+        (
+            Reply::status(429).body(r#"{"code":429,"throttled_events":[0]}"#),
+            [("transient", "too many events"), ("unclear", ""), ("unclear", "")],
+        ),
+        (
+            Reply::status(429).body(r#"{"code":429,"throttled_events":[]}"#),
+            [("throttled", ""), ("throttled", ""), ("throttled", "")],
+        ),
+        (
+            Reply::status(400).body(r#"{"code":400,"error":"Invalid API key: key-of-a-test"}"#),
+            [("auth", ""), ("auth", ""), ("auth", "")],
+        ),
+    ];
+    for (reply, expected) in cases {
+        let stub = Stub::start([reply.clone()]).await.unwrap();
+        let destination = destination(&stub);
+        let outcomes = destination.deliver(tracks(destination.as_ref(), 3)).await;
+        for (outcome, (class, told)) in outcomes.iter().zip(expected) {
+            let (found, message) = name(outcome);
+            assert!(found == class && message.contains(told), "{reply:?}: {outcome:?}");
+            assert!(!message.contains("key-of-a-test"), "{message}");
+        }
     }
 }

@@ -22,6 +22,9 @@ use crate::destinations::shared::times::{first_moment, happened};
 /// Google drops events that are older than this when they arrive.
 const MAX_AGE_HOURS: i64 = 72;
 
+/// Google drops what is longer.
+const MAX_BODY_BYTES: usize = 130_000;
+
 /// An event's name with its parameters.
 type Named = (String, Map<String, Value>);
 
@@ -103,7 +106,12 @@ impl Mapper for Analytics {
             Stream::Web(id) => request.query("measurement_id", id),
             Stream::App(id) => request.query("firebase_app_id", id),
         };
-        Ok(vec![request.json(&Value::Object(body))])
+        let request = request.json(&Value::Object(body));
+        if request.body.len() > MAX_BODY_BYTES {
+            let told = format!("it is longer than the {MAX_BODY_BYTES} bytes that Google takes");
+            return Err(Reason::new("too_large", told));
+        }
+        Ok(vec![request])
     }
 }
 

@@ -6,6 +6,7 @@ mod items;
 mod map;
 mod names;
 mod params;
+mod profile;
 mod rudder;
 mod standard;
 #[cfg(test)]
@@ -13,10 +14,24 @@ mod tests;
 mod user;
 
 pub use config::Settings;
-#[cfg(test)]
 pub(crate) use rudder::translate;
 
-use super::mapper::Mapper;
+use millrace_connector::DestinationEntry;
+
+use crate::http::{HttpEntry, Mapper};
+
+/// The line of the list of connectors.
+#[must_use]
+pub fn entry() -> DestinationEntry {
+    HttpEntry {
+        kind: "ga4",
+        summary: "Events in Google Analytics 4, by the Measurement Protocol",
+        mapper,
+        profile: profile::profile,
+        rudder: Some(("GA4", translate)),
+    }
+    .entry()
+}
 
 /// What makes the requests of these settings.
 ///
