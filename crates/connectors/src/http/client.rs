@@ -14,7 +14,7 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use super::guard::{AddressRefused, GuardedResolver, check_literal};
+use super::guard::{AddressRefused, GuardedResolver, Private, check_literal};
 
 /// So much of an answer is read: a result for each of a thousand items fits. Of a longer one only the
 /// status counts, and its connection is dropped.
@@ -26,8 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a client may go, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Reach {
-    /// Lets addresses be ones that the internet does not reach.
-    pub allow_private: bool,
+    /// The addresses that it may reach though the internet does not.
+    pub private: Private,
     /// How long an answer may take.
     pub timeout: Duration,
     /// The hosts that may be called, see [`super::Profile::hosts`].
@@ -74,7 +74,7 @@ impl Client {
         millrace_service::install_tls();
         let http = reqwest::Client::builder()
             .user_agent(concat!("Millrace/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(GuardedResolver { allow_private: reach.allow_private }))
+            .dns_resolver(Arc::new(GuardedResolver::new(reach.private.clone())))
             // A redirect leads where no guard has looked, and Standard Webhooks calls it a failure.
             .redirect(reqwest::redirect::Policy::none())
             // A proxy resolves names itself, past the guard.
@@ -157,11 +157,9 @@ impl Client {
             }
         }
         let host = url.host_str().unwrap_or_default();
-        if !self.reach.allow_private {
-            check_literal(host).map_err(|refused| {
-                ConnectorError::pause("address_refused", format!("no answer from {host}")).caused_by(refused)
-            })?;
-        }
+        check_literal(host, &self.reach.private).map_err(|refused| {
+            ConnectorError::pause("address_refused", format!("no answer from {host}")).caused_by(refused)
+        })?;
         if self.reach.origin.is_none() && !allowed(&self.reach.hosts, host) {
             let told = format!("host {host:?} is not one that this destination may call");
             return Err(ConnectorError::pause("host_refused", told));

@@ -1,18 +1,26 @@
 //! The SSRF guard: which addresses a destination may be sent to.
 //!
 //! A destination's URL comes from a config that not everyone may read the network of. So addresses that
-//! lead inside are refused. The check sits in the resolver of the very connection that is made: whoever
-//! looks a name up first, checks it, and then dials the *name* is beaten by a name that answers twice
-//! differently. A literal address in a URL never sees a resolver and is checked by [`check_literal`].
+//! lead inside are refused, unless [`Private`] opens them. The check sits in the resolver of the very
+//! connection that is made: whoever looks a name up first, checks it, and then dials the *name* is beaten by
+//! a name that answers twice differently (DNS rebinding). A literal address in a URL never sees a resolver and
+//! is checked by [`check_literal`].
 
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
 
 /// The address is not one that the internet reaches.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "host {host:?} has the address {address} ({range}), which destinations may not reach; if it is meant, set allow_private: true"
+    "host {host:?} has the address {address} ({range}), which destinations may not reach; if it is meant, set allow_private: true, or to a list with its network"
 )]
 pub(crate) struct AddressRefused {
     host: String,
@@ -20,54 +28,142 @@ pub(crate) struct AddressRefused {
     range: &'static str,
 }
 
+/// Which of the addresses that the internet does not reach may be reached all the same: `true` for all,
+/// or a list of networks such as `["10.1.0.0/16", "fd00::/8"]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Value")]
+#[schemars(with = "AllOrNetworks", inline)]
+pub struct Private(Opened);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Opened {
+    All,
+    Networks(Vec<IpNet>),
+}
+
+/// How [`Private`] is written.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum AllOrNetworks {
+    All(bool),
+    Networks(Vec<String>),
+}
+
+impl Default for Private {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+impl Private {
+    /// None: what every destination has that does not say otherwise.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Opened::Networks(Vec::new()))
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(Opened::All)
+    }
+
+    fn opens(&self, address: IpAddr) -> bool {
+        match &self.0 {
+            Opened::All => true,
+            Opened::Networks(networks) => networks.iter().any(|network| network.contains(&address)),
+        }
+    }
+
+    /// The range that keeps an address out.
+    fn refuses(&self, address: IpAddr) -> Option<&'static str> {
+        special_range(address).filter(|_| !self.opens(address))
+    }
+}
+
+impl TryFrom<Value> for Private {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        const FORM: &str = "allow_private: expected true, false or a list of networks such as 10.1.0.0/16";
+        match value {
+            Value::Bool(true) => Ok(Self::all()),
+            Value::Bool(false) => Ok(Self::none()),
+            Value::Array(networks) => {
+                let network = |text: &Value| text.as_str()?.parse().ok();
+                let parsed = networks.iter().map(network).collect::<Option<_>>();
+                parsed.map(|networks| Self(Opened::Networks(networks))).ok_or_else(|| FORM.to_owned())
+            }
+            _ => Err(FORM.to_owned()),
+        }
+    }
+}
+
 /// Checks the host of a URL where it is an address, as the URL parser wrote it: decimal, octal and
 /// hexadecimal spellings are dotted quads by then.
 ///
 /// # Errors
-/// The address is special.
-pub(crate) fn check_literal(host: &str) -> Result<(), AddressRefused> {
+/// The address is special and not opened.
+pub(crate) fn check_literal(host: &str, private: &Private) -> Result<(), AddressRefused> {
     let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return Ok(()) };
-    match special_range(address) {
+    match private.refuses(address) {
         Some(range) => Err(AddressRefused { host: host.to_owned(), address, range }),
         None => Ok(()),
     }
 }
 
-/// A resolver that gives out public addresses alone.
+type Found = Pin<Box<dyn Future<Output = std::io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// A resolver that gives out the addresses alone that may be reached; those are then dialled.
 pub(crate) struct GuardedResolver {
-    /// Gives out all.
-    pub(crate) allow_private: bool,
+    private: Private,
+    /// Looks a name up; the system does it, but in tests.
+    lookup: Arc<dyn Fn(String) -> Found + Send + Sync>,
+}
+
+impl GuardedResolver {
+    pub(crate) fn new(private: Private) -> Self {
+        let lookup = |name: String| -> Found {
+            Box::pin(async move {
+                // The connector puts the URL's port in place of 0.
+                Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect())
+            })
+        };
+        Self { private, lookup: Arc::new(lookup) }
+    }
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let private = self.private.clone();
+        let found = (self.lookup)(name.as_str().to_owned());
         Box::pin(async move {
-            // The connector puts the URL's port in place of 0.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect::<Vec<_>>();
-            if allow_private {
-                return Ok(Box::new(found.into_iter()) as Addrs);
-            }
-            Ok(Box::new(public_only(name.as_str(), found)?.into_iter()) as Addrs)
+            Ok(Box::new(permitted(name.as_str(), found.await?, &private)?.into_iter()) as Addrs)
         })
     }
 }
 
-/// The public ones among the addresses of a host.
-fn public_only(host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, AddressRefused> {
-    let mut public = Vec::with_capacity(found.len());
+/// Those of a host's addresses that may be reached.
+fn permitted(
+    host: &str,
+    found: Vec<SocketAddr>,
+    private: &Private,
+) -> Result<Vec<SocketAddr>, AddressRefused> {
+    let mut open = Vec::with_capacity(found.len());
     let mut refused = None;
     for candidate in found {
-        match special_range(candidate.ip()) {
+        match private.refuses(candidate.ip()) {
             Some(range) => {
                 refused = Some(AddressRefused { host: host.to_owned(), address: candidate.ip(), range });
             }
-            None => public.push(candidate),
+            None => open.push(candidate),
         }
     }
     match refused {
-        Some(refusal) if public.is_empty() => Err(refusal),
-        _ => Ok(public),
+        Some(refusal) if open.is_empty() => Err(refusal),
+        _ => Ok(open),
     }
 }
 
@@ -78,9 +174,15 @@ fn special_range(address: IpAddr) -> Option<&'static str> {
         // An IPv6 address that carries an IPv4 one is as special as that one.
         IpAddr::V6(v6) => match carried_v4(v6) {
             Some(v4) => special_v4(v4),
-            None => find(u128::from(v6), 128, V6),
+            None => find(u128::from(v6), 128, V6).or_else(|| outside_unicast(v6)),
         },
     }
+}
+
+/// All of the internet's IPv6 is in `2000::/3`; what IANA gives out elsewhere one day is inside until then.
+fn outside_unicast(address: Ipv6Addr) -> Option<&'static str> {
+    let [first, ..] = address.segments();
+    (first & 0xe000 != 0x2000).then_some("not global unicast")
 }
 
 fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
@@ -153,70 +255,4 @@ const V6: &[(u128, u32, &str)] = &[
 ];
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use reqwest::Url;
-
-    use super::*;
-
-    fn refused(url_host: &str) -> bool {
-        let url = Url::parse(&format!("http://{url_host}/")).unwrap();
-        check_literal(url.host_str().unwrap()).is_err()
-    }
-
-    /// Hosts as someone who means harm spells them; the URL parser has its say first, as in the service.
-    #[test]
-    fn what_leads_inside_is_refused_however_it_is_spelled() {
-        let inside = "
-            0.0.0.0 0.1.2.3 10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 127.0.0.1 127.255.255.254
-            168.63.129.16 169.254.0.1 169.254.169.254 172.16.0.0 172.31.255.255 192.0.0.1 192.0.0.192
-            192.0.2.1 192.31.196.1 192.52.193.1 192.88.99.1 192.168.0.0 192.168.255.255 192.175.48.1
-            198.18.0.0 198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 239.255.255.255 240.0.0.1
-            255.255.255.255
-            2130706433 0x7f000001 0x7f.0.0.1 017700000001 0177.0.0.1 127.1 127.0.1 0 0x0 3232235521
-            2852039166 0xa9fea9fe 0251.0376.0251.0376 10.1 192.168.1 %31%32%37.0.0.1 127。0。0。1 ①②⑦.0.0.1
-            [::] [::1] [0:0:0:0:0:0:0:1] [::127.0.0.1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::ffff:10.0.0.1]
-            [::ffff:169.254.169.254] [0:0:0:0:0:ffff:c0a8:1] [::ffff:0:10.0.0.1] [64:ff9b::127.0.0.1]
-            [64:ff9b::a00:1] [64:ff9b:1::1] [2002:7f00:1::] [2002:a00:1::1] [2002:c0a8:101::]
-            [2002:a9fe:a9fe::] [2001::1] [2001:0:4136:e378:8000:63bf:3fff:fdd2] [2001:10::1] [2001:db8::1]
-            [3fff::1] [5f00::1] [100::1] [fc00::1] [fd00:ec2::254] [fdff::1] [fe80::1] [febf::1] [fec0::1]
-            [ff02::1] [ff0e::1]
-        ";
-        let hosts = inside.split_whitespace().collect::<Vec<_>>();
-        assert!(hosts.len() >= 80, "{}", hosts.len());
-        for host in hosts {
-            assert!(refused(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn what_the_internet_reaches_is_let_through() {
-        let outside = "
-            1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.1
-            168.63.129.15 169.253.255.255 172.15.255.255 172.32.0.0 192.0.1.1 192.167.255.255 192.169.0.0
-            198.17.255.255 198.20.0.0 223.255.255.255 134744072 [2606:4700:4700::1111] [2001:4860:4860::8888]
-            [2001:200::1] [2003::1] [::ffff:8.8.8.8] [64:ff9b::8.8.8.8] [2002:808:808::1] [2a00::1]
-            example.com
-        ";
-        for host in outside.split_whitespace() {
-            assert!(!refused(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_name_with_inner_and_public_addresses_gives_only_the_public() {
-        let addresses = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<Vec<SocketAddr>>();
-        let mixed = addresses(&["10.0.0.1:0", "8.8.8.8:0", "[::1]:0"]);
-        assert_eq!(public_only("h", mixed).unwrap(), addresses(&["8.8.8.8:0"]));
-        let error = public_only("h", addresses(&["10.0.0.1:0", "127.0.0.1:0"])).unwrap_err();
-        assert!(error.to_string().contains("127.0.0.1 (loopback)"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn the_resolver_of_the_connection_refuses_too() {
-        let resolve = |allow_private| GuardedResolver { allow_private }.resolve("localhost".parse().unwrap());
-        let Err(error) = resolve(false).await else { unreachable!("localhost is inside") };
-        assert!(error.downcast_ref::<AddressRefused>().is_some());
-        assert!(resolve(true).await.unwrap().count() > 0);
-    }
-}
+mod tests;

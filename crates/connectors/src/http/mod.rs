@@ -76,6 +76,7 @@ pub use crate::destinations::mapper::Mapper;
 pub use call::Call;
 pub use client::{Answer, Client, Reach};
 pub use destination::HttpDestination;
+pub use guard::Private;
 pub use judge::{judge, unanswered};
 pub use profile::{
     AnswerRule, Check, Class, Find, ItemResults, Join, JoinRule, OAuth2, Predicate, Profile, ReadAnswer,
@@ -113,7 +114,7 @@ impl<S: DeserializeOwned + JsonSchema + 'static> HttpEntry<S> {
             let wrong = |problem: String| settings::invalid(id, &problem);
             let profile = profile(&own);
             let reach = Reach {
-                allow_private: common.allow_private,
+                private: common.allow_private.clone(),
                 timeout: profile.timeout,
                 hosts: profile.hosts.clone(),
                 origin: common.origin().map_err(wrong)?,

@@ -12,9 +12,10 @@ use super::guard;
 /// Settings that every HTTP destination has besides its own.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub(super) struct Common {
-    /// Lets the address be one that the internet does not reach, such as `10.0.0.5` or `localhost`.
+    /// Opens addresses that the internet does not reach, such as `10.0.0.5` or `localhost`: `true` for all,
+    /// or a list of networks (`["10.1.0.0/16"]`).
     #[serde(default)]
-    pub allow_private: bool,
+    pub allow_private: guard::Private,
     /// Sends every request to this scheme, host and port in place of the vendor's, such as
     /// `https://gateway.example.com`: for a gateway of your own, or a test.
     #[serde(default)]
@@ -29,10 +30,8 @@ impl Common {
         if !matches!(url.scheme(), "https" | "http") || url.path() != "/" || url.query().is_some() {
             return Err("origin: expected https://host or https://host:port".to_owned());
         }
-        if !self.allow_private {
-            guard::check_literal(url.host_str().unwrap_or_default())
-                .map_err(|refused| refused.to_string())?;
-        }
+        guard::check_literal(url.host_str().unwrap_or_default(), &self.allow_private)
+            .map_err(|refused| refused.to_string())?;
         Ok(Some(url))
     }
 }

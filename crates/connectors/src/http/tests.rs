@@ -190,7 +190,7 @@ fn now() -> DateTime<chrono::Utc> {
 
 fn destination(profile: Profile, stub: &Stub) -> HttpDestination {
     let reach = Reach {
-        allow_private: true,
+        private: Private::all(),
         timeout: Duration::from_secs(5),
         hosts: profile.hosts.clone(),
         origin: Some(stub.base().parse().unwrap()),
@@ -277,7 +277,7 @@ async fn a_check_tells_refused_credentials_from_a_vendor_that_is_down() {
 #[tokio::test]
 async fn only_the_hosts_of_the_profile_are_called() {
     let reach = Reach {
-        allow_private: true,
+        private: Private::all(),
         timeout: Duration::from_secs(1),
         hosts: vec!["*.vendor.test".to_owned(), "vendor.example".to_owned()],
         origin: None,

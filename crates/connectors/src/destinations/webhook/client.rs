@@ -26,7 +26,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(settings: &Settings, clock: SharedClock) -> Result<Self, ConnectorError> {
         let reach = Reach {
-            allow_private: settings.allow_private,
+            private: settings.allow_private.clone(),
             timeout: settings.timeout.0,
             hosts: Vec::new(),
             origin: None,

@@ -37,9 +37,10 @@ pub struct Settings {
     /// or minutes (`1m`), at most two minutes. A request that takes longer is sent again.
     #[serde(default)]
     pub timeout: Timeout,
-    /// Lets the address be one that the internet does not reach, such as `10.0.0.5` or `localhost`.
+    /// Opens addresses that the internet does not reach, such as `10.0.0.5` or `localhost`: `true` for all,
+    /// or a list of networks (`["10.1.0.0/16"]`).
     #[serde(default)]
-    pub allow_private: bool,
+    pub allow_private: guard::Private,
 }
 
 /// Reads the settings of the destination `id`.
@@ -48,9 +49,8 @@ pub(super) fn parse(settings: &Value, id: &str) -> Result<Settings, ConnectorErr
         ConnectorError::pause("invalid_settings", format!("settings of destination {id:?}: {problem}"))
     };
     let parsed: Settings = Settings::deserialize(settings).map_err(|error| invalid(error.to_string()))?;
-    if !parsed.allow_private {
-        guard::check_literal(parsed.url.host()).map_err(|refused| invalid(refused.to_string()))?;
-    }
+    guard::check_literal(parsed.url.host(), &parsed.allow_private)
+        .map_err(|refused| invalid(refused.to_string()))?;
     Ok(parsed)
 }
 
