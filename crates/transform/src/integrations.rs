@@ -22,10 +22,11 @@ const EVERYWHERE: [&[u8]; 2] = [br#":{"All":true}"#, b":{}"];
 pub struct IntegrationNames(Vec<String>);
 
 impl IntegrationNames {
-    /// The destination's id and kind, and its names elsewhere; letter case means nothing.
+    /// The destination's id and kind, and its names elsewhere. Only letters and digits count, in any case, so
+    /// that `Customer.io` is the kind `customerio`.
     #[must_use]
-    pub fn new<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
-        Self(names.into_iter().map(Into::into).collect())
+    pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Self {
+        Self(names.into_iter().map(|name| letters(name.as_ref())).collect())
     }
 
     /// Whether an event of this body is for the destination. A body that is no JSON object, or whose
@@ -36,7 +37,7 @@ impl IntegrationNames {
             return true;
         }
         let Some(said) = integrations(body) else { return true };
-        let own = said.iter().filter(|(name, _)| self.0.iter().any(|known| known.eq_ignore_ascii_case(name)));
+        let own = said.iter().filter(|(name, _)| self.0.contains(&letters(name)));
         let mut own = own.map(|(_, value)| lets_in(value)).peekable();
         if own.peek().is_some() {
             // Two spellings that disagree: the client has said no.
@@ -44,6 +45,10 @@ impl IntegrationNames {
         }
         said.get("All").is_none_or(lets_in)
     }
+}
+
+fn letters(name: &str) -> String {
+    name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 fn lets_in(value: &Value) -> bool {
@@ -90,6 +95,7 @@ mod tests {
             (r#"{"integrations":{"All":false,"Amplitude":true}}"#, true),
             (r#"{"integrations":{"All":false,"AMPLITUDE":{"session_id":7}}}"#, true),
             (r#"{"integrations":{"All":false,"product-analytics":true}}"#, true),
+            (r#"{"integrations":{"All":false,"Product Analytics":true}}"#, true),
             (r#"{"integrations":{"Braze":false}}"#, true),
             (r#"{"integrations":{"amplitude":true,"Amplitude":false}}"#, false),
             (r#"{ "integrations" : { "All" : false } }"#, false),
