@@ -38,7 +38,7 @@ pub(super) fn origin(document: &Document) -> Map<String, Value> {
     let mut properties = object(document, "userProperties");
     fill(&mut properties, document, REFERRER);
     for (name, value) in object(document, "context.campaign") {
-        if says_something(&value) {
+        if !value.is_null() {
             properties.insert(format!("utm_{name}"), value);
         }
     }

@@ -7,8 +7,8 @@ use super::standard::Param;
 
 /// Fields of an item, by the property of a product.
 const FIELDS: &[Param] = &[
-    ("item_id", &["product_id"]),
-    ("item_name", &["name"]),
+    ("item_id", &["product_id", "item_id"]),
+    ("item_name", &["name", "item_name"]),
     ("coupon", &["coupon"]),
     ("item_category", &["category"]),
     ("item_brand", &["brand"]),

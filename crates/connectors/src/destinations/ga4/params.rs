@@ -95,7 +95,7 @@ pub(super) fn of_standard(
     if standard.value != Worth::Nothing {
         used.extend(VALUE);
         used.push("currency");
-        found.extend(value(properties, standard.value));
+        found.extend(value(properties, standard.value, strict));
     }
     let mut params = custom(properties.clone(), &used);
     params.extend(found);
@@ -129,8 +129,8 @@ fn items(properties: &Map<String, Value>, needed: Items, strict: bool) -> Result
     }
 }
 
-/// The value and its currency, where there is one.
-fn value(properties: &Map<String, Value>, worth: Worth) -> Map<String, Value> {
+/// The value and its currency; in `strict` events a currency also where there is no value.
+fn value(properties: &Map<String, Value>, worth: Worth, strict: bool) -> Map<String, Value> {
     let mut found = Map::new();
     let currency = properties.get("currency").filter(|currency| says_something(currency)).cloned();
     let told = VALUE.iter().find_map(|name| properties.get(*name).filter(|value| says_something(value)));
@@ -139,7 +139,7 @@ fn value(properties: &Map<String, Value>, worth: Worth) -> Map<String, Value> {
         None if worth == Worth::Product => items::worth(properties).map(whole),
         None => None,
     };
-    let currency = currency.or_else(|| value.is_some().then(|| json!(DEFAULT_CURRENCY)));
+    let currency = currency.or_else(|| (strict || value.is_some()).then(|| json!(DEFAULT_CURRENCY)));
     for (name, value) in [("value", value), ("currency", currency)] {
         if let Some(value) = value {
             found.insert(name.to_owned(), value);

@@ -55,6 +55,10 @@ pub(super) fn standard(name: &str) -> Option<(&'static Standard, bool)> {
 const LIST: &[Param] =
     &[("item_list_id", &["item_list_id", "list_id"]), ("item_list_name", &["item_list_name", "category"])];
 
+/// As [`LIST`], but that the category is the product's.
+const IN_LIST: &[Param] =
+    &[("item_list_id", &["item_list_id", "list_id"]), ("item_list_name", &["item_list_name"])];
+
 const PROMOTION: &[Param] = &[
     ("creative_name", &["creative_name", "creative"]),
     ("creative_slot", &["creative_slot"]),
@@ -95,7 +99,7 @@ const STANDARDS: &[Standard] = &[
     Standard {
         event: "select_item",
         names: &["product_clicked", "products_clicked"],
-        params: LIST,
+        params: IN_LIST,
         items: Items::Required,
         ..PLAIN
     },

@@ -62,11 +62,10 @@ fn instance(document: &Document, stream: Stream<'_>) -> Result<(&'static str, St
         Stream::Web(_) => {
             let told = option(document, "clientId").and_then(text);
             let id = told.or_else(|| external_id(document, "ga4ClientId"));
-            let id = id.or_else(|| pick_text(document, &["anonymousId"]));
-            Ok((
-                "client_id",
-                id.ok_or_else(|| missing("anonymousId, or an external id of type ga4ClientId"))?,
-            ))
+            // Of a message that names no browser it is one of its own; Google still counts its user once.
+            let id = id.or_else(|| pick_text(document, &["anonymousId", "messageId"]));
+            let missing = || missing("anonymousId, or an external id of type ga4ClientId");
+            Ok(("client_id", id.ok_or_else(missing)?))
         }
         Stream::App(_) => {
             let id = external_id(document, "ga4AppInstanceId");
