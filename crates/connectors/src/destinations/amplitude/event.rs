@@ -86,8 +86,8 @@ fn device_id(document: &Document, settings: &Settings) -> Option<String> {
     pick_text(document, if settings.anonymous_id_as_device_id { &["anonymousId"] } else { own })
 }
 
-/// Milliseconds since 1970. A row of reverse ETL that says no time gets that of its arrival, from
-/// Amplitude; an event that says none cannot come from a pipeline, and is as old as RudderStack makes it.
+/// Milliseconds since 1970. An event that says none cannot come from a pipeline, and is as old as
+/// RudderStack makes it; Amplitude gives a row of reverse ETL that of its arrival.
 fn time(document: &Document) -> Option<i64> {
     happened(document).or_else(|| document.op().is_none().then_some(0))
 }
