@@ -26,6 +26,11 @@ bench-warehouse *ARGS:
     cargo build {{flags}} --profile measure -p millrace -p millrace-bench
     "${CARGO_TARGET_DIR:-target}/measure/millrace-bench" warehouse --peers "$(bash integration-tests/bench/peers/prepare.sh)" {{ARGS}}
 
+# What delivering to destinations costs, beside its floors; and whether one is in another's way, and a limit is kept.
+bench-deliver *ARGS:
+    cargo build {{flags}} --profile measure -p millrace-bench
+    "${CARGO_TARGET_DIR:-target}/measure/millrace-bench" deliver {{ARGS}}
+
 # Instructions per event of ingest's own code; --check fails on 3 % more than recorded, --record records. Needs valgrind.
 bench-instructions *ARGS:
     cargo build {{flags}} --release -p millrace-bench
@@ -41,6 +46,15 @@ kill-ingest ROUNDS="100":
 kill-loader ROUNDS="200":
     cargo build {{flags}} -p millrace
     MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it kill_loader -- --nocapture
+
+# Kills deliver so often at any moment, and once at each crash point, while its receiver fails now and then (./test does it ten times).
+kill-deliver ROUNDS="100":
+    cargo build {{flags}} -p millrace
+    MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-integration-tests --test it kill_deliver -- --nocapture
+
+# Rebalances so often while items fail and are tried again (./test does it four times).
+rebalance-deliver ROUNDS="100":
+    MILLRACE_TEST_ROUNDS={{ROUNDS}} cargo test {{flags}} -p millrace-deliver --test it members -- --nocapture
 
 # Kills a PostgreSQL of its own so often under a loader, in the middle of COPY and of COMMIT (./test does it five times).
 kill-postgres ROUNDS="50":

@@ -78,7 +78,9 @@ impl Books {
         self.publish(&OUTCOMES.of(workspace), &statement.outcomes).await?;
         crash_point("deliver-before-progress");
         let records = positions.iter().map(|position| self.record(position)).collect::<Vec<_>>();
-        self.publish(&PROGRESS.of(workspace), &records).await
+        self.publish(&PROGRESS.of(workspace), &records).await?;
+        crash_point("deliver-after-progress");
+        Ok(())
     }
 
     async fn publish<M: Message>(&self, topic: &TopicName<M>, messages: &[M]) -> Result<(), BusError> {

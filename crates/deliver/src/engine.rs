@@ -13,7 +13,7 @@ use backon::ExponentialBuilder;
 use millrace_bus::{Assignment, Bus, BusError, GroupOptions, Positions, Publisher, Revocation, Start};
 use millrace_connector::{Destination, ItemOutcome, Limits};
 use millrace_event_model::{Control, DestinationId};
-use millrace_service::{HealthHandle, SharedClock, Stop};
+use millrace_service::{HealthHandle, SharedClock, Stop, crash_point};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -219,12 +219,14 @@ impl Engine {
         while member.sends.len() < self.limits.concurrency
             && let Some(call) = self.flow.next_call(self.destination.as_ref(), self.clock.now())
         {
+            crash_point("deliver-before-send");
             member.sends.start(Arc::clone(&self.destination), call, self.limits.timeout);
         }
     }
 
     /// This call has come back, and whichever others have.
     fn landed(&mut self, member: &mut Member, answers: Vec<(Ticket, ItemOutcome)>) {
+        crash_point("deliver-answered");
         let now = self.clock.now();
         self.flow.landed(answers, now);
         while let Some(answers) = member.sends.next_ready() {

@@ -1,4 +1,5 @@
-//! The benchmarks of ingest, `just bench-ingest`, and of loading warehouses, `just bench-warehouse`.
+//! The benchmarks of ingest, `just bench-ingest`, of loading warehouses, `just bench-warehouse`, and of
+//! delivering, `just bench-deliver`.
 //!
 //! The first measures what the process that takes events costs, per million events that Kafka has acked, and
 //! proves for each run that the topic holds exactly what was acked. Beside each figure stands its floor:
@@ -6,13 +7,14 @@
 //!
 //! Reading order: `run.rs` (what is measured, in which order), `workload.rs` (W1 to W7), `corpus/` (the
 //! events), `load.rs` (the generator), `gateway.rs` (what is measured), `floor/`, `readback.rs` (the proof),
-//! `report.rs`; apart from these `instructions.rs`, which counts instead of timing, and `warehouse/`, the
-//! second benchmark. Each part is a subcommand and a process of its own, and can be used by hand.
+//! `report.rs`; apart from these `instructions.rs`, which counts instead of timing, and `warehouse/` and
+//! `deliver/`, the other benchmarks. Each part is a subcommand and a process of its own, and can be used by hand.
 
 mod calibrate;
 mod child;
 mod client;
 mod corpus;
+mod deliver;
 mod error;
 mod floor;
 mod gateway;
@@ -63,6 +65,14 @@ enum Command {
     },
     /// Measure loads of a topic into PostgreSQL and into the lake, beside their floors and peers.
     Warehouse(warehouse::WarehouseArgs),
+    /// Measure what sending events to destinations costs, beside its floors.
+    Deliver(deliver::DeliverArgs),
+    /// Run the deliver stage by itself until standard input ends.
+    Deliverer(deliver::deliverer::DelivererArgs),
+    /// Run a server that is sent to, until standard input ends.
+    DeliverSink,
+    /// Post events from memory.
+    PostFloor(deliver::floor::PostArgs),
     /// Read a topic with librdkafka alone, and print what that cost.
     ConsumerFloor(floor::consumer::ConsumerArgs),
     /// Run the ingest stage by itself until standard input ends.
@@ -97,6 +107,10 @@ fn execute(command: Command) -> Result<(), BenchError> {
             Ok(())
         }
         Command::Warehouse(args) => warehouse::run(&args),
+        Command::Deliver(args) => deliver::run(&args),
+        Command::Deliverer(args) => deliver::deliverer::run(&args),
+        Command::DeliverSink => deliver::sink::run(),
+        Command::PostFloor(args) => deliver::floor::run(&args),
         Command::ConsumerFloor(args) => floor::consumer::run(&args),
         Command::Gateway(args) => gateway::run(args),
         Command::Load(args) => load::run(&args),

@@ -1,4 +1,4 @@
-//! The crash points that a loader passes, as they stand in the source: one that is added is died at.
+//! The crash points that a loader or deliver passes, as they stand in the source: one that is added is died at.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,13 @@ pub(crate) fn of_plain_files() -> Vec<CrashPoint> {
 /// Those on the way into PostgreSQL.
 pub(crate) fn of_postgresql() -> Vec<CrashPoint> {
     points(POSTGRESQL, None)
+}
+
+/// Deliver's.
+pub(crate) fn of_deliver() -> Vec<CrashPoint> {
+    let mut names = BTreeSet::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/deliver/src"), &mut names);
+    names.into_iter().map(|name| CrashPoint { name }).collect()
 }
 
 fn points(warehouse: &str, without: Option<&str>) -> Vec<CrashPoint> {

@@ -25,6 +25,7 @@ mod event_semantics;
 mod http;
 mod kafka;
 mod kept;
+mod kill_deliver;
 mod kill_ingest;
 mod kill_loader;
 mod kill_postgres;

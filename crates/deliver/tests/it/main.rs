@@ -4,6 +4,7 @@
 
 mod delivery;
 mod failures;
+mod isolation;
 mod members;
 mod receiver;
 mod restarts;

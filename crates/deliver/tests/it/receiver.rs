@@ -45,6 +45,8 @@ struct Inner {
     url: String,
     answers: Mutex<Arc<Answers>>,
     requests: Mutex<Vec<Request>>,
+    /// How often each body came.
+    times: Mutex<HashMap<String, usize>>,
     under_way: Mutex<HashMap<String, usize>>,
     overlapped: Mutex<Vec<String>>,
 }
@@ -57,6 +59,7 @@ impl Receiver {
             url,
             answers: Mutex::new(Arc::new(answers)),
             requests: Mutex::default(),
+            times: Mutex::default(),
             under_way: Mutex::default(),
             overlapped: Mutex::default(),
         };
@@ -87,7 +90,12 @@ impl Receiver {
 
     /// How often a body came.
     pub(crate) fn times(&self, body: &str) -> usize {
-        self.requests().iter().filter(|request| request.body == body).count()
+        self.0.times.lock().unwrap().get(body).copied().unwrap_or_default()
+    }
+
+    /// How many different bodies came.
+    pub(crate) fn distinct(&self) -> usize {
+        self.0.times.lock().unwrap().len()
     }
 
     /// Keys of which two items were under way at once: none, ever.
@@ -107,6 +115,7 @@ async fn answer(State(receiver): State<Receiver>, headers: HeaderMap, body: Byte
     let (id, key) = (text("x-id"), text("x-key"));
     let body = String::from_utf8(body.to_vec()).unwrap();
     let before = receiver.times(&body);
+    *receiver.0.times.lock().unwrap().entry(body.clone()).or_default() += 1;
     receiver.0.requests.lock().unwrap().push(Request { id, body: body.clone(), at: Instant::now() });
     let _under_way = UnderWay::begin(&receiver, key, &body);
     let answers = Arc::clone(&receiver.0.answers.lock().unwrap());

@@ -175,8 +175,15 @@ impl Stack {
         destination: Arc<dyn Destination>,
         change: impl FnOnce(&mut DestinationOptions),
     ) -> Stage {
-        let mut hook = DestinationOptions::new("hook".parse().unwrap(), destination);
+        let mut hook = Self::connected("hook", destination);
         hook.takes_changes = true;
+        change(&mut hook);
+        self.run(vec![hook])
+    }
+
+    /// A destination to which the source `web` leads.
+    pub(crate) fn connected(id: &str, destination: Arc<dyn Destination>) -> DestinationOptions {
+        let mut hook = DestinationOptions::new(id.parse().unwrap(), destination);
         hook.connections = vec![EventConnection {
             source: "web".parse().unwrap(),
             lane: Lane::main(),
@@ -184,8 +191,12 @@ impl Stack {
             start: Start::Earliest,
         }];
         hook.retry = quick();
-        change(&mut hook);
-        let mut options = Options::new(vec![hook]);
+        hook
+    }
+
+    /// A stage with these destinations.
+    pub(crate) fn run(&self, destinations: Vec<DestinationOptions>) -> Stage {
+        let mut options = Options::new(destinations);
         options.store_every = Duration::from_millis(100);
         options.drain = Duration::from_secs(10);
         let (stop, health) = (Stop::new(), Health::default());
@@ -231,7 +242,12 @@ impl Stage {
 
     /// Why the destination is not ready, if it is not.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.health.readiness().components.get("deliver/hook").and_then(|hook| hook.reason.clone())
+        self.trouble_of("hook")
+    }
+
+    pub(crate) fn trouble_of(&self, destination: &str) -> Option<String> {
+        let components = self.health.readiness().components;
+        components.get(&format!("deliver/{destination}")).and_then(|component| component.reason.clone())
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! `events.rs` (what is loaded), `loader.rs` (what is measured), `floors.rs` (floors and peers), `table.rs`.
 
-mod events;
+pub(crate) mod events;
 mod fill;
 mod floors;
 mod loader;
@@ -30,6 +30,10 @@ use floors::{Format, Peers};
 use loader::{Loader, Way};
 use postgres::Postgres;
 use table::Results;
+
+pub(crate) use fill::fill;
+pub(crate) use floors::consumer as consumer_floor;
+pub(crate) use measured::Cost;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -62,6 +66,11 @@ pub(crate) struct WarehouseArgs {
     folder: Option<PathBuf>,
 }
 
+/// Runs a program to its good end, and says what it cost.
+pub(crate) fn measure(name: &str, command: std::process::Command) -> Result<Cost, BenchError> {
+    Ok(measured::run(name, command, None)?.cost)
+}
+
 /// Measures and prints a table in Markdown.
 pub(crate) fn run(args: &WarehouseArgs) -> Result<(), BenchError> {
     let ways = if args.ways.is_empty() { &Way::ALL[..] } else { &args.ways };
@@ -79,7 +88,7 @@ pub(crate) fn run(args: &WarehouseArgs) -> Result<(), BenchError> {
     let topic = EVENTS.lane(&workspace, &lane()?).as_str().to_owned();
     let bodies = folder.path().join("events.ndjson");
     crate::print_progress(&format!("filling a topic with {} events", args.events));
-    let sums = fill::fill(&kafka.brokers, &name, &topic, args.events, &bodies)?;
+    let sums = fill(&kafka.brokers, &name, &topic, args.events, &bodies)?;
 
     let mut results = Results {
         machine,
