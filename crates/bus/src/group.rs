@@ -18,6 +18,7 @@ use millrace_event_model::wire::Message;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
 
 use crate::buffer::Shared;
 use crate::client::QUERY_TIMEOUT;
@@ -276,12 +277,19 @@ impl<M: Message + Send + 'static> GroupReader<M> {
         ask: impl FnOnce(&BaseConsumer<Member<M>>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, BusError> {
         let consumer = Weak::clone(&self.consumer);
-        let answer = tokio::task::spawn_blocking(move || {
-            let consumer = consumer.upgrade().ok_or(KafkaError::Canceled)?;
-            ask(&consumer)
+        let (tell, answer) = oneshot::channel();
+        // A thread of its own and not the runtime's: the client's wait for the answer to a commit has no bound,
+        // and the end of the runtime would wait for it. The end of the process does not.
+        let asked = std::thread::Builder::new().name("millrace-ask".to_owned()).spawn(move || {
+            let answer = consumer.upgrade().ok_or(KafkaError::Canceled).and_then(|consumer| ask(&consumer));
+            // Whoever asked may not want to know any more.
+            let _ = tell.send(answer);
         });
-        // The blocking task panics nowhere, so it is missing only while the runtime shuts down.
-        let answer = answer.await.unwrap_or(Err(KafkaError::Canceled));
+        // Without a thread nothing was asked.
+        let answer = match asked {
+            Ok(_) => answer.await.unwrap_or(Err(KafkaError::Canceled)),
+            Err(_) => Err(KafkaError::Canceled),
+        };
         answer.map_err(BusError::kafka(format!("{doing} of group {}", self.group)))
     }
 }
