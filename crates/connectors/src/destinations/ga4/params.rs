@@ -44,6 +44,10 @@ const LEAST_ENGAGEMENT: u64 = 1;
 /// Of an event that Google has no rules for.
 pub(super) fn of_custom(document: &Document, properties: &Map<String, Value>) -> Map<String, Value> {
     let mut params = custom(properties.clone(), &[]);
+    // Google takes items with any event.
+    if let Some(items) = list(properties, "products").and_then(items::of_list) {
+        params.insert("items".to_owned(), Value::Array(items));
+    }
     complete(document, properties, &mut params);
     params
 }
@@ -82,15 +86,13 @@ pub(super) fn of_standard(
             found.insert((*name).to_owned(), value);
         }
     }
-    if standard.items != Items::None {
-        let (items, own) = items(properties, standard.items, strict)?;
-        if own {
-            used.extend(items::sources());
-        }
-        if !items.is_empty() {
-            used.push("items");
-            found.insert("items".to_owned(), Value::Array(items));
-        }
+    let (items, own) = items(properties, standard.items, strict)?;
+    if own {
+        used.extend(items::sources());
+    }
+    if !items.is_empty() {
+        used.push("items");
+        found.insert("items".to_owned(), Value::Array(items));
     }
     if standard.value != Worth::Nothing {
         used.extend(VALUE);
@@ -111,13 +113,16 @@ const NUMBERS: [&str; 2] = ["shipping", "tax"];
 
 /// The items, and whether it is one that the event's own properties are about.
 fn items(properties: &Map<String, Value>, needed: Items, strict: bool) -> Result<(Vec<Value>, bool), Reason> {
-    let list = |name: &str| properties.get(name).and_then(Value::as_array).filter(|list| !list.is_empty());
     let nameless = || missing("product_id or name of a product");
-    if let Some(products) = list("products") {
-        return Ok((items::of_list(products).ok_or_else(nameless)?, false));
+    if let Some(products) = list(properties, "products") {
+        return match items::of_list(products) {
+            Some(items) => Ok((items, false)),
+            None if needed == Items::None => Ok((Vec::new(), false)),
+            None => Err(nameless()),
+        };
     }
-    if let Some(items) = list("items") {
-        return Ok((items.clone(), false));
+    if let Some(items) = list(properties, "items") {
+        return Ok((items.to_vec(), false));
     }
     if needed != Items::Required {
         return Ok((Vec::new(), false));
@@ -127,6 +132,10 @@ fn items(properties: &Map<String, Value>, needed: Items, strict: bool) -> Result
         None if strict => Err(nameless()),
         None => Ok((Vec::new(), false)),
     }
+}
+
+fn list<'p>(properties: &'p Map<String, Value>, name: &str) -> Option<&'p [Value]> {
+    properties.get(name)?.as_array().map(Vec::as_slice).filter(|list| !list.is_empty())
 }
 
 /// The value and its currency; in `strict` events a currency also where there is no value.

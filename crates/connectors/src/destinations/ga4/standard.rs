@@ -25,9 +25,9 @@ pub(super) struct Standard {
 /// Products of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Items {
-    /// It has none.
+    /// Google asks for none, and takes those that there are.
     None,
-    /// They are sent where there are any.
+    /// It may have some, each with an id or a name.
     Optional,
     /// Google has no use for the event without: a single one may stand among the event's own properties.
     Required,

@@ -60,6 +60,16 @@ fn googles_own_events_keep_their_items() {
 }
 
 #[test]
+fn products_of_an_event_of_ones_own_are_items() {
+    let fields = json!({"type": "track", "event": "Quote Asked",
+        "properties": {"note": {"lines": ["a", "b"]}, "products": [{"product_id": "p-1", "price": "3", "color": "red"}]}});
+    let sent = body(&map(json!({}), fields).unwrap()[0]);
+    let params = json!({"note_lines_0": "a", "note_lines_1": "b", "engagement_time_msec": 1,
+        "items": [{"item_id": "p-1", "price": 3, "color": "red"}]});
+    assert_eq!(sent["events"], json!([{"name": "Quote_Asked", "params": params}]));
+}
+
+#[test]
 fn pages_can_be_left_to_googles_own_tag_and_screens_are_views() {
     let page = json!({"type": "page", "context": {"page": {"url": "https://a.test/", "tab": "x"}}});
     assert_eq!(map(json!({"block_page_views": true}), page.clone()).unwrap(), Vec::new());
