@@ -251,7 +251,7 @@ impl Bus {
         }
         // Without a group: the client then only answers questions.
         let made = config::admin(&self.0.settings).create_with_context(Quiet);
-        let client: BaseConsumer<Quiet> = made.map_err(BusError::InvalidSettings)?;
+        let client: BaseConsumer<Quiet> = made.map_err(BusError::settings)?;
         Ok(Arc::clone(self.0.queries.get_or_init(|| Arc::new(client))))
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn check(settings: &KafkaSettings) -> Result<(), BusError> {
             return Err(BusError::ReservedProperty { property: property.to_owned(), reason });
         }
     }
-    base(settings).create_native_config().map(|_| ()).map_err(BusError::InvalidSettings)
+    base(settings).create_native_config().map(|_| ()).map_err(BusError::settings)
 }
 
 /// Our defaults first, then the user's properties; what is reserved comes after both.
@@ -202,6 +202,15 @@ mod tests {
         assert!(check(&with("no.such.property", "1")).is_err());
         assert!(check(&with("fetch.wait.max.ms", "many")).is_err());
         assert!(check(&with("fetch.wait.max.ms", "20")).is_ok());
+    }
+
+    #[test]
+    fn what_is_refused_is_named_without_its_value() {
+        for (property, value) in [("sasl.pasword", "hunter2"), ("fetch.wait.max.ms", "hunter2")] {
+            let error = check(&with(property, value)).unwrap_err();
+            let told = format!("{error}: {} {error:?}", std::error::Error::source(&error).unwrap());
+            assert!(told.contains(property) && !told.contains(value), "{told}");
+        }
     }
 
     #[test]

@@ -159,6 +159,15 @@ impl BusError {
         move |source| Self::Kafka { doing, source }
     }
 
+    /// The client library quotes the value that it does not take, and that may be a password.
+    pub(crate) fn settings(source: KafkaError) -> Self {
+        let KafkaError::ClientConfig(result, told, property, value) = source else {
+            return Self::InvalidSettings(source);
+        };
+        let told = if value.is_empty() { told } else { told.replace(&value, "***") };
+        Self::InvalidSettings(KafkaError::ClientConfig(result, told, property, "***".to_owned()))
+    }
+
     /// What the caller does next.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

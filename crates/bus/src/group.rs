@@ -183,7 +183,7 @@ impl<M: Message + Send + 'static> GroupReader<M> {
             options.max_poll_interval,
         );
         let consumer: BaseConsumer<Member<M>> =
-            config.create_with_context(member).map_err(BusError::InvalidSettings)?;
+            config.create_with_context(member).map_err(BusError::settings)?;
         consumer.subscribe(&[topic.as_str()]).map_err(BusError::kafka(format!("join group {group}")))?;
         let consumer = Arc::new(consumer);
         let weak = Arc::downgrade(&consumer);

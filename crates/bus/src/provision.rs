@@ -78,7 +78,7 @@ impl Bus {
 
     async fn provision_once(&self, wanted: &[Wanted], policy: ReplicationPolicy) -> Result<(), BusError> {
         let admin: AdminClient<Quiet> =
-            config::admin(self.settings()).create_with_context(Quiet).map_err(BusError::InvalidSettings)?;
+            config::admin(self.settings()).create_with_context(Quiet).map_err(BusError::settings)?;
         let mut found = self.topics().await?;
         let missing = missing(wanted, &found);
         if !missing.is_empty() {

@@ -323,7 +323,7 @@ impl ProducerContext for Deliveries {
 }
 
 fn make_producer(settings: &KafkaSettings, options: &PublisherOptions) -> Result<Producer, BusError> {
-    config::producer(settings, options).create_with_context(Deliveries).map_err(BusError::InvalidSettings)
+    config::producer(settings, options).create_with_context(Deliveries).map_err(BusError::settings)
 }
 
 fn send(

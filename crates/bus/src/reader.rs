@@ -59,7 +59,7 @@ impl<M: Message> Reader<M> {
         start: Start,
     ) -> Result<Self, BusError> {
         let config = config::reader(bus.settings(), &group_name(&topic));
-        let consumer = config.create_with_context(Quiet).map_err(BusError::InvalidSettings)?;
+        let consumer = config.create_with_context(Quiet).map_err(BusError::settings)?;
         Ok(Self { bus, topic, start, consumer, next: from, assigned: false, last_len: 0 })
     }
 
@@ -308,7 +308,7 @@ pub(crate) async fn read_exactly<M: Message>(
     }
     let consumer: StreamConsumer<Quiet> = config::exact_reader(bus.settings(), &group_name(topic))
         .create_with_context(Quiet)
-        .map_err(BusError::InvalidSettings)?;
+        .map_err(BusError::settings)?;
     assign(&consumer, name, &open.values().map(|range| (range.partition, range.start)).collect())?;
     let mut messages = consumer.stream();
     while !open.is_empty() {

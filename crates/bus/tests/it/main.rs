@@ -5,6 +5,7 @@
 mod cluster;
 mod consume;
 mod follow;
+mod foreign;
 mod group;
 mod messages;
 mod provision;
