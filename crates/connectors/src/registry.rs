@@ -7,7 +7,14 @@ use crate::{destinations, sources, warehouses};
 const SOURCES: &[SourceEntry] = &[sources::airbyte::ENTRY];
 
 fn all_destinations() -> Vec<DestinationEntry> {
-    vec![destinations::amplitude::entry(), destinations::ga4::entry(), destinations::webhook::entry()]
+    vec![
+        destinations::amplitude::entry(),
+        destinations::customerio::entry(),
+        destinations::facebook_conversions::entry(),
+        destinations::ga4::entry(),
+        destinations::kafka::entry(),
+        destinations::webhook::entry(),
+    ]
 }
 
 const WAREHOUSES: &[WarehouseEntry] = &[millrace_lake::ENTRY, warehouses::postgres::ENTRY];

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::mapper::Mapper;
-use super::{amplitude, braze, ga4, klaviyo, mixpanel};
+use super::{amplitude, braze, customerio, facebook_conversions, ga4, klaviyo, mixpanel};
 
 /// The cases of one destination.
 struct Corpus {
@@ -44,6 +44,20 @@ const CORPORA: &[Corpus] = &[
         floor: 27,
         requests: |config, event| {
             map(braze::translate(config), |settings| Ok(braze::mapper(settings)), event)
+        },
+        made_up: &[],
+    },
+    Corpus {
+        file: "customerio",
+        floor: 41,
+        requests: |config, event| map(customerio::translate(config), customerio::mapper, event),
+        made_up: &[],
+    },
+    Corpus {
+        file: "facebook_conversions",
+        floor: 10,
+        requests: |config, event| {
+            map(facebook_conversions::translate(config), facebook_conversions::mapper, event)
         },
         made_up: &[],
     },

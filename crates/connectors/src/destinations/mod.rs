@@ -6,7 +6,10 @@ pub mod amplitude;
 pub mod braze;
 #[cfg(test)]
 mod corpus;
+pub mod customerio;
+pub mod facebook_conversions;
 pub mod ga4;
+pub mod kafka;
 #[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod klaviyo;
 pub mod mapper;

@@ -132,23 +132,44 @@ fn joinable<'p>(rules: &'p [JoinRule], request: &HttpRequest) -> Option<(&'p Joi
     let part = match (&rule.join, &request.body) {
         (Join::Wrap { .. }, RequestBody::Json(body)) => Part::Whole(body.clone()),
         (Join::Arrays { at, .. }, RequestBody::Json(body) | RequestBody::JsonArray(body)) => {
-            arrays(at, body)?
+            arrays(at, serde_json::from_slice(body).ok()?, body.len())?
+        }
+        (Join::Arrays { at, .. }, RequestBody::Form(fields)) => {
+            arrays(at, of_form(at, fields), request.body.len())?
         }
         _ => return None,
     };
     Some((&rule.join, part))
 }
 
-/// Takes the arrays out of a body. `None`: it has none of them, or is no JSON.
-fn arrays(at: &[String], body: &Bytes) -> Option<Part> {
-    let mut rest: Value = serde_json::from_slice(body).ok()?;
+/// Takes the arrays out of a body. `None`: it has none of them.
+fn arrays(at: &[String], mut rest: Value, bytes: usize) -> Option<Part> {
     let mut arrays = Vec::new();
     for array in at {
         if let Some(Value::Array(elements)) = path::take(&mut rest, array) {
             arrays.push((array.clone(), elements));
         }
     }
-    (!arrays.is_empty()).then_some(Part::Arrays { rest, arrays, bytes: body.len() })
+    (!arrays.is_empty()).then_some(Part::Arrays { rest, arrays, bytes })
+}
+
+/// A form as an object. Its arrays are JSON in the fields of these names; all else is text.
+fn of_form(at: &[String], fields: &[(String, String)]) -> Value {
+    let value = |name: &String, text: &String| match at.contains(name) {
+        true => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())),
+        false => Value::from(text.as_str()),
+    };
+    Value::Object(fields.iter().map(|(name, text)| (name.clone(), value(name, text))).collect())
+}
+
+/// The form that [`of_form`] read.
+fn to_form(body: Value) -> RequestBody {
+    let Value::Object(fields) = body else { return RequestBody::None };
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    RequestBody::Form(fields.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
 enum Group {
@@ -205,17 +226,21 @@ impl Joined {
         let Self { mut first, join, items, parts, .. } = self;
         let (body, elements) = match join {
             Join::Wrap { at, with, .. } => wrapped(&at, &with, parts),
-            Join::Arrays { .. } => concatenated(parts),
+            Join::Arrays { .. } => {
+                let (body, elements) = concatenated(parts);
+                (written(body, &first.body), elements)
+            }
         };
         first.body = body;
         Call { request: first, items, elements }
     }
 }
 
-type Body = (RequestBody, Vec<(String, Vec<usize>)>);
+/// For each array its path, and which of the call's items gave each element.
+type Owners = Vec<(String, Vec<usize>)>;
 
 /// Byte for byte: what the mapper wrote is not read again.
-fn wrapped(at: &str, with: &[(String, Value)], parts: Vec<(usize, Part)>) -> Body {
+fn wrapped(at: &str, with: &[(String, Value)], parts: Vec<(usize, Part)>) -> (RequestBody, Owners) {
     let mut body = Vec::new();
     let whole = at == path::WHOLE;
     if !whole {
@@ -240,7 +265,16 @@ fn wrapped(at: &str, with: &[(String, Value)], parts: Vec<(usize, Part)>) -> Bod
     (RequestBody::Json(body.into()), vec![(at.to_owned(), owners)])
 }
 
-fn concatenated(parts: Vec<(usize, Part)>) -> Body {
+/// The body in the format of the first.
+fn written(body: Value, like: &RequestBody) -> RequestBody {
+    match like {
+        RequestBody::Form(_) => to_form(body),
+        RequestBody::JsonArray(_) => RequestBody::JsonArray(Bytes::from(body.to_string())),
+        _ => RequestBody::Json(Bytes::from(body.to_string())),
+    }
+}
+
+fn concatenated(parts: Vec<(usize, Part)>) -> (Value, Owners) {
     let mut joined: Vec<(String, Vec<Value>, Vec<usize>)> = Vec::new();
     let mut body = Value::Object(Map::new());
     for (place, part) in parts {
@@ -262,9 +296,5 @@ fn concatenated(parts: Vec<(usize, Part)>) -> Body {
         path::put(&mut body, &path, Value::Array(elements));
         owners.push((path, places));
     }
-    let bytes = Bytes::from(body.to_string());
-    match body.is_array() {
-        true => (RequestBody::JsonArray(bytes), owners),
-        false => (RequestBody::Json(bytes), owners),
-    }
+    (body, owners)
 }

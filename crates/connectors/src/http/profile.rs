@@ -112,7 +112,8 @@ impl JoinRule {
 #[derive(Debug, Clone)]
 pub enum Join {
     /// The arrays at these paths are concatenated; all else in the bodies must be equal. The path `.` is
-    /// the body itself, a [`millrace_connector::RequestBody::JsonArray`].
+    /// the body itself, a [`millrace_connector::RequestBody::JsonArray`]. In a form they are JSON in the
+    /// fields of these names.
     Arrays {
         /// Names joined by dots.
         at: Vec<String>,

@@ -76,6 +76,27 @@ fn a_body_that_is_an_array_joins_as_a_whole() {
 }
 
 #[test]
+fn arrays_in_the_fields_of_forms_join_where_the_other_fields_are_alike() {
+    let form = |id: u32, code: &str| {
+        let mut request = HttpRequest::post("http://vendor.test/events");
+        let data = json!([{"id": id}]).to_string();
+        let fields = [("data", data.as_str()), ("code", code)];
+        let fields = fields.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        request.body = millrace_connector::RequestBody::Form(fields.to_vec());
+        request
+    };
+    let requests = all_alone(vec![form(1, "7"), form(2, "8"), form(3, "7")]);
+    let calls = plan(&joining(Join::arrays(&["data"], 100)), requests);
+    let bodies: Vec<_> = calls.iter().map(|call| body(&call.request)).collect();
+    let expected = [
+        json!({"code": "7", "data": "[{\"id\":1},{\"id\":3}]"}),
+        json!({"code": "8", "data": "[{\"id\":2}]"}),
+    ];
+    assert_eq!(bodies, expected);
+    assert_eq!(calls[0].owner(None, 1), Some(1));
+}
+
+#[test]
 fn bodies_are_wrapped_as_they_are() {
     let one = |id: u32| HttpRequest::post("http://vendor.test/e").json(&json!({"id": id}));
     let with = vec![("sent".to_owned(), json!(true))];

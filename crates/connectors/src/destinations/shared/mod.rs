@@ -2,7 +2,9 @@
 
 pub(crate) mod fields;
 pub(crate) mod flatten;
+pub(crate) mod hashing;
 pub(crate) mod names;
 pub(crate) mod rudder;
 pub(crate) mod times;
+pub(crate) mod urls;
 pub(crate) mod user_agent;

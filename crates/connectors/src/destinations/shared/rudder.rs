@@ -22,6 +22,16 @@ impl Config<'_> {
         let texts = list.iter().filter_map(|entry| entry.get(field)?.as_str());
         texts.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
     }
+
+    /// A list of `{"from", "to"}` as one object; entries with an empty side are left out.
+    pub(crate) fn pairs(&self, name: &str) -> Map<String, Value> {
+        let list = self.0.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let side = |entry: &Value, name: &str| {
+            let text = entry.get(name)?.as_str()?.trim();
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        list.iter().filter_map(|entry| Some((side(entry, "from")?, side(entry, "to")?.into()))).collect()
+    }
 }
 
 /// Puts settings together: those without a value are left to their default.

@@ -24,11 +24,7 @@ use super::config::Settings;
 
 /// The request of an item.
 pub(super) fn request(settings: &Settings, item: &Item) -> Result<HttpRequest, Reason> {
-    let body = match &item.payload {
-        Payload::Event(event) => event_body(event)?,
-        Payload::Change(change) => change_body(change)?,
-        Payload::Document(document) => json(document.fields())?,
-    };
+    let body = body(item)?;
     let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     headers.extend(settings.headers.pairs().iter().cloned());
     Ok(HttpRequest {
@@ -38,6 +34,15 @@ pub(super) fn request(settings: &Settings, item: &Item) -> Result<HttpRequest, R
         query: Vec::new(),
         body: RequestBody::Json(body),
     })
+}
+
+/// The item as one JSON document.
+pub(in crate::destinations) fn body(item: &Item) -> Result<Bytes, Reason> {
+    match &item.payload {
+        Payload::Event(event) => event_body(event),
+        Payload::Change(change) => change_body(change),
+        Payload::Document(document) => json(document.fields()),
+    }
 }
 
 fn event_body(event: &Event) -> Result<Bytes, Reason> {

@@ -29,6 +29,7 @@ use serde_json::Value;
 
 use client::Client;
 pub use config::{Headers, Secrets, Settings, Timeout, WebhookUrl};
+pub(in crate::destinations) use map::body;
 
 /// The line of the list of connectors.
 #[must_use]

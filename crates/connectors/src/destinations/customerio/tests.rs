@@ -1,0 +1,178 @@
+//! What RudderStack's cases do not tell: rows of reverse ETL, ids that are no address, the batch API.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use millrace_connector::conformance::{Reply, Stub};
+use millrace_connector::{
+    Context, Destination, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
+};
+use millrace_event_model::{Change, ChangeOp, PartitionKey, Reason};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Settings, mapper};
+
+fn settings(more: Value) -> Settings {
+    let mut settings = json!({"site_id": "site", "api_key": "key"});
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Settings::deserialize(settings).unwrap()
+}
+
+fn map(more: Value, event: Value) -> Result<HttpRequest, Reason> {
+    let document = Document::complete(event.as_object().unwrap().clone());
+    let mut requests = mapper(&settings(more)).unwrap().map(&document)?;
+    assert_eq!(requests.len(), 1);
+    Ok(requests.remove(0))
+}
+
+fn body(request: &HttpRequest) -> Value {
+    match &request.body {
+        RequestBody::Json(bytes) => serde_json::from_slice(bytes).unwrap(),
+        RequestBody::None => Value::Null,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn change(op: ChangeOp, row: Value) -> Item {
+    let change = Change {
+        sync: "people".parse().unwrap(),
+        run: 1,
+        destination: "cio".parse().unwrap(),
+        op,
+        key: PartitionKey([1; 16]),
+        row_hash: PartitionKey([2; 16]),
+        published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+        body: Bytes::from(row.to_string()),
+    };
+    Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) }
+}
+
+#[test]
+fn a_row_identifies_its_person_and_a_row_that_is_gone_deletes_it() {
+    let mapper = mapper(&settings(json!({}))).unwrap();
+    let row = change(ChangeOp::Upsert, json!({"userId": "u 1", "traits": {"plan": "pro"}}));
+    let made = mapper.map(&Document::of(&row).unwrap()).unwrap();
+    assert_eq!(
+        (made[0].method.as_str(), made[0].url.as_str()),
+        ("PUT", "https://track.customer.io/api/v1/customers/u%201")
+    );
+    assert_eq!(body(&made[0]), json!({"plan": "pro"}));
+
+    assert!(mapper.takes_deletes());
+    let row = change(ChangeOp::Delete, json!({"userId": "u 1"}));
+    let made = mapper.map(&Document::of(&row).unwrap()).unwrap();
+    assert_eq!(
+        (made[0].method.as_str(), made[0].url.as_str()),
+        ("DELETE", "https://track.customer.io/api/v1/customers/u%201")
+    );
+    assert_eq!(body(&made[0]), Value::Null);
+}
+
+#[test]
+fn an_id_cannot_leave_its_place_in_the_address() {
+    let made = map(json!({}), json!({"type": "identify", "userId": "../events?x=1#"})).unwrap();
+    assert!(made.url.ends_with("/api/v1/customers/..%2Fevents%3Fx%3D1%23"), "{}", made.url);
+    let refused = map(json!({}), json!({"type": "identify", "userId": ".."})).unwrap_err();
+    assert_eq!(refused.code, "invalid_field");
+}
+
+#[test]
+fn all_operations_are_entries_of_a_batch_where_that_is_set() {
+    let event = |fields: Value| body(&map(json!({"batch": true, "region": "eu"}), fields).unwrap());
+    let track = json!({"type": "track", "userId": 7, "event": "Seen", "properties": {"n": 1},
+        "timestamp": "2023-11-14T22:13:20.900Z"});
+    assert_eq!(
+        event(track),
+        json!({"type": "person", "action": "event", "identifiers": {"id": "7"}, "name": "Seen",
+            "attributes": {"n": 1}, "timestamp": 1_700_000_000})
+    );
+    let opened = json!({"type": "track", "userId": "u", "event": "Application Opened", "properties": {"n": 1},
+        "context": {"device": {"token": "t", "type": "iPadOS", "model": "m"}}});
+    assert_eq!(
+        event(opened),
+        json!({"type": "person", "action": "add_device", "identifiers": {"id": "u"}, "device":
+            {"token": "t", "platform": "ios", "attributes": {"device_model": "m", "n": 1}}})
+    );
+    let alias = json!({"type": "alias", "userId": "a@b.io", "previousId": "old"});
+    assert_eq!(
+        event(alias),
+        json!({"type": "person", "action": "merge", "primary": {"email": "a@b.io"}, "secondary": {"id": "old"}})
+    );
+    let request =
+        map(json!({"batch": true, "region": "eu"}), json!({"type": "identify", "userId": "u"})).unwrap();
+    assert_eq!(request.url, "https://track-eu.customer.io/api/v2/batch");
+}
+
+#[test]
+fn what_is_missing_is_named_and_a_long_name_of_an_unknown_person_is_cut() {
+    let refused = |event: Value| map(json!({}), event).unwrap_err().message;
+    assert!(refused(json!({"type": "identify", "anonymousId": "a"})).contains("userId or traits.email"));
+    assert!(refused(json!({"type": "track", "userId": "u"})).contains("event"));
+    assert!(
+        refused(json!({"type": "track", "event": "Application Uninstalled", "userId": "u"}))
+            .contains("token")
+    );
+    assert!(refused(json!({"type": "group", "userId": "u"})).contains("groupId"));
+    let long = "é".repeat(60);
+    let made = map(json!({}), json!({"type": "track", "anonymousId": "a", "event": long})).unwrap();
+    assert_eq!(body(&made)["name"].as_str().unwrap().len(), 100);
+}
+
+#[test]
+fn the_credentials_are_in_the_header_alone() {
+    let made = map(json!({}), json!({"type": "identify", "userId": "u"})).unwrap();
+    assert_eq!(made.headers, [("authorization".to_owned(), "Basic c2l0ZTprZXk=".to_owned())]);
+    assert!(!format!("{:?}", settings(json!({}))).contains("key\""));
+}
+
+fn destination(stub: &Stub, more: Value) -> Arc<dyn Destination> {
+    let mut settings =
+        json!({"site_id": "site", "api_key": "key", "allow_private": true, "origin": stub.base()});
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let context = Context { id: "cio".to_owned(), work_dir: "/nonexistent".into() };
+    (super::entry().build)(&settings, &context).unwrap()
+}
+
+async fn deliver(destination: &dyn Destination, rows: &[Value]) -> Vec<ItemOutcome> {
+    let prepared = |row: &Value| {
+        let item = change(ChangeOp::Upsert, row.clone());
+        Prepared { id: item.id.clone(), requests: destination.transform(&item).unwrap() }
+    };
+    destination.deliver(rows.iter().map(prepared).collect()).await
+}
+
+#[tokio::test]
+async fn a_batch_is_one_call_and_its_answer_tells_of_each_operation() {
+    let refused = json!({"errors": [{"batch_index": 1, "reason": "invalid", "field": "attributes.n",
+        "message": "value too long"}]});
+    let stub = Stub::start([Reply::status(207).body(refused.to_string())]).await.unwrap();
+    let destination = destination(&stub, json!({"batch": true}));
+    let rows = ["a", "b", "c"].map(|id| json!({"userId": id}));
+    let outcomes = deliver(destination.as_ref(), &rows).await;
+    let ItemOutcome::Rejected(reason) = &outcomes[1] else { panic!("{outcomes:?}") };
+    assert!(reason.message.contains("value too long"), "{reason:?}");
+    assert_eq!((&outcomes[0], &outcomes[2]), (&ItemOutcome::Delivered, &ItemOutcome::Delivered));
+    let seen = stub.seen();
+    assert_eq!((seen.len(), seen[0].path.as_str()), (1, "/api/v2/batch"));
+    assert_eq!(seen[0].json()["batch"][2]["identifiers"], json!({"id": "c"}));
+}
+
+#[tokio::test]
+async fn an_object_goes_out_in_a_list_and_refused_credentials_pause() {
+    let stub =
+        Stub::start([Reply::status(200), Reply::status(401), Reply::status(429).header("retry-after", "3")])
+            .await
+            .unwrap();
+    let destination = destination(&stub, json!({}));
+    let object = json!({"type": "group", "groupId": "g", "traits": {"name": "n"}});
+    assert_eq!(deliver(destination.as_ref(), &[object]).await, [ItemOutcome::Delivered]);
+    assert_eq!(stub.seen()[0].json()["batch"][0]["identifiers"]["object_id"], "g");
+    let outcomes = deliver(destination.as_ref(), &[json!({"userId": "u"})]).await;
+    assert!(matches!(outcomes[..], [ItemOutcome::Auth(_)]), "{outcomes:?}");
+    let outcomes = deliver(destination.as_ref(), &[json!({"userId": "u"})]).await;
+    assert!(matches!(outcomes[..], [ItemOutcome::Throttled { after: Some(_), .. }]), "{outcomes:?}");
+}

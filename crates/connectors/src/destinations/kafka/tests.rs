@@ -1,0 +1,150 @@
+//! Records as they are made, and what becomes of them at a broker.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use millrace_broker::EmbeddedBroker;
+use millrace_bus::{Bus, KafkaSettings, ReplicationPolicy};
+use millrace_connector::{
+    Context, Destination, Document, ErrorKind, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
+};
+use millrace_event_model::topics::EVENTS;
+use millrace_event_model::{Change, ChangeOp, Lane, PartitionKey, Reason, Workspace};
+use serde_json::{Value, json};
+
+use super::{Kafka, config, map, rudder};
+
+fn context() -> Context {
+    Context { id: "stream".to_owned(), work_dir: "/nonexistent".into() }
+}
+
+fn event(fields: Value) -> Item {
+    let document = Document::complete(fields.as_object().unwrap().clone());
+    Item { id: "web/1".to_owned(), key: PartitionKey([0; 16]), payload: Payload::Document(document) }
+}
+
+fn record(more: Value, item: &Item) -> Result<HttpRequest, Reason> {
+    let mut settings = json!({"brokers": "kafka:9092", "topic": "all",
+        "topics": {"Order Completed": "orders", "identify": "people"}});
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    map::record(&config::parse(&settings, "stream").unwrap(), item)
+}
+
+#[test]
+fn a_record_has_the_persons_key_and_the_topic_of_its_name_or_type() {
+    let made = |fields: Value| record(json!({}), &event(fields)).unwrap();
+    let order = made(json!({"type": "track", "event": "Order Completed", "userId": 7, "anonymousId": "a"}));
+    assert_eq!((order.method.as_str(), order.url.as_str()), ("PRODUCE", "orders"));
+    assert_eq!(order.query, [("key".to_owned(), "7".to_owned())]);
+    assert_eq!(order.headers, [("millrace-id".to_owned(), "web/1".to_owned())]);
+    let RequestBody::Json(body) = &order.body else { panic!("{order:?}") };
+    assert_eq!(serde_json::from_slice::<Value>(body).unwrap()["event"], "Order Completed");
+    let person = made(json!({"type": "identify", "anonymousId": "a"}));
+    assert_eq!((person.url.as_str(), person.query[0].1.as_str()), ("people", "a"));
+    let other = made(json!({"type": "track", "event": "Seen"}));
+    assert_eq!((other.url.as_str(), other.query.len()), ("all", 0));
+}
+
+#[test]
+fn an_event_chooses_its_topic_only_where_it_may() {
+    let choosing = |name: &str| event(json!({"type": "track", "integrations": {"Kafka": {"topic": name}}}));
+    assert_eq!(record(json!({}), &choosing("mine")).unwrap().url, "all");
+    let may = json!({"event_topics": true});
+    assert_eq!(record(may.clone(), &choosing("mine")).unwrap().url, "mine");
+    let refused = record(may, &choosing("no topic")).unwrap_err();
+    assert!(refused.code == "invalid_field" && !refused.message.contains("no topic"), "{refused:?}");
+}
+
+#[test]
+fn a_row_that_is_gone_is_a_record_or_a_tombstone_with_the_rows_key() {
+    let change = |op: ChangeOp| {
+        let change = Change {
+            sync: "people".parse().unwrap(),
+            run: 1,
+            destination: "stream".parse().unwrap(),
+            op,
+            key: PartitionKey([1; 16]),
+            row_hash: PartitionKey([2; 16]),
+            published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+            body: Bytes::from_static(br#"{"userId":"u"}"#),
+        };
+        Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) }
+    };
+    let there = record(json!({"tombstones": true}), &change(ChangeOp::Upsert)).unwrap();
+    let gone = record(json!({"tombstones": true}), &change(ChangeOp::Delete)).unwrap();
+    assert_eq!(there.query, gone.query, "one key");
+    assert_eq!(gone.body, RequestBody::None);
+    let told = record(json!({}), &change(ChangeOp::Delete)).unwrap();
+    let RequestBody::Json(body) = told.body else { panic!("no body") };
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["op"], "delete");
+}
+
+#[test]
+fn rudderstacks_config_becomes_properties_of_librdkafka() {
+    let config = json!({"hostName": "a, b:9093", "port": "9092", "topic": "t", "sslEnabled": true,
+        "caCertificate": "PEM", "useSASL": true, "saslType": "sha512", "username": "u", "password": "p",
+        "enableMultiTopic": true, "eventTypeToTopicMap": [{"from": "page", "to": "pages"}],
+        "eventToTopicMap": [{"from": "Seen", "to": "seen"}, {"from": "", "to": "x"}]});
+    let settings = rudder::settings(&config).unwrap();
+    assert_eq!(settings["brokers"], "a:9092,b:9093");
+    assert_eq!(settings["topics"], json!({"page": "pages", "Seen": "seen"}));
+    let expected = json!({"security.protocol": "SASL_SSL", "ssl.ca.pem": "PEM", "sasl.mechanism":
+        "SCRAM-SHA-512", "sasl.username": "u", "sasl.password": "p"});
+    assert_eq!(settings["properties"], expected);
+    let error = rudder::settings(&json!({"convertToAvro": true})).unwrap_err();
+    assert!(error.message.contains("convertToAvro"));
+}
+
+#[test]
+fn settings_that_are_wrong_are_told_without_secrets() {
+    let refused = |more: Value| {
+        let mut settings = json!({"brokers": "kafka:9092", "topic": "t"});
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Kafka::new(&settings, &context()).unwrap_err().full()
+    };
+    assert!(refused(json!({"topics": {"Seen": "no topic"}})).contains("no topic"));
+    assert!(refused(json!({"properties": {"acks": "0"}})).contains("acks"));
+    let unknown = refused(json!({"properties": {"sasl.pasword": "hunter2"}}));
+    assert!(unknown.contains("sasl.pasword") && !unknown.contains("hunter2"), "{unknown}");
+}
+
+#[tokio::test]
+async fn records_are_stored_and_each_has_its_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::start(folder.path(), None).unwrap();
+    let workspace: Workspace = "acme".parse().unwrap();
+    let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), workspace.clone()).unwrap();
+    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
+    let topic = EVENTS.lane(&workspace, &Lane::main());
+    let settings = json!({"brokers": broker.bootstrap(), "topic": topic.as_str()});
+    let kafka = Kafka::new(&settings, &context()).unwrap();
+    kafka.check().await.unwrap();
+    let prepared = |fields: Value| Prepared {
+        id: "web/1".to_owned(),
+        requests: kafka.transform(&event(fields)).unwrap(),
+    };
+    let large = "x".repeat(4 * 1024 * 1024);
+    let batch = vec![
+        prepared(json!({"type": "track", "event": "Seen", "userId": "u"})),
+        prepared(json!({"type": "track", "event": "Seen", "userId": "u", "properties": {"large": large}})),
+        prepared(json!({"type": "page", "userId": "v"})),
+    ];
+    let outcomes = kafka.deliver(batch).await;
+    let [ItemOutcome::Delivered, ItemOutcome::Rejected(reason), ItemOutcome::Delivered] = &outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!(reason.code, "record_refused");
+    let stored: i64 =
+        bus.watermarks(topic.as_str()).await.unwrap().values().map(|(low, high)| high - low).sum();
+    assert_eq!(stored, 2);
+
+    let elsewhere = json!({"brokers": broker.bootstrap(), "topic": "no-such-topic"});
+    let error = Kafka::new(&elsewhere, &context()).unwrap().check().await.unwrap_err();
+    assert!(error.kind == ErrorKind::Pause && error.context.contains("no-such-topic"), "{error:?}");
+    assert!(kafka.limits().timeout > Duration::from_secs(20), "the producer says it first");
+    broker.stop().await;
+}
