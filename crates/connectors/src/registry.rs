@@ -13,6 +13,7 @@ fn all_destinations() -> Vec<DestinationEntry> {
         destinations::facebook_conversions::entry(),
         destinations::ga4::entry(),
         destinations::kafka::entry(),
+        destinations::object_storage::entry(),
         destinations::webhook::entry(),
     ]
 }

@@ -15,6 +15,7 @@ pub mod klaviyo;
 pub mod mapper;
 #[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod mixpanel;
+pub mod object_storage;
 #[allow(dead_code, reason = "only mappings use it")]
 mod shared;
 pub mod webhook;

@@ -1,0 +1,64 @@
+//! The settings of files.
+
+use std::collections::BTreeMap;
+
+use millrace_connector::ConnectorError;
+use millrace_service::Secret;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::http::settings::{invalid, validate};
+
+/// Files of NDJSON or Parquet in S3, Google Cloud Storage, Azure or a folder.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or a folder.
+    pub url: String,
+    /// What the object store needs, by the names of the crate object_store: `region`, `endpoint`,
+    /// `access_key_id`, `secret_access_key`, `account_name`, `service_account_key` and so on. They win over the
+    /// environment. A folder has none.
+    #[serde(default)]
+    pub storage_options: BTreeMap<String, Secret>,
+    /// What a file is.
+    #[serde(default)]
+    pub format: Format,
+    /// How long a file waits for more rows, in seconds; it has 5,000 of them, or 16 MiB, at most.
+    #[serde(default = "a_minute")]
+    #[schemars(range(min = 1, max = 900))]
+    pub wait_seconds: u64,
+}
+
+fn a_minute() -> u64 {
+    60
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// A line of JSON for each row, compressed by gzip: `.ndjson.gz`.
+    #[default]
+    Ndjson,
+    /// Columns `id`, `type`, `event`, `user_id`, `anonymous_id`, `received_at`, `timestamp`, and `document`,
+    /// which is the whole row in JSON: `.parquet`.
+    Parquet,
+}
+
+pub(super) fn schema() -> Value {
+    schemars::schema_for!(Settings).to_value()
+}
+
+/// Reads the settings of the destination `id`.
+pub(super) fn parse(settings: &Value, id: &str) -> Result<Settings, ConnectorError> {
+    validate(settings, &schema(), id)?;
+    Settings::deserialize(settings).map_err(|error| invalid(id, &error.to_string()))
+}
+
+impl Settings {
+    pub(super) fn options(&self) -> BTreeMap<String, String> {
+        let options = self.storage_options.iter();
+        options.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+    }
+}
