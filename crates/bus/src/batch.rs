@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use millrace_event_model::wire::{DecodeError, Message, WireRecord};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
@@ -169,34 +169,58 @@ impl<M> Filling<M> {
     }
 }
 
-/// Copies a message out of the client's memory, in one allocation for all its bytes.
-pub(crate) fn receive<M: Message>(message: &BorrowedMessage<'_>) -> Received<M> {
-    let headers = message.headers();
-    let headers = || headers.into_iter().flat_map(|headers| headers.iter());
-    let (mut bytes, mut count) = (message.key_len() + message.payload_len(), 0);
-    for header in headers() {
-        bytes += header.value.map_or(0, <[u8]>::len);
-        count += 1;
+/// Copies messages out of the client's memory.
+#[derive(Debug)]
+pub(crate) struct Copies {
+    /// What is left of the last piece of memory.
+    room: BytesMut,
+    piece: usize,
+}
+
+/// Bytes of a piece that the messages of a batch share. Whoever keeps one of them keeps so much.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Bytes that the headers of a message mostly have room in.
+const HEADERS_ROOM: usize = 512;
+
+impl Copies {
+    /// Of messages that come and go together, some hundred in a piece of memory: one for each would cost more than
+    /// the copy. A piece is given back with the last of its messages.
+    pub(crate) fn of_a_batch() -> Self {
+        Self { room: BytesMut::new(), piece: PIECE_BYTES }
     }
-    let mut memory = Vec::with_capacity(bytes);
-    memory.extend_from_slice(message.key().unwrap_or_default());
-    headers().for_each(|header| memory.extend_from_slice(header.value.unwrap_or_default()));
-    memory.extend_from_slice(message.payload().unwrap_or_default());
-    let mut rest = Bytes::from(memory);
-    let mut raw = WireRecord { key: None, headers: Vec::with_capacity(count), value: None };
-    raw.key = message.key().map(|key| rest.split_to(key.len()));
-    for header in headers() {
-        let value = rest.split_to(header.value.map_or(0, <[u8]>::len));
-        raw.headers.push((header.key.to_owned(), value));
+
+    /// Of this message, in memory of its own.
+    pub(crate) fn of_one(message: &BorrowedMessage<'_>) -> Self {
+        Self { room: BytesMut::new(), piece: message.key_len() + message.payload_len() + HEADERS_ROOM }
     }
-    raw.value = message.payload().map(|_| rest);
-    let appended_at = message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis);
-    Received {
-        partition: message.partition(),
-        offset: message.offset(),
-        // All our topics have broker time; a topic without any is refused when it is provisioned.
-        appended_at: appended_at.unwrap_or(DateTime::UNIX_EPOCH),
-        message: M::decode(&raw),
-        raw,
+
+    /// Copies and decodes a message.
+    pub(crate) fn receive<M: Message>(&mut self, message: &BorrowedMessage<'_>) -> Received<M> {
+        let mut raw = WireRecord { key: message.key().map(|key| self.copy(key)), ..WireRecord::default() };
+        if let Some(headers) = message.headers() {
+            raw.headers.reserve_exact(headers.count());
+            for header in headers.iter() {
+                raw.headers.push((header.key.to_owned(), self.copy(header.value.unwrap_or_default())));
+            }
+        }
+        raw.value = message.payload().map(|payload| self.copy(payload));
+        let appended_at = message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis);
+        Received {
+            partition: message.partition(),
+            offset: message.offset(),
+            // All our topics have broker time; a topic without any is refused when it is provisioned.
+            appended_at: appended_at.unwrap_or(DateTime::UNIX_EPOCH),
+            message: M::decode(&raw),
+            raw,
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if self.room.capacity() < bytes.len() {
+            self.room = BytesMut::with_capacity(bytes.len().max(self.piece));
+        }
+        self.room.extend_from_slice(bytes);
+        self.room.split().freeze()
     }
 }

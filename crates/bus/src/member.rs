@@ -14,7 +14,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 
-use crate::batch::receive;
+use crate::batch::Copies;
 use crate::buffer::Shared;
 use crate::client::QUERY_TIMEOUT;
 use crate::error::kind_of;
@@ -193,7 +193,8 @@ fn accept<M: Message + Send>(
     if offset > expected && matches!(topic.spec().cleanup, Cleanup::Delete { .. }) {
         check_with_kafka(topic.as_str(), partition, expected, consumer)?;
     }
-    shared.push(receive(message));
+    // It is kept for as long as it takes to be delivered.
+    shared.push(Copies::of_one(message).receive(message));
     Ok(())
 }
 

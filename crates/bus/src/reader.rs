@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{Filling, receive};
+use crate::batch::{Copies, Filling};
 use crate::client::Watermarks;
 use crate::config::{self, Quiet};
 use crate::error::kind_of;
@@ -154,6 +154,7 @@ impl<M: Message> Reader<M> {
         stop: &CancellationToken,
     ) -> Result<(), Interrupted> {
         let mut messages = self.consumer.stream();
+        let mut copies = Copies::of_a_batch();
         while !filling.is_full(limits) && !stop.is_cancelled() {
             let ready = messages.next().now_or_never();
             let received = match ready {
@@ -183,7 +184,7 @@ impl<M: Message> Reader<M> {
                 self.check_gap(message.partition(), expected).await?;
             }
             next.insert(message.partition(), message.offset() + 1);
-            filling.push(receive(&message), expected);
+            filling.push(copies.receive(&message), expected);
             if filling.len().is_multiple_of(YIELD_EVERY) {
                 tokio::task::yield_now().await;
             }
@@ -311,6 +312,7 @@ pub(crate) async fn read_exactly<M: Message>(
         .map_err(BusError::settings)?;
     assign(&consumer, name, &open.values().map(|range| (range.partition, range.start)).collect())?;
     let mut messages = consumer.stream();
+    let mut copies = Copies::of_a_batch();
     while !open.is_empty() {
         let received = tokio::time::timeout(EXACT_READ_PATIENCE, messages.next()).await;
         let message = match received {
@@ -332,7 +334,7 @@ pub(crate) async fn read_exactly<M: Message>(
         };
         let Some(range) = open.get(&message.partition()).copied() else { continue };
         if message.offset() < range.end {
-            filling.push(receive(&message), range.start);
+            filling.push(copies.receive(&message), range.start);
             if filling.len().is_multiple_of(YIELD_EVERY) {
                 tokio::task::yield_now().await;
             }
