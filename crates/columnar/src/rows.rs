@@ -50,7 +50,19 @@ pub enum CellRef<'a> {
     Uuid(&'a str),
 }
 
-impl CellRef<'_> {
+impl<'a> CellRef<'a> {
+    /// The text of a cell that is one.
+    pub(crate) fn text(self) -> Option<&'a str> {
+        match self {
+            Self::String(text)
+            | Self::Json(text)
+            | Self::Decimal(text)
+            | Self::Time(text)
+            | Self::Uuid(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// A copy that owns its text.
     #[must_use]
     pub fn to_cell(self) -> Cell {

@@ -31,6 +31,10 @@ enum Values {
     Text(StringBuilder),
 }
 
+/// The most bytes that a text is expected to have: ids, names and addresses have fewer. A column of longer ones grows
+/// by doubling, which copies what it has.
+const ROOM_OF_A_TEXT: usize = 64;
+
 /// Fills up with nulls to `$row`, and adds the value.
 macro_rules! append {
     ($builder:expr, $row:expr, $value:expr) => {{
@@ -67,7 +71,7 @@ impl Column {
         if cell == CellRef::Null {
             return;
         }
-        let values = self.values.get_or_insert_with(|| Values::new(self.field_type, room.max(row)));
+        let values = self.values.get_or_insert_with(|| Values::new(self.field_type, room.max(row), cell));
         use FieldType as Of;
         match (values, cell, self.field_type) {
             (Values::Text(texts), CellRef::String(text), Of::String | Of::Text)
@@ -116,7 +120,8 @@ impl Column {
 }
 
 impl Values {
-    fn new(field_type: FieldType, room: usize) -> Self {
+    /// Room for so many values, texts like the first.
+    fn new(field_type: FieldType, room: usize, first: CellRef<'_>) -> Self {
         match field_type {
             FieldType::Int => Self::Int(Int64Builder::with_capacity(room)),
             FieldType::Float => Self::Float(Float64Builder::with_capacity(room)),
@@ -131,7 +136,10 @@ impl Values {
             | FieldType::Json
             | FieldType::Decimal
             | FieldType::Time
-            | FieldType::Uuid => Self::Text(StringBuilder::with_capacity(room, 0)),
+            | FieldType::Uuid => {
+                let like_first = first.text().map_or(0, str::len).min(ROOM_OF_A_TEXT);
+                Self::Text(StringBuilder::with_capacity(room, room * like_first))
+            }
         }
     }
 
