@@ -36,15 +36,29 @@ pub(crate) enum Sighting {
     Conflict,
 }
 
-/// The distinct ids of a batch, in order: what to ask the warehouse for.
-pub(crate) fn distinct_ids(messages: &[SeenId]) -> Vec<u128> {
-    let mut known = HashSet::with_capacity_and_hasher(messages.len(), RandomState::new());
-    messages.iter().map(|message| message.id).filter(|id| known.insert(*id)).collect()
+/// The distinct ids of a batch.
+pub(crate) struct DistinctIds {
+    set: HashSet<u128, RandomState>,
+    /// In the order of the messages: what to ask the warehouse for.
+    pub(crate) in_order: Vec<u128>,
+}
+
+impl DistinctIds {
+    pub(crate) fn of(messages: &[SeenId]) -> Self {
+        let mut set = HashSet::with_capacity_and_hasher(messages.len(), RandomState::new());
+        let in_order = messages.iter().map(|message| message.id).filter(|id| set.insert(*id)).collect();
+        Self { set, in_order }
+    }
+
+    pub(crate) fn has(&self, id: u128) -> bool {
+        self.set.contains(&id)
+    }
 }
 
 /// Judges the messages of a batch in order. `seen` holds the content that each id was loaded with.
 pub(crate) fn judge(messages: &[SeenId], seen: Contents) -> Vec<Sighting> {
     let mut loaded = seen;
+    loaded.reserve(messages.len());
     let sighting = |message: &SeenId| match loaded.insert(message.id, message.content) {
         None => Sighting::First,
         Some(before) => {
@@ -79,7 +93,7 @@ mod tests {
         let messages = [key("a", "1", "x"), key("a", "1", "x"), key("a", "1", "y"), key("a", "2", "x")];
         let expected = [Sighting::First, Sighting::Duplicate, Sighting::Conflict, Sighting::First];
         assert_eq!(judge(&messages, Contents::default()), expected);
-        assert_eq!(distinct_ids(&messages), [messages[0].id, messages[3].id]);
+        assert_eq!(DistinctIds::of(&messages).in_order, [messages[0].id, messages[3].id]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use millrace_state::Store;
 use tokio::sync::watch;
 
 use crate::books::Books;
-use crate::dedup::{Contents, distinct_ids};
+use crate::dedup::{Contents, DistinctIds};
 use crate::flight::{Flight, Landed};
 use crate::jobs::Bound;
 use crate::metrics;
@@ -271,12 +271,14 @@ impl Session {
         if messages.is_empty() {
             return Ok(Contents::default());
         }
-        let ids = distinct_ids(messages);
-        let seen = self.connection.warehouse.seen(&self.connection.id, &ids, self.clock.now()).await?;
-        let mut known: Contents =
-            ids.into_iter().zip(seen).filter_map(|(id, content)| Some((id, content?))).collect();
+        let ids = DistinctIds::of(messages);
+        let now = self.clock.now();
+        let seen = self.connection.warehouse.seen(&self.connection.id, &ids.in_order, now).await?;
+        let known = ids.in_order.iter().zip(seen).filter_map(|(id, content)| Some((*id, content?)));
+        let mut known: Contents = known.collect();
         if let Some(flight) = &self.flight {
-            known.extend(flight.seen().iter().map(|seen| (seen.id, seen.content)));
+            let repeated = flight.seen().iter().filter(|seen| ids.has(seen.id));
+            known.extend(repeated.map(|seen| (seen.id, seen.content)));
         }
         Ok(known)
     }

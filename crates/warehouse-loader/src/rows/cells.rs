@@ -169,6 +169,13 @@ impl<'e, 'm> Columns<'e, 'm> {
         }
     }
 
+    /// Takes away what another has as well, which wins.
+    pub(super) fn leave_to(&mut self, later: &Columns<'e, '_>) {
+        for column in later.list.iter().filter(|column| column.cell.is_some()) {
+            self.remove(column.name);
+        }
+    }
+
     /// Takes all of another's; they win.
     pub(super) fn extend(&mut self, later: &Columns<'e, '_>) {
         for column in &later.list {

@@ -1,6 +1,7 @@
 //! An event to the rows it makes, by its type (warehouse schema rules §1).
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -38,10 +39,20 @@ pub struct RowMapper<'d> {
 #[derive(Debug)]
 pub(super) struct NewRow<'e> {
     pub(super) table: Arc<str>,
+    /// Its own columns.
     pub(super) columns: Vec<Column<'e>>,
+    /// More columns, that another row of the event has as well.
+    pub(super) shared: Rc<Vec<Column<'e>>>,
     /// Columns that are set at load: what an event says for them counts for nothing.
     pub(super) at_load: Arc<[NameId]>,
     pub(super) write: Arc<WriteMode>,
+}
+
+impl<'e> NewRow<'e> {
+    /// All columns, each of another name.
+    pub(super) fn all_columns(&self) -> impl Iterator<Item = &Column<'e>> {
+        self.columns.iter().chain(self.shared.iter())
+    }
 }
 
 /// Why there are no rows yet.
@@ -186,6 +197,20 @@ impl<'e> EventRows<'_, 'e, '_> {
         // Even without a name: the rows of a track event have this column.
         let name = (FieldType::String, NewCell::Shared(event.event));
         common.set(self.shape.fixed.event, name, RULES);
+        // Its record and the whole event are columns that only one of the two rows has.
+        let are_alike = record_id.is_none() && !self.mapping.options.store_full_event;
+        if let Some(table) = &event.table
+            && are_alike
+            && !skip_tracks_table
+        {
+            self.flatten(message.properties, Root::Properties, &mut own)?;
+            self.flatten(message.user_properties, Root::UserProperties, &mut own)?;
+            own.leave_to(&common);
+            let shared = Rc::new(common.finish());
+            let own = self.row(table.clone()?, own.finish(), Rc::clone(&shared))?;
+            let of_all = self.row(self.shape.fixed.table.clone()?, Vec::new(), shared)?;
+            return Ok(vec![of_all, own]);
+        }
         let mut own_row = None;
         if let Some(table) = event.table {
             self.flatten(message.properties, Root::Properties, &mut own)?;
@@ -347,13 +372,22 @@ impl<'e> EventRows<'_, 'e, '_> {
         self.message.record_id().map(Some)
     }
 
-    /// Holds the limit of columns, which counts those that are set at load.
     fn finish(&self, table: Arc<str>, columns: Columns<'e, '_>) -> Result<NewRow<'e>, Reason> {
-        let columns = columns.finish();
+        self.row(table, columns.finish(), Rc::default())
+    }
+
+    /// Holds the limit of columns, which counts those that are set at load.
+    fn row(
+        &self,
+        table: Arc<str>,
+        columns: Vec<Column<'e>>,
+        shared: Rc<Vec<Column<'e>>>,
+    ) -> Result<NewRow<'e>, Reason> {
         let dialect = self.mapping.dialect;
         let at_load = &self.shape.fixed.at_load;
-        let is_there = |name: &&NameId| columns.iter().any(|column| column.name == **name);
-        let count = columns.len() + at_load.len() - at_load.iter().filter(is_there).count();
+        let is_there =
+            |name: &&NameId| columns.iter().chain(shared.iter()).any(|column| column.name == **name);
+        let count = columns.len() + shared.len() + at_load.len() - at_load.iter().filter(is_there).count();
         let limited = !dialect.data_lake && self.message.channel.text() != "sources";
         if count > self.mapping.options.max_columns && limited {
             let name = dialect.rudder_name.to_lowercase();
@@ -361,6 +395,6 @@ impl<'e> EventRows<'_, 'e, '_> {
             return Err(Reason::new("too_many_columns", message));
         }
         let write = Arc::clone(&self.shape.fixed.append);
-        Ok(NewRow { table, columns, at_load: Arc::clone(at_load), write })
+        Ok(NewRow { table, columns, shared, at_load: Arc::clone(at_load), write })
     }
 }

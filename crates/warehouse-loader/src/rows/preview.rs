@@ -94,7 +94,7 @@ impl RowMapper<'_> {
 impl MappedRow {
     fn of(row: NewRow<'_>, names: &NameTable) -> Self {
         let (mut columns, mut cells) = (TableSchema::new(), Row::new());
-        for column in &row.columns {
+        for column in row.all_columns() {
             let Some(cell) = &column.cell else { continue };
             let name = names.name(column.name).as_ref();
             columns.insert(name.to_owned(), column.field_type);

@@ -98,13 +98,16 @@ impl Table {
     fn push(&mut self, row: &NewRow<'_>, names: &NameTable) {
         let mut places = std::mem::take(&mut self.places);
         places.clear();
-        for (nth, column) in row.columns.iter().enumerate() {
+        for (nth, column) in row.all_columns().enumerate() {
             if column.cell.is_some() && !row.at_load.contains(&column.name) {
                 let id = self.column(nth, column.name, names.name(column.name), column.field_type);
                 places.push((id, nth));
             }
         }
-        let cell = |nth: usize| row.columns.get(nth)?.cell.as_ref();
+        let cell = |nth: usize| {
+            let own = row.columns.get(nth);
+            own.or_else(|| row.shared.get(nth - row.columns.len()))?.cell.as_ref()
+        };
         self.rows.push(places.iter().filter_map(|(id, nth)| Some((*id, cell(*nth)?.borrowed()))));
         self.places = places;
     }
