@@ -15,6 +15,11 @@ use crate::backoff::{delays, later};
 /// parts of its time as it takes.
 const MAX_COUNTED: u32 = 10_000;
 
+/// Where a rate is configured, so many calls that are throttled in a row hold the destination back. Fewer
+/// concern their own items: within its rate, a destination that says now and then that it is too much is
+/// not told anything by silence.
+const THROTTLED_IN_A_ROW: u32 = 3;
+
 /// The configured rate, and what the destination itself asks for when it says that it is too much.
 ///
 /// A call may begin when fewer than the rate's calls began within its time before. That is stricter than a
@@ -26,6 +31,8 @@ pub(crate) struct Pace {
     /// When the last calls began, the oldest first.
     calls: VecDeque<DateTime<Utc>>,
     held_until: Option<DateTime<Utc>>,
+    /// Calls that were throttled since the last that was not.
+    throttled: u32,
     retry: RetryPolicy,
     /// Of throttlings that follow each other.
     waits: Option<ExponentialBackoff>,
@@ -33,7 +40,14 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(rate: Option<Rate>, retry: RetryPolicy) -> Self {
-        Self { rate: rate.map(counted), calls: VecDeque::new(), held_until: None, retry, waits: None }
+        Self {
+            rate: rate.map(counted),
+            calls: VecDeque::new(),
+            held_until: None,
+            throttled: 0,
+            retry,
+            waits: None,
+        }
     }
 
     /// When the next call may begin, if that is later than now.
@@ -58,6 +72,10 @@ impl Pace {
     /// The destination says that it is too much: nothing is sent for as long as it asks for, or for longer
     /// each time where it asks for nothing. Calls that were under way together are one time.
     pub(crate) fn throttled(&mut self, after: Option<Duration>, now: DateTime<Utc>) {
+        self.throttled += 1;
+        if self.rate.is_some() && self.throttled < THROTTLED_IN_A_ROW {
+            return;
+        }
         let again = self.held_until.is_none_or(|until| until <= now);
         let wait = match after {
             Some(after) => after.min(self.retry.max_delay),
@@ -72,6 +90,7 @@ impl Pace {
 
     /// The destination took a call that was made after the last throttling.
     pub(crate) fn accepted(&mut self, now: DateTime<Utc>) {
+        self.throttled = 0;
         if self.held_until.is_none_or(|until| until <= now) {
             self.held_until = None;
             self.waits = None;
@@ -137,6 +156,22 @@ mod tests {
         pace.accepted(second);
         pace.throttled(None, second);
         assert!(pace.not_before(second).unwrap() - second <= chrono::Duration::seconds(2));
+    }
+
+    #[test]
+    fn within_a_rate_a_single_throttling_holds_nobody_else_and_a_run_of_them_all() {
+        let mut pace = pace(Some(rate(100, 1_000)));
+        let second = Some(Duration::from_secs(1));
+        for _ in 0..10 {
+            pace.throttled(second, at(0));
+            pace.throttled(second, at(0));
+            pace.accepted(at(0));
+        }
+        assert_eq!(pace.not_before(at(0)), None);
+        for _ in 0..3 {
+            pace.throttled(second, at(0));
+        }
+        assert_eq!(pace.not_before(at(0)), Some(at(1_000)));
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Flow {
             }
             _ => self.breaker.answered(),
         }
-        if answered && throttled.is_none() {
+        if throttled.is_none() && answered {
             self.pace.accepted(now);
         }
     }
@@ -197,9 +197,12 @@ impl Flow {
             }
             ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => self.reject(ticket, reason, now),
             ItemOutcome::Throttled { after, reason } => {
-                // All wait, and this one is not to blame.
                 match pending.attempts.failed(&self.retry, now, after, &reason) {
-                    Next::RetryAt(_) => owned.window.put_back(ticket.offset),
+                    // All wait, and this one is not to blame.
+                    Next::RetryAt(_) if self.pace.held_until(now).is_some() => {
+                        owned.window.put_back(ticket.offset);
+                    }
+                    Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
                     Next::GiveUp(reason) => self.reject(ticket, reason, now),
                 }
             }

@@ -69,6 +69,11 @@ pub(crate) fn run(args: &DeliverArgs) -> Result<(), BenchError> {
                     runs::of_cost(consumer_floor(&kafka.brokers, &topic, events)?, args.events)
                 }
             };
+            crate::print_progress(&format!(
+                "  {:.2} µs of CPU an event, {:.0} events/s",
+                figures.cpu_s * 1e6 / figures.events as f64,
+                figures.events_per_s
+            ));
             row.figures.push(figures);
         }
     }
