@@ -48,7 +48,8 @@ impl DeliverError {
     }
 
     /// The error and all that lies beneath it, for the log and the health page.
-    pub(crate) fn full(&self) -> String {
+    #[must_use]
+    pub fn full(&self) -> String {
         let mut text = self.to_string();
         let mut next = std::error::Error::source(self);
         while let Some(error) = next {

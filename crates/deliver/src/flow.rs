@@ -186,9 +186,14 @@ impl Flow {
         self.owned.values().map(|owned| owned.window.parked()).sum()
     }
 
+    /// Why nothing is sent, where that is not a matter of moments: it refuses or does not answer.
+    pub(crate) fn closed(&self) -> Option<&str> {
+        self.gate.why_closed().or_else(|| self.breaker.why_open())
+    }
+
     /// Why the destination is not well, if it is not.
     pub(crate) fn trouble(&self) -> Option<String> {
-        if let Some(why) = self.gate.why_closed().or_else(|| self.breaker.why_open()) {
+        if let Some(why) = self.closed() {
             return Some(format!("nothing is sent: {why}"));
         }
         if self.parked() >= self.bounds.parked {

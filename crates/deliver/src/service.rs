@@ -153,10 +153,10 @@ impl Shared {
     }
 }
 
-type Connections = HashMap<(usize, SourceId), Option<Filter>>;
+pub(crate) type Connections = HashMap<(usize, SourceId), Option<Filter>>;
 
 /// The lanes of connections, each once with its earliest start, and the connections by lane and source.
-fn lanes(connections: Vec<EventConnection>) -> (Vec<(Topic, Start)>, Connections) {
+pub(crate) fn lanes(connections: Vec<EventConnection>) -> (Vec<(Topic, Start)>, Connections) {
     let mut lanes: Vec<(Lane, Start)> = Vec::new();
     let mut by_source = HashMap::new();
     for EventConnection { source, lane, filter, start } in connections {

@@ -1,5 +1,7 @@
 //! What can be typed. The doc comments are the help texts.
 
+mod again;
+
 use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,6 +11,9 @@ use millrace_service::Schedule;
 use millrace_service::config::Start;
 
 use crate::demo::source::SourceCommand;
+#[cfg(feature = "warehouse-loader")]
+pub(crate) use again::ReplayArgs;
+pub(crate) use again::{DeadLettersCommand, LetterFilter};
 
 /// Event streaming, ELT and reverse ETL over Kafka, in one binary.
 #[derive(Debug, Parser)]
@@ -154,7 +159,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: SuppressionsCommand,
     },
-    /// Look at items that could not be processed.
+    /// Look at items that could not be processed, send them again, or discard them.
     DeadLetters {
         #[command(subcommand)]
         what: DeadLettersCommand,
@@ -168,10 +173,10 @@ pub(crate) enum Command {
     /// Hold what Kafka has of each source and hour against the books of each connection; exit 3 where they differ.
     #[cfg(feature = "warehouse-loader")]
     Balance(BalanceArgs),
-    /// Load again what a connection to a warehouse has loaded, with today's settings. Rows are merged by id: nothing
-    /// is doubled.
+    /// Load again what a connection to a warehouse has loaded, with today's settings: rows are merged by id, so
+    /// nothing is doubled. Or send to a destination again, under the same idempotency keys.
     #[cfg(feature = "warehouse-loader")]
-    Replay(JobArgs),
+    Replay(ReplayArgs),
     /// Load what came before a connection to a warehouse began.
     #[cfg(feature = "warehouse-loader")]
     Backfill(JobArgs),
@@ -320,18 +325,6 @@ pub(crate) enum SuppressionsCommand {
         place: Place,
         /// Only those of this user.
         user_id: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeadLettersCommand {
-    /// List them, newest last: who gave up on what, when and why. Never their content.
-    List {
-        #[command(flatten)]
-        place: Place,
-        /// Only those of this destination, connection or source.
-        #[arg(long)]
-        of: Option<String>,
     },
 }
 

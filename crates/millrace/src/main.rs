@@ -135,9 +135,21 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             start_logs(&cli.global, quiet)?;
             commands::suppress::list(&place, user_id.as_deref(), output).await
         }
-        Command::DeadLetters { what: DeadLettersCommand::List { place, of } } => {
+        Command::DeadLetters { what } => {
             start_logs(&cli.global, quiet)?;
-            commands::operate::dead_letters(&place, of.as_deref(), output).await
+            match what {
+                DeadLettersCommand::List { place, filter, all } => {
+                    commands::dead_letters::list(&place, &filter, all, output).await
+                }
+                DeadLettersCommand::Show { place, id } => commands::dead_letters::show(&place, &id).await,
+                #[cfg(feature = "deliver")]
+                DeadLettersCommand::Replay { place, filter, dry_run } => {
+                    commands::resend::letters(&place, &filter, dry_run, output).await
+                }
+                DeadLettersCommand::Discard { place, filter, dry_run } => {
+                    commands::dead_letters::discard(&place, &filter, dry_run, output).await
+                }
+            }
         }
         #[cfg(feature = "warehouse-loader")]
         Command::Runs { what } => {
@@ -155,7 +167,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "warehouse-loader")]
         Command::Replay(args) => {
             start_logs(&cli.global, quiet)?;
-            commands::jobs::run(JobKind::Replay, &args, output).await
+            match &args.destination {
+                #[cfg(feature = "deliver")]
+                Some(destination) => commands::resend::replay(&args, destination, output).await,
+                #[cfg(not(feature = "deliver"))]
+                Some(_) => Err(Failure::Usage("this build cannot deliver".to_owned())),
+                None => commands::jobs::run(JobKind::Replay, &args.job()?, output).await,
+            }
         }
         #[cfg(feature = "warehouse-loader")]
         Command::Backfill(args) => {

@@ -252,31 +252,11 @@ pub(crate) fn loader_options(
 /// The deliver stage.
 #[cfg(feature = "deliver")]
 pub(crate) fn deliver(installation: &Installation) -> Result<millrace_deliver::Service, Failure> {
-    use millrace_deliver::{DestinationOptions, EventConnection, Options, Service};
-    use millrace_transform::IntegrationNames;
+    use millrace_deliver::{Options, Service};
 
     let mut destinations = Vec::new();
     for destination in installation.config.destinations.iter().filter(|destination| destination.enabled) {
-        let mut options =
-            DestinationOptions::new(destination.id.clone(), installation.destination(destination)?);
-        options.names = IntegrationNames::new([destination.id.as_str(), destination.kind.as_str()]);
-        options.consent = crate::judge::consent(destination).map_err(|error| {
-            Failure::Usage(format!("consent of destination {:?}: {error}", destination.id.as_str()))
-        })?;
-        options.takes_changes = installation.config.syncs.iter().any(|sync| sync.to == destination.id);
-        for connection in &installation.config.connections {
-            let Target::Destination { id } = &connection.to else { continue };
-            let Some(source) = installation.source_of(connection).filter(|_| *id == destination.id) else {
-                continue;
-            };
-            options.connections.push(EventConnection {
-                source: source.id.clone(),
-                lane: source.lane.clone(),
-                filter: filter(connection)?,
-                start: start(connection.start),
-            });
-        }
-        destinations.push(options);
+        destinations.push(destination_options(installation, destination)?);
     }
     let mut options = Options::new(destinations);
     options.instance = Some(installation.holder("deliver"));
@@ -286,6 +266,36 @@ pub(crate) fn deliver(installation: &Installation) -> Result<millrace_deliver::S
         Arc::clone(&installation.clock),
         installation.health.clone(),
     ))
+}
+
+/// One destination of the deliver stage, with the connections that lead to it.
+#[cfg(feature = "deliver")]
+pub(crate) fn destination_options(
+    installation: &Installation,
+    destination: &millrace_service::config::DestinationConfig,
+) -> Result<millrace_deliver::DestinationOptions, Failure> {
+    use millrace_deliver::{DestinationOptions, EventConnection};
+    use millrace_transform::IntegrationNames;
+
+    let mut options = DestinationOptions::new(destination.id.clone(), installation.destination(destination)?);
+    options.names = IntegrationNames::new([destination.id.as_str(), destination.kind.as_str()]);
+    options.consent = crate::judge::consent(destination).map_err(|error| {
+        Failure::Usage(format!("consent of destination {:?}: {error}", destination.id.as_str()))
+    })?;
+    options.takes_changes = installation.config.syncs.iter().any(|sync| sync.to == destination.id);
+    for connection in &installation.config.connections {
+        let Target::Destination { id } = &connection.to else { continue };
+        let Some(source) = installation.source_of(connection).filter(|_| *id == destination.id) else {
+            continue;
+        };
+        options.connections.push(EventConnection {
+            source: source.id.clone(),
+            lane: source.lane.clone(),
+            filter: filter(connection)?,
+            start: start(connection.start),
+        });
+    }
+    Ok(options)
 }
 
 /// The extract stage.

@@ -16,6 +16,7 @@ mod broker_outage;
 mod commands;
 mod contents;
 mod crash_points;
+mod dead_letters;
 mod demo;
 mod dev_survives_sigkill;
 mod dice;

@@ -7,5 +7,6 @@ mod failures;
 mod isolation;
 mod members;
 mod receiver;
+mod resend;
 mod restarts;
 mod stack;

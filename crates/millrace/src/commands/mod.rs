@@ -3,6 +3,7 @@
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod balance;
 pub(crate) mod check;
+pub(crate) mod dead_letters;
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod jobs;
 pub(crate) mod once;
@@ -11,6 +12,8 @@ pub(crate) mod preview;
 pub(crate) mod query;
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod rebuild;
+#[cfg(feature = "deliver")]
+pub(crate) mod resend;
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod runs;
 pub(crate) mod send;

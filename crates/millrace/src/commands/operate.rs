@@ -1,8 +1,8 @@
-//! What operators ask of a running installation: `plan`, `pause`, `resume`, `dead-letters list`.
+//! What operators ask of a running installation: `plan`, `pause`, `resume`.
 
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use millrace_bus::{Bus, PublisherOptions};
-use millrace_event_model::topics::{AUDIT, CONTROL, DEAD_LETTERS};
+use millrace_event_model::topics::{AUDIT, CONTROL};
 use millrace_event_model::{AuditEntry, Control, DestinationId};
 use millrace_service::config::{Config, Mode};
 use serde_json::json;
@@ -37,7 +37,8 @@ pub(crate) async fn resume(place: &Place, id: &str, output: Output) -> Result<()
     Ok(())
 }
 
-fn destination(config: &Config, id: &str) -> Result<DestinationId, Failure> {
+/// A destination of the config.
+pub(super) fn destination(config: &Config, id: &str) -> Result<DestinationId, Failure> {
     let known: Vec<&str> = config.destinations.iter().map(|destination| destination.id.as_str()).collect();
     let found = config.destinations.iter().find(|destination| destination.id.as_str() == id);
     found.map(|destination| destination.id.clone()).ok_or_else(|| {
@@ -48,56 +49,24 @@ fn destination(config: &Config, id: &str) -> Result<DestinationId, Failure> {
     })
 }
 
-/// Publishes the word, and that it was said.
-pub(super) async fn say(bus: &Bus, word: &Control, action: &str, subject: &str) -> Result<(), Failure> {
-    let publisher = bus.publisher(PublisherOptions::default())?;
-    let entry = AuditEntry {
+/// What an operator does, for the auditors.
+pub(super) fn audit(action: &str, subject: &str) -> AuditEntry {
+    AuditEntry {
         at: Utc::now(),
         actor: format!("operator {}", std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned())),
         action: action.to_owned(),
         subject: subject.to_owned(),
-    };
+    }
+}
+
+/// Publishes the word, and that it was said.
+pub(super) async fn say(bus: &Bus, word: &Control, action: &str, subject: &str) -> Result<(), Failure> {
+    let publisher = bus.publisher(PublisherOptions::default())?;
+    let entry = audit(action, subject);
     // The record first: whoever acts is named even if the word does not get through.
     let noted = publisher.publish(&AUDIT.of(bus.workspace()), [&entry]).await?;
     let said = publisher.publish(&CONTROL.of(bus.workspace()), [word]).await?;
     tracing::debug!(noted = noted.count(), said = said.count(), "an operator spoke");
-    Ok(())
-}
-
-/// `millrace dead-letters list`.
-pub(crate) async fn dead_letters(place: &Place, of: Option<&str>, output: Output) -> Result<(), Failure> {
-    let config = read_config(place, Mode::Dev)?;
-    let bus = Installation::attach(&config, place)?;
-    let all = bus.read_all(&DEAD_LETTERS.of(bus.workspace())).await?;
-    let mut letters: Vec<_> = all.into_iter().filter_map(|received| received.message.ok()).collect();
-    letters.retain(|letter| of.is_none_or(|of| letter.subject == of));
-    letters.sort_by_key(|letter| letter.at);
-    // A crash may have stored one twice, under the same id.
-    letters.dedup_by_key(|letter| letter.id());
-    if output == Output::Json {
-        for letter in &letters {
-            output::line(
-                json!({
-                    "at": letter.at, "stage": letter.stage, "of": letter.subject, "topic": letter.topic,
-                    "partition": letter.partition, "offset": letter.offset, "code": letter.reason.code,
-                    "message": letter.reason.message,
-                })
-                .to_string(),
-            );
-        }
-        return Ok(());
-    }
-    let rows = letters.iter().map(|letter| {
-        vec![
-            letter.at.to_rfc3339_opts(SecondsFormat::Secs, true),
-            letter.subject.clone(),
-            format!("{}/{}/{}", letter.topic, letter.partition, letter.offset),
-            letter.reason.code.clone(),
-            letter.reason.message.clone(),
-        ]
-    });
-    output::line(output::table(&["at", "of", "topic/partition/offset", "code", "why"], rows));
-    output::line(format!("({} dead letters)", letters.len()));
     Ok(())
 }
 
