@@ -12,7 +12,7 @@ use crate::destinations::shared::fields::{pick, pick_text, says_something};
 pub(super) enum Content {
     /// Many were seen; without a list of them, their category stands for all.
     List,
-    /// One was seen or added.
+    /// One was seen or added; where the event's own properties are of none, its list of products counts.
     Product,
     /// They were searched for.
     Search,
@@ -36,10 +36,11 @@ pub(super) fn describe(
     let products = document.get("properties.products").and_then(Value::as_array);
     let named = category.as_deref().and_then(|category| types.get(category)).map(String::as_str);
     let mut content_type = asked.or(named).unwrap_or("product");
+    let one = single(document);
     let contents: Vec<Value>;
     let ids: Value;
     match (products, &category) {
-        (Some(products), _) if !products.is_empty() && kind != Content::Product => {
+        (Some(products), _) if !products.is_empty() && (kind != Content::Product || one.is_none()) => {
             contents = products.iter().filter_map(|product| of_list(document, product)).collect();
             ids = contents.iter().filter_map(|content| content.get("id").cloned()).collect();
         }
@@ -49,7 +50,7 @@ pub(super) fn describe(
             content_type = asked.or(named).unwrap_or("product_group");
         }
         _ => {
-            contents = single(document).into_iter().collect();
+            contents = one.into_iter().collect();
             // Alone, not in a list: so RudderStack sends it, and its events are taken.
             ids =
                 contents.first().and_then(|content| content.get("id").cloned()).unwrap_or_else(|| json!([]));

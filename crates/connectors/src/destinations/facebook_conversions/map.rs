@@ -103,7 +103,7 @@ fn event_time(document: &Document, source: ActionSource) -> Result<i64, Reason> 
     match received.map(|micros| micros.div_euclid(1_000_000)) {
         Some(received) if received - at > days * SECONDS_PER_DAY => Err(Reason::new(
             "too_old",
-            format!("it was {days} days old when it came in, and Meta takes none older"),
+            format!("it was more than {days} days old when it came in, and Meta takes none older"),
         )),
         _ => Ok(at),
     }

@@ -106,6 +106,12 @@ fn an_event_has_metas_name_and_its_products() {
     );
     assert_eq!((&custom["content_type"], &custom["num_items"]), (&json!("flight"), &json!(2)));
     assert_eq!((&custom["value"], &custom["currency"]), (&json!(12.5), &json!("EUR")));
+    let added = |properties: Value| {
+        let event = made(json!({}), json!({"event": "Product Added", "properties": properties})).unwrap();
+        event["custom_data"]["content_ids"].clone()
+    };
+    assert_eq!(added(json!({"sku": "own", "products": [{"id": 1}]})), json!("own"));
+    assert_eq!(added(json!({"products": [{"id": 1}]})), json!([1]));
     let refused = made(json!({}), json!({"properties": {"revenue": "much"}})).unwrap_err();
     assert!(
         refused.message.contains("properties.revenue") && !refused.message.contains("much"),
