@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use chrono::SecondsFormat;
 use millrace_event_model::{Change, ChangeOp, Event, EventTimes, Reason};
 use serde_json::{Map, Value};
 
@@ -11,8 +12,9 @@ use crate::{Item, Payload};
 /// set: `type`, `messageId`, `rudderId`, `receivedAt`, `request_ip`; and `context.geo`,
 /// `originalTimestamp`, `sentAt` and `timestamp` where the event says nothing.
 ///
-/// A change of reverse ETL is its mapped row; without a `type` of its own it is an `identify`, and
-/// without a `messageId` its idempotency key is that. [`Self::op`] tells a row that is gone.
+/// A change of reverse ETL is its mapped row; without a `type` of its own it is an `identify`, without a
+/// `messageId` its idempotency key is that, and without a `timestamp` it happened when its run published
+/// it. [`Self::op`] tells a row that is gone.
 ///
 /// Paths are names joined by dots. `null` counts as missing everywhere: a mapping that has to tell it
 /// apart reads [`Self::fields`].
@@ -114,6 +116,8 @@ fn of_change(change: &Change) -> Result<Document, Reason> {
     let mut fields = object(&change.body, "change")?;
     fields.entry("type").or_insert_with(|| Value::from("identify"));
     fields.entry("messageId").or_insert_with(|| Value::String(change.idempotency_key()));
+    let published = || change.published_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    fields.entry("timestamp").or_insert_with(|| Value::String(published()));
     Ok(Document { fields, op: Some(change.op) })
 }
 
@@ -167,6 +171,29 @@ mod tests {
         assert_eq!(document.text("timestamp"), Some("2023-01-01T00:00:00.000Z"));
         assert_eq!(document.text("receivedAt"), Some("2023-11-14T22:13:20.000Z"));
         assert_eq!(document.text("sentAt"), document.text("receivedAt"));
+    }
+
+    #[test]
+    fn a_row_happened_when_it_was_published_unless_it_says_otherwise() {
+        let change = |body: &'static [u8]| {
+            let change = Change {
+                sync: "s".parse().unwrap(),
+                run: 1,
+                destination: "d".parse().unwrap(),
+                op: ChangeOp::Upsert,
+                key: PartitionKey([0; 16]),
+                row_hash: PartitionKey([0; 16]),
+                published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+                body: Bytes::from_static(body),
+            };
+            Item { id: "s/1".to_owned(), key: change.key, payload: Payload::Change(change) }
+        };
+        let silent = change(b"{}");
+        let document = Document::of(&silent).unwrap();
+        assert_eq!(document.text("type"), Some("identify"));
+        assert_eq!(document.text("timestamp"), Some("2023-11-14T22:13:20.000Z"));
+        let telling = change(br#"{"timestamp":"2023-01-01T00:00:00Z"}"#);
+        assert_eq!(Document::of(&telling).unwrap().text("timestamp"), Some("2023-01-01T00:00:00Z"));
     }
 
     #[test]

@@ -9,10 +9,13 @@ const SOURCES: &[SourceEntry] = &[sources::airbyte::ENTRY];
 fn all_destinations() -> Vec<DestinationEntry> {
     vec![
         destinations::amplitude::entry(),
+        destinations::braze::entry(),
         destinations::customerio::entry(),
         destinations::facebook_conversions::entry(),
         destinations::ga4::entry(),
         destinations::kafka::entry(),
+        destinations::klaviyo::entry(),
+        destinations::mixpanel::entry(),
         destinations::object_storage::entry(),
         destinations::webhook::entry(),
     ]

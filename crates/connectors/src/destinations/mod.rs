@@ -2,7 +2,6 @@
 //! what [`crate::http`] says.
 
 pub mod amplitude;
-#[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod braze;
 #[cfg(test)]
 mod corpus;
@@ -10,12 +9,11 @@ pub mod customerio;
 pub mod facebook_conversions;
 pub mod ga4;
 pub mod kafka;
-#[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod klaviyo;
 pub mod mapper;
-#[allow(dead_code, reason = "an entry of the registry builds it as soon as the HTTP half is there")]
 pub mod mixpanel;
 pub mod object_storage;
-#[allow(dead_code, reason = "only mappings use it")]
 mod shared;
+#[cfg(test)]
+mod trial;
 pub mod webhook;

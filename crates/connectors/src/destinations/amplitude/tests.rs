@@ -33,7 +33,7 @@ fn row(op: ChangeOp, body: &str) -> Document {
         key: PartitionKey([7; 16]),
         destination: "am".parse().unwrap(),
         row_hash: PartitionKey([1; 16]),
-        published_at: chrono::DateTime::UNIX_EPOCH,
+        published_at: chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
         op,
         body: body.to_owned().into(),
     };
@@ -55,7 +55,7 @@ fn a_row_is_an_identify_whose_fields_are_not_user_properties() {
     assert_eq!(sent["event_type"], "$identify");
     assert_eq!(sent["user_properties"], json!({"plan": "pro"}));
     assert_eq!((&sent["city"], &sent["os_name"]), (&json!("Turin"), &json!("iOS")));
-    assert_ne!(sent["time"], json!(0), "a row is not of 1970");
+    assert_eq!(sent["time"], json!(1_700_000_000_000_i64), "a row happened when its run published it");
     assert!(sent["insert_id"].is_string());
 }
 

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::config::{Groups, Settings};
 use super::{attributes, events, purchases, shop};
-use crate::destinations::mapper::Mapper;
 use crate::destinations::shared::fields::{USER_ID, integration, missing, pick, pick_text, set, unsupported};
+use crate::http::Mapper;
 
 /// Makes Braze's requests.
 pub(super) struct Braze {
@@ -59,7 +59,7 @@ impl Braze {
         let name =
             pick(document, &["event"]).and_then(Value::as_str).ok_or_else(|| missing("the event's name"))?;
         if self.settings.recommended_events
-            && let Some(event) = shop::event(name, document)
+            && let Some(event) = shop::event(name, document)?
         {
             return self.did(document, "events", vec![event]);
         }
@@ -67,7 +67,7 @@ impl Braze {
             let purchases = purchases::of(&self.settings, document)?;
             return self.did(document, "purchases", purchases);
         }
-        self.did(document, "events", vec![events::custom(name, document)])
+        self.did(document, "events", vec![events::custom(name, document)?])
     }
 
     /// What somebody did, with the traits that came along.
@@ -163,7 +163,7 @@ impl Braze {
         body
     }
 
-    fn post(&self, path: &str, body: &Value) -> HttpRequest {
+    pub(super) fn post(&self, path: &str, body: &Value) -> HttpRequest {
         HttpRequest::post(format!("https://{}{path}", self.settings.instance.host()))
             .header("authorization", format!("Bearer {}", self.settings.api_key.expose()))
             .header("accept", "application/json")

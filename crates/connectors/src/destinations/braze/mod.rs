@@ -8,17 +8,27 @@ mod attributes;
 mod config;
 mod events;
 mod map;
+mod profile;
 mod purchases;
 mod rudder;
 mod shop;
-
-pub use config::{Groups, Instance, Settings};
 #[cfg(test)]
-pub(crate) use rudder::translate;
+mod tests;
 
-use super::mapper::Mapper;
+use millrace_connector::DestinationEntry;
 
-/// What makes the requests of these settings.
-pub(crate) fn mapper(settings: &Settings) -> Box<dyn Mapper> {
-    Box::new(map::Braze { settings: settings.clone() })
+use crate::http::HttpEntry;
+pub use config::{Groups, Instance, Settings};
+
+/// The line of the list of connectors.
+#[must_use]
+pub fn entry() -> DestinationEntry {
+    HttpEntry::<Settings> {
+        kind: "braze",
+        summary: "Users, events, purchases and subscriptions in Braze",
+        mapper: |settings| Ok(Box::new(map::Braze { settings: settings.clone() })),
+        profile: profile::profile,
+        rudder: Some((rudder::NAME, rudder::translate)),
+    }
+    .entry()
 }

@@ -5,8 +5,8 @@ use millrace_event_model::Reason;
 use serde_json::{Map, Value};
 
 use super::config::Settings;
+use super::events::time;
 use crate::destinations::shared::fields::{missing, pick, says_something, set};
-use crate::destinations::shared::times::HAPPENED;
 
 /// Fields of a product that a purchase has, or that say the same.
 const SAID_OTHERWISE: &[&str] = &["product_id", "sku", "price", "quantity", "currency"];
@@ -45,7 +45,7 @@ fn purchase(
     ] {
         purchase.insert(name.to_owned(), needed(name, value)?);
     }
-    set(&mut purchase, "time", pick(document, HAPPENED).cloned());
+    purchase.insert("time".to_owned(), time(document)?.into());
     if settings.purchase_properties {
         let mut rest = product.clone();
         rest.retain(|name, _| !SAID_OTHERWISE.contains(&name.as_str()));

@@ -10,7 +10,7 @@ pub(super) const NAME: &str = "BRAZE";
 
 /// Ours, of a destination's `Config`. `supportDedup` has no like: it asks Braze for each user before it
 /// sends.
-pub(crate) fn translate(config: &Value) -> Result<Value, Reason> {
+pub(super) fn translate(config: &Value) -> Result<Value, Reason> {
     let config = Config(config);
     let groups = if config.on("enableSubscriptionGroupInGroupCall") { "subscription" } else { "attribute" };
     Ok(settings([

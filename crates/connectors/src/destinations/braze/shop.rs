@@ -2,6 +2,7 @@
 //! (<https://www.braze.com/docs/user_guide/data/activation/custom_data/recommended_events/ecommerce_events>).
 
 use millrace_connector::Document;
+use millrace_event_model::Reason;
 use serde_json::{Map, Value, json};
 
 use super::events::named;
@@ -120,9 +121,11 @@ const PRODUCT: &[(&str, &[&str])] = &[
 ];
 
 /// Braze's event for a shop's event; `None` for others.
-pub(super) fn event(name: &str, document: &Document) -> Option<Map<String, Value>> {
+pub(super) fn event(name: &str, document: &Document) -> Result<Option<Map<String, Value>>, Reason> {
     let name = name.trim().to_lowercase();
-    let shop_event = SHOP_EVENTS.iter().find(|shop_event| shop_event.event == name)?;
+    let Some(shop_event) = SHOP_EVENTS.iter().find(|shop_event| shop_event.event == name) else {
+        return Ok(None);
+    };
     let mut said = object(document, "properties");
     let products = said.remove("products");
     let mut properties = Map::new();
@@ -148,9 +151,9 @@ pub(super) fn event(name: &str, document: &Document) -> Option<Map<String, Value
             keep_rest(said, &mut properties);
         }
     }
-    let mut event = named(shop_event.name, document);
+    let mut event = named(shop_event.name, document)?;
     event.insert("properties".to_owned(), Value::Object(properties));
-    Some(event)
+    Ok(Some(event))
 }
 
 fn product(mut said: Map<String, Value>) -> Value {

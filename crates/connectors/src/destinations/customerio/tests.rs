@@ -60,7 +60,7 @@ fn a_row_identifies_its_person_and_a_row_that_is_gone_deletes_it() {
         (made[0].method.as_str(), made[0].url.as_str()),
         ("PUT", "https://track.customer.io/api/v1/customers/u%201")
     );
-    assert_eq!(body(&made[0]), json!({"plan": "pro"}));
+    assert_eq!(body(&made[0]), json!({"plan": "pro", "_timestamp": 1_700_000_000}));
 
     assert!(mapper.takes_deletes());
     let row = change(ChangeOp::Delete, json!({"userId": "u 1"}));

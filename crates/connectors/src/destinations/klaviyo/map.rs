@@ -5,11 +5,11 @@ use millrace_event_model::Reason;
 use serde_json::{Map, Value, json};
 
 use super::config::{Revision, Settings};
-use super::{legacy, profile, subscription};
-use crate::destinations::mapper::Mapper;
+use super::{legacy, person, subscription};
 use crate::destinations::shared::fields::{missing, object, pick, pick_text, set, unsupported};
 use crate::destinations::shared::flatten::flatten;
 use crate::destinations::shared::times;
+use crate::http::Mapper;
 
 /// Where the API is.
 pub(super) const HOST: &str = "a.klaviyo.com";
@@ -40,7 +40,7 @@ impl Mapper for Klaviyo {
 
 impl Klaviyo {
     fn identify(&self, document: &Document) -> Result<Vec<HttpRequest>, Reason> {
-        let person = profile::profile(&self.settings, document)?;
+        let person = person::profile(&self.settings, document)?;
         let body = json!({"data": {
             "type": "profile",
             "attributes": person.attributes,
@@ -54,7 +54,7 @@ impl Klaviyo {
     }
 
     fn event(&self, document: &Document) -> Result<HttpRequest, Reason> {
-        let mut person = profile::profile(&self.settings, document)?;
+        let mut person = person::profile(&self.settings, document)?;
         person.attributes.insert("meta".to_owned(), json!({"patch_properties": person.patch}));
         let mut properties = object(document, "properties");
         let mut attributes = Map::new();

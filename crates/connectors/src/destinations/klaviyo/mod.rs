@@ -7,17 +7,27 @@
 mod config;
 mod legacy;
 mod map;
+mod person;
 mod profile;
 mod rudder;
 mod subscription;
-
-pub use config::{Channel, IdentifyBy, Revision, Settings};
 #[cfg(test)]
-pub(crate) use rudder::translate;
+mod tests;
 
-use super::mapper::Mapper;
+use millrace_connector::DestinationEntry;
 
-/// What makes the requests of these settings.
-pub(crate) fn mapper(settings: &Settings) -> Box<dyn Mapper> {
-    Box::new(map::Klaviyo { settings: settings.clone() })
+use crate::http::HttpEntry;
+pub use config::{Channel, IdentifyBy, Revision, Settings};
+
+/// The line of the list of connectors.
+#[must_use]
+pub fn entry() -> DestinationEntry {
+    HttpEntry::<Settings> {
+        kind: "klaviyo",
+        summary: "Profiles, events and list subscriptions in Klaviyo",
+        mapper: |settings| Ok(Box::new(map::Klaviyo { settings: settings.clone() })),
+        profile: profile::profile,
+        rudder: Some((rudder::NAME, rudder::translate)),
+    }
+    .entry()
 }

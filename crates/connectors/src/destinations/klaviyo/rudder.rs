@@ -9,7 +9,7 @@ use crate::destinations::shared::rudder::{Config, settings};
 pub(super) const NAME: &str = "KLAVIYO";
 
 /// Ours, of a destination's `Config`.
-pub(crate) fn translate(config: &Value) -> Result<Value, Reason> {
+pub(super) fn translate(config: &Value) -> Result<Value, Reason> {
     let config = Config(config);
     let revision = match config.text("apiVersion") {
         Some("v3") => "2026-04-15",

@@ -6,8 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::config::{Channel, Revision, Settings};
 use super::map::Klaviyo;
-use super::profile::Reach;
+use super::person::Reach;
 use crate::destinations::shared::fields::{missing, pick, pick_text};
+
+/// The path of jobs that subscribe.
+pub(super) const JOIN_JOBS: &str = "/api/profile-subscription-bulk-create-jobs";
+
+/// The path of jobs that unsubscribe.
+pub(super) const LEAVE_JOBS: &str = "/api/profile-subscription-bulk-delete-jobs";
 
 /// What an event says about a subscription.
 struct Wish {
@@ -49,8 +55,8 @@ pub(super) fn of_group(klaviyo: &Klaviyo, document: &Document) -> Result<HttpReq
 
 fn request(klaviyo: &Klaviyo, wish: &Wish, reach: Reach) -> HttpRequest {
     let (kind, path) = match wish.join {
-        true => ("profile-subscription-bulk-create-job", "/api/profile-subscription-bulk-create-jobs"),
-        false => ("profile-subscription-bulk-delete-job", "/api/profile-subscription-bulk-delete-jobs"),
+        true => ("profile-subscription-bulk-create-job", JOIN_JOBS),
+        false => ("profile-subscription-bulk-delete-job", LEAVE_JOBS),
     };
     let revision = klaviyo.settings.revision;
     let channels = usable(&wish.consent, &reach);

@@ -42,7 +42,9 @@ const SURROUNDINGS: &[Line] = &[
 const VIEW: &[Line] =
     &[("name", &["name", "properties.name"]), ("category", &["category", "properties.category"])];
 
-/// The event, and before it what it changes in the person's profile.
+/// The event, and then what it adds to the person's profile. Mixpanel knows a repeated event by its
+/// `$insert_id`, and no repeated addition: so those go last, and an import that has to be tried again
+/// does not count them twice.
 pub(super) fn requests(mixpanel: &Mixpanel, document: &Document) -> Result<Vec<HttpRequest>, Reason> {
     check(document)?;
     let settings = &mixpanel.settings;
@@ -61,10 +63,9 @@ pub(super) fn requests(mixpanel: &Mixpanel, document: &Document) -> Result<Vec<H
     let name =
         pick(document, &["event"]).and_then(Value::as_str).ok_or_else(|| missing("the event's name"))?;
     let event = json!({"event": name, "properties": properties(mixpanel, document)?});
-    let mut requests = Vec::new();
+    let mut requests = vec![mixpanel.import(&event)];
     requests.extend(revenue(mixpanel, document)?);
     requests.extend(increments(mixpanel, document)?);
-    requests.push(mixpanel.import(&event));
     Ok(requests)
 }
 
@@ -104,7 +105,8 @@ fn properties(mixpanel: &Mixpanel, document: &Document) -> Result<Map<String, Va
     properties.extend(browser(document));
     properties.insert("token".to_owned(), settings.token.expose().into());
     properties.insert("distinct_id".to_owned(), mixpanel.distinct_id(document)?.into());
-    properties.insert("time".to_owned(), times::happened(document).into());
+    let time = times::happened(document).ok_or_else(|| missing("a timestamp that is a moment"))?;
+    properties.insert("time".to_owned(), time.into());
     Ok(properties)
 }
 
@@ -144,7 +146,6 @@ fn insert_id(message_id: &str) -> String {
 fn revenue(mixpanel: &Mixpanel, document: &Document) -> Result<Option<HttpRequest>, Reason> {
     let Some(amount) = pick(document, &["properties.revenue"]) else { return Ok(None) };
     let time = times::happened(document).and_then(times::rfc3339);
-    let time = time.ok_or_else(|| missing("a timestamp that is a moment (of an event with revenue)"))?;
     let update = json!({
         "$append": {"$transactions": {"$time": time, "$amount": amount}},
         "$token": mixpanel.settings.token.expose(),

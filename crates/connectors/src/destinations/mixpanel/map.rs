@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::config::{IdentityMerge, Settings};
 use super::{event, group, person};
-use crate::destinations::mapper::Mapper;
 use crate::destinations::shared::fields::{USER_ID, missing, pick_text, unsupported};
+use crate::http::Mapper;
 
 /// Makes Mixpanel's requests.
 pub(super) struct Mixpanel {
@@ -68,8 +68,12 @@ impl Mixpanel {
 
     /// An event, with the credentials to import it.
     pub(super) fn import(&self, event: &Value) -> HttpRequest {
+        self.import_all(&json!([event]))
+    }
+
+    /// The import of a list of events.
+    pub(super) fn import_all(&self, events: &Value) -> HttpRequest {
         let settings = &self.settings;
-        let strict = if settings.strict { "1" } else { "0" };
         let token = settings.token.expose();
         let (credentials, project) = match &settings.service_account {
             Some(account) => {
@@ -77,7 +81,8 @@ impl Mixpanel {
             }
             None => (format!("{token}:"), None),
         };
-        let mut request = self.post("import", event).query("strict", strict);
+        let mut request =
+            self.post("import", events).query("strict", if settings.strict { "1" } else { "0" });
         if let Some(project) = project {
             request = request.query("project_id", project);
         }
@@ -86,17 +91,17 @@ impl Mixpanel {
 
     /// A change to a person's profile.
     pub(super) fn engage(&self, update: &Value) -> HttpRequest {
-        self.post("engage", update).query("verbose", VERBOSE)
+        self.post("engage", &json!([update])).query("verbose", VERBOSE)
     }
 
     /// A change to a group's profile.
     pub(super) fn groups(&self, update: &Value) -> HttpRequest {
-        self.post("groups", update).query("verbose", VERBOSE)
+        self.post("groups", &json!([update])).query("verbose", VERBOSE)
     }
 
-    fn post(&self, path: &str, element: &Value) -> HttpRequest {
+    fn post(&self, path: &str, elements: &Value) -> HttpRequest {
         let mut request = HttpRequest::post(format!("https://{}/{path}/", self.settings.region.host()));
-        request.body = RequestBody::JsonArray(Bytes::from(json!([element]).to_string()));
+        request.body = RequestBody::JsonArray(Bytes::from(elements.to_string()));
         request.header("content-type", "application/json")
     }
 }

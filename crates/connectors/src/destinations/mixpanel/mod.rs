@@ -9,15 +9,25 @@ mod event;
 mod group;
 mod map;
 mod person;
+mod profile;
 mod rudder;
-
-pub use config::{IdentityMerge, Region, ServiceAccount, Settings};
 #[cfg(test)]
-pub(crate) use rudder::translate;
+mod tests;
 
-use super::mapper::Mapper;
+use millrace_connector::DestinationEntry;
 
-/// What makes the requests of these settings.
-pub(crate) fn mapper(settings: &Settings) -> Box<dyn Mapper> {
-    Box::new(map::Mixpanel { settings: settings.clone() })
+use crate::http::HttpEntry;
+pub use config::{IdentityMerge, Region, ServiceAccount, Settings};
+
+/// The line of the list of connectors.
+#[must_use]
+pub fn entry() -> DestinationEntry {
+    HttpEntry::<Settings> {
+        kind: "mixpanel",
+        summary: "Events, user profiles and group profiles in Mixpanel",
+        mapper: |settings| Ok(Box::new(map::Mixpanel { settings: settings.clone() })),
+        profile: profile::profile,
+        rudder: Some((rudder::NAME, rudder::translate)),
+    }
+    .entry()
 }

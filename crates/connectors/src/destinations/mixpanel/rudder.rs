@@ -9,7 +9,7 @@ use crate::destinations::shared::rudder::{Config, settings};
 pub(super) const NAME: &str = "MP";
 
 /// Ours, of a destination's `Config`.
-pub(crate) fn translate(config: &Value) -> Result<Value, Reason> {
+pub(super) fn translate(config: &Value) -> Result<Value, Reason> {
     let config = Config(config);
     let account = match (
         config.text("serviceAccountUserName"),
@@ -29,7 +29,7 @@ pub(crate) fn translate(config: &Value) -> Result<Value, Reason> {
     Ok(settings([
         ("token", config.text("token").map(Value::from)),
         ("service_account", account),
-        ("region", config.text("dataResidency").map(Value::from)),
+        ("region", config.text("dataResidency").map(|region| region.to_lowercase().into())),
         ("strict", Some(config.on("strictMode").into())),
         ("identity_merge", Some(merge.into())),
         ("legacy_person_names", Some((!config.on("useNewMapping")).into())),

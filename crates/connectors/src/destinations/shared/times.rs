@@ -5,7 +5,7 @@ use millrace_connector::Document;
 use millrace_event_model::parse_moment;
 
 /// When it happened by the server's clock, else by the client's.
-pub(crate) const HAPPENED: &[&str] = &["timestamp", "originalTimestamp"];
+const HAPPENED: &[&str] = &["timestamp", "originalTimestamp"];
 
 /// When the server had it, else the latest that the client says.
 const RECEIVED: &[&str] = &["receivedAt", "sentAt", "originalTimestamp"];
@@ -13,6 +13,11 @@ const RECEIVED: &[&str] = &["receivedAt", "sentAt", "originalTimestamp"];
 /// When the event happened, in milliseconds since 1970 UTC.
 pub(crate) fn happened(document: &Document) -> Option<i64> {
     first_moment(document, HAPPENED)
+}
+
+/// When the event happened, as it is written there.
+pub(crate) fn happened_as_written(document: &Document) -> Option<&str> {
+    HAPPENED.iter().find_map(|path| document.text(path).filter(|text| parse_moment(text).is_some()))
 }
 
 /// When the server had the event, in milliseconds since 1970 UTC.
@@ -43,6 +48,7 @@ mod tests {
         let fields = json!({"timestamp": "soon", "originalTimestamp": "2023-11-14T22:13:20.5+00:00"});
         let document = Document::complete(fields.as_object().unwrap().clone());
         assert_eq!(happened(&document), Some(1_700_000_000_500));
+        assert_eq!(happened_as_written(&document), Some("2023-11-14T22:13:20.5+00:00"));
         assert_eq!(rfc3339(1_700_000_000_500).as_deref(), Some("2023-11-14T22:13:20.500Z"));
     }
 }
