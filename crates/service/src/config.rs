@@ -29,7 +29,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use millrace_event_model::{ConnectionId, DestinationId, SourceId, SyncId, WarehouseId, Workspace};
 use schemars::JsonSchema;
-use serde::de::{Error as _, Visitor};
+use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -75,6 +75,9 @@ pub struct Config {
     pub warehouses: Vec<WarehouseConfig>,
     /// Destinations, those that are turned off included.
     pub destinations: Vec<DestinationConfig>,
+    /// A folder with destinations in YAML: the one that is named, or `connectors` beside the file, if there
+    /// is one.
+    pub connectors: Option<PathBuf>,
     /// Connections.
     pub connections: Vec<ConnectionConfig>,
     /// Syncs.
@@ -368,6 +371,25 @@ pub fn parse(
     let config = resolve::resolve(file, &root, document, mode, &mut errors);
     match config {
         Some(config) if errors.is_empty() => Ok(config),
+        _ => Err(fail(errors)),
+    }
+}
+
+/// Reads the text of another YAML file as the config file is read, but without references: all that is
+/// wrong at once, each with its place.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<(T, Document), ConfigErrors> {
+    let source: Arc<str> = Arc::from(text);
+    let fail = |errors| ConfigErrors::new(name, Arc::clone(&source), errors);
+    let mut root = Node::parse(text).map_err(|error| fail(vec![error]))?;
+    let mut errors = Vec::new();
+    let whole = root.clone();
+    match de::read(&mut root, &mut errors) {
+        Some(value) if errors.is_empty() => {
+            Ok((value, Document { name: name.to_owned(), text: source, root: Arc::new(whole) }))
+        }
         _ => Err(fail(errors)),
     }
 }

@@ -13,13 +13,16 @@ const MAX_EXPRESSION_BYTES: usize = 4 * 1024;
 /// bounds time without a clock. An expression that reaches it fails on this event, and the event is rejected.
 const FUEL: u64 = 50_000;
 
-static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
+
+/// The language as everybody has it.
+pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     // `properties.plan.name` of an event without `plan` is undefined too, and not an error.
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_fuel(Some(FUEL));
     environment
-});
+}
 
 /// An expression that does not compile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,14 @@ pub(crate) struct Compiled(Expression<'static, 'static>);
 
 impl Compiled {
     pub(crate) fn new(source: &str) -> Result<Self, ExpressionError> {
+        Self::within(&ENVIRONMENT, source)
+    }
+
+    /// With the functions of an environment.
+    pub(crate) fn within(
+        environment: &'static Environment<'static>,
+        source: &str,
+    ) -> Result<Self, ExpressionError> {
         if source.trim().is_empty() {
             return Err(ExpressionError { problem: "the expression is empty".to_owned(), at: None });
         }
@@ -51,7 +62,7 @@ impl Compiled {
             let problem = format!("the expression is longer than {MAX_EXPRESSION_BYTES} bytes");
             return Err(ExpressionError { problem, at: None });
         }
-        let compiled = ENVIRONMENT.compile_expression_owned(source.to_owned());
+        let compiled = environment.compile_expression_owned(source.to_owned());
         compiled.map(Self).map_err(|error| ExpressionError {
             problem: error.detail().unwrap_or("it is not an expression").to_owned(),
             at: error.range().map(|range| range.start),

@@ -5,13 +5,16 @@
 //! and all are pure: no clock, no network, no state. They run in the consumer and not at the door, so a
 //! replay runs today's code on yesterday's event. JavaScript transformations (`transform:`) are not built
 //! yet; the config says so when it meets one.
+//! The one expression language is minijinja with bounds; [`Language`] gives it to connectors in YAML.
 
 mod expression;
 mod field_map;
 mod filter;
 mod integrations;
+mod language;
 
 pub use expression::ExpressionError;
 pub use field_map::{FieldMap, FieldMapError};
 pub use filter::Filter;
 pub use integrations::IntegrationNames;
+pub use language::{EvaluationError, Expression, Function, Language, Scope, Template};

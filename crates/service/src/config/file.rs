@@ -46,6 +46,10 @@ pub(super) struct File {
     /// Where events and changes are sent.
     #[serde(default)]
     pub(super) destinations: Vec<DestinationConfig>,
+    /// A folder with destinations of your own in YAML, relative to this file; without it: `connectors`
+    /// beside it, if there is one.
+    #[serde(default)]
+    pub(super) connectors: Option<PathBuf>,
     /// What flows from where to where.
     #[serde(default)]
     pub(super) connections: Vec<ConnectionEntry>,

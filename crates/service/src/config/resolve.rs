@@ -51,6 +51,8 @@ pub(super) fn resolve(
         source.block_events.track.extend(file.block_events.track.iter().cloned());
     }
     replays_follow_their_originals(&mut sources);
+    let beside = Some(folder.join("connectors")).filter(|folder| folder.is_dir());
+    let connectors = file.connectors.map(|path| folder.join(path)).or(beside);
     Some(Config {
         workspace: file.workspace?,
         kafka: file.kafka,
@@ -60,6 +62,7 @@ pub(super) fn resolve(
         sources,
         warehouses: file.warehouses,
         destinations: file.destinations,
+        connectors,
         connections,
         syncs,
         privacy: file.privacy,
