@@ -1,4 +1,5 @@
-//! The behaviour that every warehouse owes the loader, as tests that its crate calls.
+//! The behaviour that every warehouse owes the loader, and every destination owes deliver, as tests that its
+//! crate calls.
 //!
 //! A warehouse's tests call [`warehouse()`] once, with a way to open the same, empty warehouse as often as
 //! another process would. Each promise of the [`Warehouse`] trait is one function below; a failure panics
@@ -6,6 +7,8 @@
 //! others read) is tested where that warehouse is.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a kit for tests")]
 
+mod destination;
+mod events;
 mod jobs;
 mod protocol;
 mod rig;
@@ -16,6 +19,7 @@ use std::sync::Arc;
 
 use crate::Warehouse;
 
+pub use self::destination::{Finding, Promise, broken, destination};
 use self::rig::Rig;
 pub use self::stub::{Reply, Seen, Stub};
 
