@@ -4,9 +4,13 @@
 //! To add one, fork the nearest folder, add its line to `registry.rs`, and call the conformance kit from
 //! its tests.
 
+pub mod declarative;
 pub mod destinations;
 pub mod http;
+#[cfg(test)]
+mod reference;
 mod registry;
+pub mod rudder;
 mod sources;
 mod warehouses;
 

@@ -2,23 +2,28 @@
 
 use millrace_connector::{DestinationEntry, Registry, SourceEntry, WarehouseEntry};
 
-use crate::{destinations, sources, warehouses};
+use crate::{declarative, destinations, sources, warehouses};
 
 const SOURCES: &[SourceEntry] = &[sources::airbyte::ENTRY];
 
 fn all_destinations() -> Vec<DestinationEntry> {
-    vec![
+    let mut entries = vec![
         destinations::amplitude::entry(),
         destinations::braze::entry(),
         destinations::customerio::entry(),
         destinations::facebook_conversions::entry(),
         destinations::ga4::entry(),
+        destinations::http::entry(),
         destinations::kafka::entry(),
         destinations::klaviyo::entry(),
         destinations::mixpanel::entry(),
         destinations::object_storage::entry(),
+        destinations::slack::entry(),
         destinations::webhook::entry(),
-    ]
+    ];
+    entries.extend(declarative::built_in().iter().map(|file| file.entry()));
+    entries.sort_by(|one, other| one.kind.cmp(&other.kind));
+    entries
 }
 
 const WAREHOUSES: &[WarehouseEntry] = &[millrace_lake::ENTRY, warehouses::postgres::ENTRY];

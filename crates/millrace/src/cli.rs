@@ -1,6 +1,7 @@
 //! What can be typed. The doc comments are the help texts.
 
 mod again;
+mod connectors;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use millrace_event_model::{ConnectionId, Lane, SourceId};
 use millrace_service::Schedule;
 use millrace_service::config::Start;
 
+pub(crate) use self::connectors::{ConnectorsCommand, PreviewCommand};
 use crate::demo::source::SourceCommand;
 #[cfg(feature = "warehouse-loader")]
 pub(crate) use again::ReplayArgs;
@@ -217,6 +219,11 @@ pub(crate) enum Command {
     Preview {
         #[command(subcommand)]
         what: PreviewCommand,
+    },
+    /// Look at connectors, begin one in YAML, and test it.
+    Connectors {
+        #[command(subcommand)]
+        what: ConnectorsCommand,
     },
     /// Print the JSON Schema of the config file.
     Schema,
@@ -430,33 +437,6 @@ pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
         Ok(Start::At(at)) => Ok(at),
         _ => Err(refused()),
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PreviewCommand {
-    /// The rows that events make in a warehouse.
-    #[cfg(feature = "warehouse-loader")]
-    Rows {
-        /// The kind: postgres, redshift, snowflake, bigquery, clickhouse, databricks, mssql, synapse,
-        /// s3_datalake, gcs_datalake, azure_datalake, lake.
-        #[arg(short, long)]
-        warehouse: String,
-    },
-    /// The requests that events make at a destination.
-    Requests {
-        /// The kind, such as webhook.
-        #[arg(short, long)]
-        destination: String,
-        /// The settings as a JSON file.
-        #[arg(short, long)]
-        settings: Option<PathBuf>,
-    },
-    /// What a privacy policy finds and masks.
-    Privacy {
-        /// The policy as a JSON file, as in the config; without it everything that is known is masked.
-        #[arg(short, long)]
-        policy: Option<PathBuf>,
-    },
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ impl Installation {
         }
         let key = workspace_key(&store).await?;
         Ok(Self {
-            registry: millrace_connectors::registry(),
+            registry: crate::connectors::of_config(&config)?,
             bus,
             clock: Arc::new(SystemClock),
             health: Health::new(),

@@ -14,11 +14,11 @@ use crate::exit::Failure;
 /// Makes every connector, expression and policy of the config, and throws them away.
 ///
 /// # Errors
-/// All of them that cannot be made. Sources and destinations that are turned off are not judged.
+/// All of them that cannot be made; of YAML files of connectors that are wrong, those alone. Sources and destinations that are turned off are not judged.
 pub(crate) fn judge(config: &Config, place: &Place) -> Result<(), Failure> {
     millrace_service::install_tls();
     let mut wrong = Wrong { config, errors: Vec::new() };
-    wrong.connectors(&millrace_connectors::registry(), place);
+    wrong.connectors(&crate::connectors::of_config(config)?, place);
     wrong.policies();
     wrong.geoip();
     #[cfg(feature = "ingest")]

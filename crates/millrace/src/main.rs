@@ -8,6 +8,7 @@ mod bounds;
 mod broker;
 mod cli;
 mod commands;
+mod connectors;
 mod demo;
 mod exit;
 mod installation;
@@ -204,6 +205,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Preview { what } => {
             start_logs(&cli.global, quiet)?;
             commands::preview::run(&what)
+        }
+        Command::Connectors { what } => {
+            start_logs(&cli.global, quiet)?;
+            commands::connectors::run(&what, output).await
         }
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&millrace_service::config::schema());

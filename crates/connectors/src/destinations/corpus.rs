@@ -12,8 +12,7 @@ mod compare;
 
 use std::path::{Path, PathBuf};
 
-use millrace_connector::{Context, DestinationEntry, Document, HttpRequest, Item, Payload};
-use millrace_event_model::PartitionKey;
+use millrace_connector::{DestinationEntry, Document, HttpRequest};
 use serde_json::{Value, json};
 
 use super::{amplitude, braze, customerio, facebook_conversions, ga4, klaviyo, mixpanel};
@@ -73,17 +72,36 @@ const CORPORA: &[Corpus] = &[
         requests: |config, event| made(&mixpanel::entry(), config, event),
         made_up: &[],
     },
+    Corpus {
+        file: "posthog",
+        floor: 7,
+        requests: |config, event| built("posthog", config, event),
+        made_up: &[],
+    },
+    Corpus { file: "http", floor: 8, requests: |config, event| built("http", config, event), made_up: &[] },
+    Corpus { file: "slack", floor: 1, requests: |config, event| built("slack", config, event), made_up: &[] },
+    Corpus {
+        file: "webhook",
+        floor: 13,
+        requests: |config, event| built("webhook", config, event),
+        made_up: &[],
+    },
+    Corpus {
+        file: "segment",
+        floor: 3,
+        requests: |config, event| built("segment", config, event),
+        made_up: &[],
+    },
 ];
 
-/// What a destination of translated settings makes of an event.
+/// What a destination makes of an event, as `millrace preview requests` shows it.
 fn made(entry: &DestinationEntry, config: &Value, event: &Document) -> Result<Vec<HttpRequest>, String> {
-    let rudder = entry.rudder.as_ref().unwrap();
-    let settings = (rudder.settings)(config).map_err(|reason| reason.message)?;
-    let context = Context { id: "corpus".to_owned(), work_dir: PathBuf::new() };
-    let destination = (entry.build)(&settings, &context).map_err(|error| error.full())?;
-    let payload = Payload::Document(event.clone());
-    let item = Item { id: String::new(), key: PartitionKey([0; 16]), payload };
-    destination.transform(&item).map_err(|reason| reason.message)
+    crate::rudder::requests(entry, config, event.fields().clone())
+}
+
+/// What the destination of a kind makes of an event.
+fn built(kind: &str, config: &Value, event: &Document) -> Result<Vec<HttpRequest>, String> {
+    made(crate::registry().destination_entry(kind).unwrap(), config, event)
 }
 
 /// Differences that are told of one failing case; all of them where one destination is asked for.

@@ -8,12 +8,14 @@ mod corpus;
 pub mod customerio;
 pub mod facebook_conversions;
 pub mod ga4;
+pub mod http;
 pub mod kafka;
 pub mod klaviyo;
 pub mod mapper;
 pub mod mixpanel;
 pub mod object_storage;
-mod shared;
+pub(crate) mod shared;
+pub mod slack;
 #[cfg(test)]
 mod trial;
 pub mod webhook;

@@ -62,6 +62,7 @@ mod profile;
 pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
+pub(crate) mod xml;
 
 use std::sync::Arc;
 

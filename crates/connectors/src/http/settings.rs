@@ -11,7 +11,7 @@ use super::guard;
 
 /// Settings that every HTTP destination has besides its own.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-pub(super) struct Common {
+pub(crate) struct Common {
     /// Opens addresses that the internet does not reach, such as `10.0.0.5` or `localhost`: `true` for all,
     /// or a list of networks (`["10.1.0.0/16"]`).
     #[serde(default)]
@@ -24,7 +24,7 @@ pub(super) struct Common {
 
 impl Common {
     /// The origin as an address.
-    pub(super) fn origin(&self) -> Result<Option<Url>, String> {
+    pub(crate) fn origin(&self) -> Result<Option<Url>, String> {
         let Some(text) = &self.origin else { return Ok(None) };
         let url = Url::parse(text).map_err(|error| format!("origin is not an address: {error}"))?;
         if !matches!(url.scheme(), "https" | "http") || url.path() != "/" || url.query().is_some() {
@@ -37,7 +37,7 @@ impl Common {
 }
 
 /// The schema of settings with the common ones beside the destination's own.
-pub(super) fn with_common(mut schema: Value) -> Value {
+pub(crate) fn with_common(mut schema: Value) -> Value {
     let common = schemars::schema_for!(Common).to_value();
     let Some(fields) = schema.as_object_mut() else { return schema };
     let properties = fields.entry("properties").or_insert_with(|| Value::Object(Map::new()));

@@ -3,6 +3,7 @@
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod balance;
 pub(crate) mod check;
+pub(crate) mod connectors;
 pub(crate) mod dead_letters;
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod jobs;

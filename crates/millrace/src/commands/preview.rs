@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::Utc;
-use millrace_connector::{Context, Destination, Item, Payload};
+use millrace_connector::{Context, Destination, DestinationEntry, Item, Payload};
 use millrace_event_model::{Event, KeyHasher, MessageId};
 use millrace_privacy::{HashKey, Policy, Scanner};
 use serde_json::{Value, json};
@@ -27,14 +28,22 @@ pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
             })?;
             each_line(|line| millrace_warehouse_loader::preview_rows(line, dialect, Utc::now()))
         }
-        PreviewCommand::Requests { destination, settings } => {
+        PreviewCommand::Requests { destination, settings, connectors } => {
             millrace_service::install_tls();
-            let settings =
-                settings.as_deref().map_or_else(|| Ok(json!({"url": "https://example.com/"})), read_json)?;
-            let context = Context { id: "preview".to_owned(), work_dir: std::env::temp_dir() };
-            let built = millrace_connectors::registry().destination(destination, &settings, &context);
-            let built = built.map_err(|error| Failure::Usage(error.full()))?;
-            each_line(|line| requests(line, built.as_ref()))
+            let registry = crate::connectors::of_folder(connectors.as_deref())?;
+            let Some(entry) = registry.destination_entry(destination) else {
+                let known: Vec<&str> = registry.destinations.iter().map(|one| one.kind.as_ref()).collect();
+                return Err(Failure::Usage(format!(
+                    "there is no destination kind {destination:?}; there are: {}",
+                    known.join(", ")
+                )));
+            };
+            let built = match settings {
+                Some(file) => Ok(built(entry, &read_json(file)?).map_err(Failure::Usage)?),
+                // Lines in RudderStack's form bring their settings; what others lack is told of each.
+                None => built(entry, &example(destination)),
+            };
+            each_line(|line| requests(line, entry, &built))
         }
         PreviewCommand::Privacy { policy } => {
             let policy: Policy = match policy {
@@ -86,15 +95,33 @@ fn privacy(line: &str, scanner: &Scanner) -> Value {
     }
 }
 
-fn requests(line: &str, destination: &dyn Destination) -> Value {
+/// Settings for a first look at a kind that can do with an address.
+fn example(kind: &str) -> Value {
+    if kind == "webhook" { json!({"url": "https://example.com/"}) } else { json!({}) }
+}
+
+fn built(entry: &DestinationEntry, settings: &Value) -> Result<Arc<dyn Destination>, String> {
+    let context = Context { id: "preview".to_owned(), work_dir: std::env::temp_dir() };
+    (entry.build)(settings, &context).map_err(|error| error.full())
+}
+
+fn requests(line: &str, entry: &DestinationEntry, built: &Result<Arc<dyn Destination>, String>) -> Value {
     let input: Value = match serde_json::from_str(line) {
         Ok(input @ Value::Object(_)) => input,
         Ok(_) => return json!({"error": "the line is not a JSON object"}),
         Err(error) => return json!({"error": format!("the line is not JSON: {error}")}),
     };
-    match destination.transform(&item(&input, line)) {
-        Ok(requests) => json!({"requests": requests}),
-        Err(reason) => json!({"error": reason.message}),
+    let made = match (input.get("message"), input.pointer("/destination/Config")) {
+        (Some(Value::Object(message)), Some(config)) => {
+            millrace_connectors::rudder::requests(entry, config, message.clone())
+        }
+        _ => built.as_ref().map_err(Clone::clone).and_then(|destination| {
+            destination.transform(&item(&input, line)).map_err(|reason| reason.message)
+        }),
+    };
+    match made {
+        Ok(requests) => json!({ "requests": requests }),
+        Err(error) => json!({ "error": error }),
     }
 }
 

@@ -89,6 +89,7 @@ fn made_body(body: &RequestBody) -> Value {
                 document => json!({ "json": document }),
             }
         }
+        RequestBody::Form(fields) if fields.is_empty() => Value::Null,
         RequestBody::Form(fields) => json!({ "form": map(fields.clone()) }),
         RequestBody::Xml(text) => json!({ "xml": text }),
     }

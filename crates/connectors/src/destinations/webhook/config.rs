@@ -33,6 +33,14 @@ pub struct Settings {
     /// set.
     #[serde(default)]
     pub headers: Headers,
+    /// The verb. `GET` and `DELETE` carry no body, but the event's properties as the query.
+    #[serde(default)]
+    pub method: Method,
+    /// Does what RudderStack's webhook does: an event's `fullPath`, `appendPath` and `header` say where it is
+    /// sent and with which headers besides, and `context.ip` is the client's address. Whoever can send events
+    /// can then have the headers of these settings sent to any public address.
+    #[serde(default)]
+    pub rudderstack_compatible: bool,
     /// How long the receiver may take to answer, from the first byte of the connection: seconds (`15s`)
     /// or minutes (`1m`), at most two minutes. A request that takes longer is sent again.
     #[serde(default)]
@@ -52,6 +60,31 @@ pub(super) fn parse(settings: &Value, id: &str) -> Result<Settings, ConnectorErr
     guard::check_literal(parsed.url.host(), &parsed.allow_private)
         .map_err(|refused| invalid(refused.to_string()))?;
     Ok(parsed)
+}
+
+/// The verb of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "they are HTTP's")]
+pub enum Method {
+    #[default]
+    Post,
+    Put,
+    Patch,
+    Get,
+    Delete,
+}
+
+impl Method {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Get => "GET",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 /// Where to send to. Its path may be a secret, so only the host is ever shown.

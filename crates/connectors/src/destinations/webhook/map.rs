@@ -13,22 +13,28 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
-use millrace_connector::{HttpRequest, Item, Payload, RequestBody};
+use millrace_connector::{Document, HttpRequest, Item, Payload, RequestBody};
 use millrace_event_model::{Change, Event, EventTimes, Geo, Reason};
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::config::Settings;
+use super::config::{Method, Settings};
+use super::rudder;
 
 /// The request of an item.
 pub(super) fn request(settings: &Settings, item: &Item) -> Result<HttpRequest, Reason> {
+    let changes = matches!(item.payload, Payload::Change(_));
+    let without_body = matches!(settings.method, Method::Get | Method::Delete);
+    if without_body || (settings.rudderstack_compatible && !changes) {
+        return rudder::request(settings, &*Document::of(item)?);
+    }
     let body = body(item)?;
     let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     headers.extend(settings.headers.pairs().iter().cloned());
     Ok(HttpRequest {
-        method: "POST".to_owned(),
+        method: settings.method.as_str().to_owned(),
         url: settings.url.as_str().to_owned(),
         headers,
         query: Vec::new(),

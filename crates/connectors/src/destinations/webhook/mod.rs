@@ -13,6 +13,7 @@
 mod client;
 mod config;
 mod map;
+mod rudder;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,7 @@ use millrace_service::{SharedClock, SystemClock};
 use serde_json::Value;
 
 use client::Client;
-pub use config::{Headers, Secrets, Settings, Timeout, WebhookUrl};
+pub use config::{Headers, Method, Secrets, Settings, Timeout, WebhookUrl};
 pub(in crate::destinations) use map::body;
 
 /// The line of the list of connectors.
@@ -40,6 +41,7 @@ pub fn entry() -> DestinationEntry {
         || schemars::schema_for!(Settings).to_value(),
         |settings, context| Ok(Arc::new(Webhook::new(settings, context, Arc::new(SystemClock))?)),
     )
+    .with_rudder("WEBHOOK", rudder::translate)
 }
 
 /// POSTs under way at once. Order is kept per key by deliver, so this is about the receiver's patience.

@@ -444,10 +444,31 @@ fn the_limits_follow_the_timeout() {
 fn the_schema_describes_every_setting() {
     let schema = (entry().schema)();
     let properties = schema["properties"].as_object().unwrap();
-    assert_eq!(properties.len(), 5);
+    assert_eq!(properties.len(), 7);
     for (name, property) in properties {
         assert!(property["description"].as_str().is_some_and(|text| text.len() > 20), "{name}");
     }
     assert_eq!(schema["required"], json!(["url"]));
     assert_eq!(schema["additionalProperties"], json!(false));
+}
+
+#[test]
+fn an_event_says_where_it_goes_only_where_that_is_asked_for() {
+    let body = r#"{"type":"track","fullPath":"https://example.com/b","appendPath":"?x=1","header":{"N":1}}"#;
+    let made =
+        |more: Value| webhook("https://example.com/a", more).transform(&event(body)).unwrap().remove(0);
+    assert_eq!(made(json!({})).url, "https://example.com/a");
+    let request = made(json!({"rudderstack_compatible": true, "method": "PUT"}));
+    assert_eq!((request.method.as_str(), request.url.as_str()), ("PUT", "https://example.com/b?x=1"));
+    assert!(request.headers.contains(&("n".to_owned(), "1".to_owned())));
+    let sent = serde_json::to_value(&request).unwrap();
+    assert!(sent["body"].get("fullPath").is_none() && sent["body"]["context"].get("ip").is_none());
+}
+
+#[test]
+fn a_get_carries_the_properties_as_its_query() {
+    let webhook = webhook("https://example.com/a", json!({"method": "GET"}));
+    let request = webhook.transform(&event(r#"{"properties":{"a":{"b":1},"c":"d"}}"#)).unwrap().remove(0);
+    let query = [("a.b", "1"), ("c", "d")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!((request.query.as_slice(), &request.body), (&query[..], &RequestBody::None));
 }
