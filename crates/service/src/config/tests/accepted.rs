@@ -156,6 +156,7 @@ fn the_schema_for_editors_names_every_key_of_the_file() {
             "admin",
             "block_events",
             "connections",
+            "connectors",
             "destinations",
             "ingest",
             "kafka",
@@ -168,6 +169,24 @@ fn the_schema_for_editors_names_every_key_of_the_file() {
         ]
     );
     assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn the_folder_of_connectors_is_the_one_that_is_named_or_the_one_beside_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("millrace.yaml");
+    let connectors = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load(&path, Mode::Service).unwrap().connectors
+    };
+    assert_eq!(connectors("workspace: acme\n"), None);
+    assert_eq!(
+        connectors("workspace: acme\nconnectors: ours\n"),
+        Some(folder.path().join("ours")),
+        "one that is named is looked for, whether it is there or not"
+    );
+    std::fs::create_dir(folder.path().join("connectors")).unwrap();
+    assert_eq!(connectors("workspace: acme\n"), Some(folder.path().join("connectors")));
 }
 
 #[test]
