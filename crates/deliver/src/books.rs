@@ -24,6 +24,10 @@ use crate::DeliverError;
 use crate::ledger::{Place, Statement};
 use crate::progress::Position;
 
+/// Messages that are published and acked together: even of the largest dead letters so many fit the
+/// producer's queue, which the destinations share.
+const AT_ONCE: usize = 100;
+
 /// The books of one destination.
 #[derive(Debug)]
 pub(crate) struct Books {
@@ -84,10 +88,9 @@ impl Books {
     }
 
     async fn publish<M: Message>(&self, topic: &TopicName<M>, messages: &[M]) -> Result<(), BusError> {
-        if messages.is_empty() {
-            return Ok(());
+        for some in messages.chunks(AT_ONCE) {
+            let _acked = self.publisher.publish(topic, some).await?;
         }
-        let _acked = self.publisher.publish(topic, messages).await?;
         Ok(())
     }
 

@@ -375,7 +375,11 @@ impl Engine {
 
     /// Until something is due, or the next statement.
     fn wait(&self, member: &Member) -> Duration {
-        let next_store = self.store_every.saturating_sub(member.stored_at.elapsed());
+        let next_store = match &member.storing {
+            // Its end is waited for anyway.
+            Some(_) => self.store_every,
+            None => self.store_every.saturating_sub(member.stored_at.elapsed()),
+        };
         if member.sends.len() >= self.limits.concurrency {
             // A call that comes back makes room.
             return next_store;

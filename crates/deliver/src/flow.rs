@@ -169,11 +169,14 @@ impl Flow {
     /// How many more records may be taken in. None at the bounds: what waits for a key that fails, or for
     /// a destination that is slow or paused, stays in Kafka.
     pub(crate) fn room(&self) -> usize {
-        if self.bytes >= self.bounds.bytes || self.parked() >= self.bounds.parked {
+        let bytes = self.bytes + self.ledger.bytes();
+        if bytes >= self.bounds.bytes || self.parked() >= self.bounds.parked {
             return 0;
         }
         let active = self.unfinished() - self.parked();
-        self.bounds.active.saturating_sub(active + self.unstored + self.storing)
+        let window = self.bounds.active.saturating_sub(active + self.unstored + self.storing);
+        // While a statement is on its way, the next one must not grow without end.
+        window.min(MAX_STATEMENT.saturating_sub(self.ledger.len()))
     }
 
     /// Items that have not ended.
@@ -291,7 +294,9 @@ impl Flow {
     /// Whether a statement is due before its time: half the window is taken by what was sent and is not
     /// stored, or there is much to say.
     pub(crate) fn must_state(&self) -> bool {
-        self.unstored > self.bounds.active / 2 || self.ledger.len() >= MAX_STATEMENT
+        self.unstored > self.bounds.active / 2
+            || self.ledger.len() >= MAX_STATEMENT
+            || self.ledger.bytes() >= self.bounds.bytes / 2
     }
 
     /// What has ended since the last time, and the positions that cover it. The statement is to be stored

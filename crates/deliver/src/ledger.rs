@@ -107,7 +107,10 @@ pub(crate) struct Ledger {
     topics: Vec<String>,
     marks: BTreeMap<Place, BTreeMap<i64, Mark>>,
     statement: Statement,
-    ended: usize,
+    /// Records that the next statement tells of, those of no connection among them.
+    told: usize,
+    /// Bytes of the dead letters in it.
+    bytes: usize,
 }
 
 /// What is to be stored, before the resume state that covers it.
@@ -119,11 +122,19 @@ pub(crate) struct Statement {
 
 impl Ledger {
     pub(crate) fn new(destination: DestinationId, topics: Vec<String>) -> Self {
-        Self { destination, topics, marks: BTreeMap::new(), statement: Statement::default(), ended: 0 }
+        Self {
+            destination,
+            topics,
+            marks: BTreeMap::new(),
+            statement: Statement::default(),
+            told: 0,
+            bytes: 0,
+        }
     }
 
     /// An item of no connection.
     pub(crate) fn foreign(&mut self, place: Place, offset: i64) {
+        self.told += 1;
         self.mark(place, offset, Mark::Foreign);
     }
 
@@ -136,7 +147,7 @@ impl Ledger {
         attempts: u32,
         at: DateTime<Utc>,
     ) {
-        self.ended += 1;
+        self.told += 1;
         let quiet = match (&end, subject) {
             (End::Rejected(..) | End::LeftOut(_) | End::Superseded, _)
             | (_, Subject::Change { .. } | Subject::Unknown) => None,
@@ -154,6 +165,7 @@ impl Ledger {
         let destination = self.destination.clone();
         self.statement.outcomes.push(Outcome { destination, origin, disposition, reason, attempts, at });
         if let End::Rejected(reason, original) = end {
+            self.bytes += original.value.as_ref().map_or(0, |value| value.len());
             self.statement.dead_letters.push(DeadLetter {
                 stage: Stage::Deliver,
                 subject: self.destination.to_string(),
@@ -169,7 +181,7 @@ impl Ledger {
 
     /// Retention took these before they were read.
     pub(crate) fn expired(&mut self, place: Place, (start, end): (i64, i64), at: DateTime<Utc>) {
-        self.ended += 1;
+        self.told += 1;
         let origin = self.events(place, start, end - 1, u64::try_from(end - start).unwrap_or_default());
         let reason = Reason::new("expired", "the topic's retention removed it before it was read");
         self.statement.outcomes.push(Outcome {
@@ -182,14 +194,20 @@ impl Ledger {
         });
     }
 
-    /// How many items have ended since the last statement.
+    /// How many records the next statement tells of.
     pub(crate) fn len(&self) -> usize {
-        self.ended
+        self.told
+    }
+
+    /// How many bytes the dead letters of the next statement have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// All that has ended since the last time.
     pub(crate) fn take(&mut self, at: DateTime<Utc>) -> Statement {
-        self.ended = 0;
+        self.told = 0;
+        self.bytes = 0;
         let mut statement = std::mem::take(&mut self.statement);
         for (place, marks) in std::mem::take(&mut self.marks) {
             for run in runs(&marks) {

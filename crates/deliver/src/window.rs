@@ -106,13 +106,36 @@ impl<T> Window<T> {
 
     /// The oldest item that may be sent now; from here on it is in flight.
     pub(crate) fn take(&mut self, now: DateTime<Utc>) -> Option<i64> {
+        self.wake(now);
+        let offset = self.ready.first().copied()?;
+        self.begin(offset)
+    }
+
+    /// The same of those that have not failed.
+    pub(crate) fn take_fresh(&mut self, now: DateTime<Utc>) -> Option<i64> {
+        self.wake(now);
+        let fresh = |offset: &&i64| !self.pending.get(*offset).is_some_and(|entry| self.has_failed(entry));
+        let offset = self.ready.iter().find(fresh).copied()?;
+        self.begin(offset)
+    }
+
+    fn has_failed(&self, entry: &Entry<T>) -> bool {
+        let queue = entry.key.and_then(|key| self.keys.get(&key));
+        entry.failing || queue.is_some_and(|queue| queue.failing)
+    }
+
+    /// Those whose wait is over may be sent.
+    fn wake(&mut self, now: DateTime<Utc>) {
         while let Some((due, offset)) = self.waiting.first().copied()
             && due <= now
         {
             self.waiting.pop_first();
             self.ready.insert(offset);
         }
-        let offset = self.ready.pop_first()?;
+    }
+
+    fn begin(&mut self, offset: i64) -> Option<i64> {
+        self.ready.remove(&offset);
         let entry = self.pending.get_mut(&offset)?;
         entry.state = State::InFlight;
         self.in_flight += 1;

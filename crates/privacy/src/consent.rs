@@ -5,9 +5,12 @@
 //! ["C0004"], "resolutionStrategy": "and"}`; OneTrust, Ketch, iubenda and hand-made banners all end there. An
 //! event without denied ids keeps nobody out.
 
+use std::collections::HashMap;
+
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The categories that a destination needs, by consent manager. Empty: it needs none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -85,9 +88,7 @@ impl Consent {
         if self.0.is_empty() || !may_speak_of_consent(body) {
             return true;
         }
-        let Ok(Event { context: Some(Context { said: Some(said) }) }) = serde_json::from_slice(body) else {
-            return true;
-        };
+        let Some(said) = said(body) else { return true };
         let said = Said(&said);
         let Some(rule) = self.rule(said.provider()) else { return true };
         let denied = |category: &String| said.has_denied(category);
@@ -119,16 +120,11 @@ fn may_speak_of_consent(body: &[u8]) -> bool {
     memmem::find(body, b"consentManagement").is_some() || memmem::find(body, b"\\u").is_some()
 }
 
-#[derive(Deserialize)]
-struct Event {
-    #[serde(default)]
-    context: Option<Context>,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    #[serde(rename = "consentManagement", default)]
-    said: Option<Value>,
+/// `context.consentManagement`. Of a name that stands twice the last value counts, as for JSON readers.
+fn said(body: &[u8]) -> Option<Value> {
+    let event: HashMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
+    let context: HashMap<String, &RawValue> = serde_json::from_str(event.get("context")?.get()).ok()?;
+    serde_json::from_str(context.get("consentManagement")?.get()).ok()
 }
 
 /// What an event says. A part that is of another type than it should be says nothing, and the rest counts.
@@ -229,6 +225,14 @@ mod tests {
             let body = json!({"context": {"consentManagement": said}}).to_string();
             assert!(!rules.permits(body.as_bytes()), "{body}");
         }
+    }
+
+    #[test]
+    fn of_a_name_that_stands_twice_the_last_value_counts() {
+        let rules = consent(json!([{"categories": ["A"]}]));
+        let denied = r#""context":{"consentManagement":{"deniedConsentIds":["A"]}}"#;
+        assert!(!rules.permits(format!(r#"{{"context":{{}},{denied}}}"#).as_bytes()));
+        assert!(rules.permits(format!(r#"{{{denied},"context":{{}}}}"#).as_bytes()));
     }
 
     #[test]

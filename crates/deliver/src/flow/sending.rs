@@ -12,6 +12,7 @@ use crate::backoff::Next;
 use crate::call::Member;
 use crate::gate::Allowance;
 use crate::ledger::{End, Filtered};
+use crate::window::Window;
 
 impl Flow {
     /// The call to make now, if one may be made: items within the destination's limits, as it makes them.
@@ -30,11 +31,13 @@ impl Flow {
             Allowance::Probe => true,
             Allowance::Nothing => return None,
         };
-        if probe {
+        // Whether it works again is found out with one item.
+        let trial = probe || self.breaker.why_open().is_some();
+        if trial {
             self.put_back_formed(|_| true);
         }
-        while !self.is_made_up(probe)
-            && let Some(ticket) = self.take(now)
+        while !self.is_made_up(trial)
+            && let Some(ticket) = self.take(trial, now)
         {
             let Some(member) = self.member(ticket, destination, now) else { continue };
             if let Some(before) = self.forming.add(member, now) {
@@ -42,16 +45,16 @@ impl Flow {
             }
         }
         let due = self.forming.due()?;
-        if !self.is_made_up(probe) && due > now {
+        if !self.is_made_up(trial) && due > now {
             return None;
         }
         let members = self.forming.take();
         Some(self.begin(members, now))
     }
 
-    /// Nothing more is to share the call: it is full, or the one item of a probe.
-    fn is_made_up(&self, probe: bool) -> bool {
-        self.forming.is_full() || probe && !self.forming.is_empty()
+    /// Nothing more is to share the call: it is full, or the one item of a trial.
+    fn is_made_up(&self, trial: bool) -> bool {
+        self.forming.is_full() || trial && !self.forming.is_empty()
     }
 
     fn member(
@@ -90,14 +93,21 @@ impl Flow {
         members.into_iter().map(|member| (member.ticket, member.prepared)).collect()
     }
 
-    /// The next item of the next partition that has one: each partition gets its turn.
-    fn take(&mut self, now: DateTime<Utc>) -> Option<Ticket> {
+    /// The next item. For a trial one that has not failed, where there is one: those that have may fail for
+    /// what they are, and would hold up all the others.
+    fn take(&mut self, trial: bool, now: DateTime<Utc>) -> Option<Ticket> {
+        let fresh = if trial { self.take_by(|window| window.take_fresh(now)) } else { None };
+        fresh.or_else(|| self.take_by(|window| window.take(now)))
+    }
+
+    /// The item of the next partition that has one: each partition gets its turn.
+    fn take_by(&mut self, mut take: impl FnMut(&mut Window<Box<Pending>>) -> Option<i64>) -> Option<Ticket> {
         let served = self.served.map_or(Bound::Unbounded, Bound::Excluded);
         let until = self.served.map_or(Bound::Unbounded, Bound::Included);
         let ticket =
             [(served, Bound::Unbounded), (Bound::Unbounded, until)].into_iter().find_map(|range| {
                 self.owned.range_mut(range).filter(|(_, owned)| !owned.leaving).find_map(|(place, owned)| {
-                    let offset = owned.window.take(now)?;
+                    let offset = take(&mut owned.window)?;
                     Some(Ticket { place: *place, offset, ownership: owned.ownership })
                 })
             })?;

@@ -166,3 +166,29 @@ fn what_the_destination_leaves_out_has_its_reason_in_the_books() {
     assert_eq!(outcomes[0].disposition, Disposition::Filtered);
     assert_eq!(outcomes[0].reason.as_ref().unwrap().code, "no_consent");
 }
+
+#[test]
+fn a_trial_is_made_with_an_item_that_has_not_failed() {
+    let mut flow = flow_within(Limits { concurrency: 20, ..batches(1) });
+    for offset in 0..11 {
+        read(&mut flow, offset, event(offset, offset as u8));
+    }
+    for call in calls(&mut flow, 0).into_iter().take(10) {
+        land(&mut flow, call[0], retry_outcome(), at(0));
+    }
+    read(&mut flow, 11, event(11, 11));
+    let trial = calls(&mut flow, 1_000);
+    assert_eq!(trial.iter().map(|call| offsets(call)).collect::<Vec<_>>(), [[11]], "the ten that fail wait");
+}
+
+#[test]
+fn what_is_not_stored_bounds_what_is_read_though_nothing_of_it_was_sent() {
+    let mut flow = flow_within(batches(1));
+    for offset in 0..MAX_STATEMENT as i64 {
+        assert!(flow.room() > 0, "{offset}");
+        read(&mut flow, offset, NewEvent { source: "other", ..event(offset, 0) });
+    }
+    assert_eq!(flow.room(), 0);
+    let _stored = flow.state(at(0));
+    assert!(flow.room() > 0);
+}
