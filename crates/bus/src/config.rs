@@ -12,7 +12,7 @@ use crate::{BusError, KafkaSettings};
 use millrace_event_model::topics::MAX_MESSAGE_BYTES;
 
 /// Properties that a user cannot set, and why.
-const RESERVED: [(&str, &str); 17] = [
+const RESERVED: [(&str, &str); 18] = [
     ("bootstrap.servers", "it is `brokers`"),
     ("metadata.broker.list", "it is `brokers`"),
     ("acks", "HTTP 200 means that all in-sync replicas have the event"),
@@ -22,6 +22,7 @@ const RESERVED: [(&str, &str); 17] = [
     ("partitioner", "another one would move keys to other partitions and break their order"),
     ("delivery.timeout.ms", "each stage sets it to what it promises"),
     ("message.timeout.ms", "each stage sets it to what it promises"),
+    ("allow.auto.create.topics", "a topic with a wrong name must be an error, never a new topic"),
     ("auto.offset.reset", "a position that is gone must be an error, never a silent skip"),
     ("enable.auto.commit", "a position is committed after the data is durable, never by the clock"),
     ("enable.auto.offset.store", "a position is committed after the data is durable, never by the clock"),
@@ -43,6 +44,11 @@ const MEMBER_QUEUE_KIB: &str = "4096";
 /// How soon a consumer asks again after its queue was full or a fetch failed; the client's own bounds of
 /// one and half a second would be felt as a stall.
 const FETCH_BACKOFF_MS: &str = "50";
+
+/// How long a topic that the cluster does not know may be one that was made just now. The client's own bound
+/// is half a minute: longer than a record of [`crate::ForeignPublisher`] may take, so that a topic that is not
+/// there would look like a broker that does not answer.
+const FOREIGN_TOPIC_PROPAGATION_MS: &str = "5000";
 
 /// Java's default partitioner for keyed records, so that a key lies where other tools expect it.
 const PARTITIONER: &str = "murmur2_random";
@@ -94,9 +100,20 @@ pub(crate) fn producer(settings: &KafkaSettings, options: &PublisherOptions) -> 
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
+        // A producer asks the broker to make what it does not know, unless it is told not to.
+        .set("allow.auto.create.topics", "false")
         .set("partitioner", PARTITIONER)
         .set("delivery.timeout.ms", options.delivery_timeout.as_millis().to_string());
     config.set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+/// For topics of others.
+pub(crate) fn foreign_producer(settings: &KafkaSettings, options: &PublisherOptions) -> ClientConfig {
+    let mut config = producer(settings, options);
+    if !settings.properties.contains_key("topic.metadata.propagation.max.ms") {
+        config.set("topic.metadata.propagation.max.ms", FOREIGN_TOPIC_PROPAGATION_MS);
+    }
     config
 }
 
@@ -219,5 +236,14 @@ mod tests {
         let config = producer(&settings, &PublisherOptions::default());
         assert_eq!(config.get("compression.type"), Some("zstd"));
         assert_eq!(config.get("acks"), Some("all"));
+    }
+
+    #[test]
+    fn no_producer_makes_topics() {
+        let settings = KafkaSettings::new("localhost:9092");
+        for make in [producer, foreign_producer] {
+            let config = make(&settings, &PublisherOptions::default());
+            assert_eq!(config.get("allow.auto.create.topics"), Some("false"));
+        }
     }
 }

@@ -186,6 +186,25 @@ impl BusError {
         }
     }
 
+    /// Whether it is about the topic alone, which is not there or may not be written or read: other topics
+    /// of the cluster are none the worse.
+    #[must_use]
+    pub fn is_of_topic(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        let (Self::Kafka { source, .. } | Self::NotAcked { source, .. }) = self else {
+            return matches!(self, Self::MissingTopic { .. });
+        };
+        matches!(
+            source.rdkafka_error_code(),
+            Some(
+                Code::TopicAuthorizationFailed
+                    | Code::UnknownTopicOrPartition
+                    | Code::UnknownTopic
+                    | Code::InvalidTopic
+            )
+        )
+    }
+
     /// Whether trying again may help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -118,7 +118,7 @@ impl ForeignPublisher {
 }
 
 fn make(settings: &KafkaSettings, options: &PublisherOptions) -> Result<Producer, BusError> {
-    config::producer(settings, options).create_with_context(Quiet).map_err(BusError::settings)
+    config::foreign_producer(settings, options).create_with_context(Quiet).map_err(BusError::settings)
 }
 
 /// Hands a record to the library, which copies it.

@@ -1,6 +1,6 @@
 //! The settings of a Kafka cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_bus::KafkaSettings;
 use millrace_connector::ConnectorError;
@@ -17,7 +17,7 @@ use crate::http::settings::{invalid, validate};
 pub struct Settings {
     /// `host:port`, separated by commas; some of the brokers suffice.
     pub brokers: String,
-    /// The topic that gets what no other does. It exists: none is made here.
+    /// The topic that gets what no other does. Topics exist: none is made here.
     #[schemars(regex(pattern = "^[a-zA-Z0-9._-]{1,249}$"))]
     pub topic: String,
     /// Other topics, by an event's name or else its type: `{"Order Completed": "orders", "identify":
@@ -25,7 +25,8 @@ pub struct Settings {
     #[serde(default)]
     pub topics: BTreeMap<String, String>,
     /// Lets an event choose its topic in `integrations.Kafka.topic`. Whoever can send events can then
-    /// write to each topic that these credentials can write to.
+    /// write to each topic that these credentials can write to. An event whose own topic is not there, or may
+    /// not be written, is rejected by itself.
     #[serde(default)]
     pub event_topics: bool,
     /// Writes a row of reverse ETL that is gone as a record without a value, which takes it out of a
@@ -53,6 +54,11 @@ pub(super) fn parse(settings: &Value, id: &str) -> Result<Settings, ConnectorErr
 }
 
 impl Settings {
+    /// The topics that the settings name, each once, in the order of their names.
+    pub(super) fn named_topics(&self) -> BTreeSet<&str> {
+        self.topics.values().chain([&self.topic]).map(String::as_str).collect()
+    }
+
     pub(super) fn cluster(&self) -> KafkaSettings {
         let properties =
             self.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();

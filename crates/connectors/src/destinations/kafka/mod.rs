@@ -59,6 +59,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What waits in the producer: no more than deliver gives it at once.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Without the topic's name, which is the client's.
+const OWN_TOPIC_REFUSED: &str =
+    "integrations.Kafka.topic names a topic that is not there, or that these credentials may not write";
+
 /// Topics of one cluster.
 #[derive(Debug)]
 pub struct Kafka {
@@ -90,7 +94,10 @@ impl Kafka {
 #[async_trait]
 impl Destination for Kafka {
     async fn check(&self) -> Result<(), ConnectorError> {
-        self.publisher.reach(&self.settings.topic).await.map_err(|error| failure(&self.settings.topic, error))
+        for topic in self.settings.named_topics() {
+            self.publisher.reach(topic).await.map_err(|error| failure(topic, error))?;
+        }
+        Ok(())
     }
 
     fn limits(&self) -> Limits {
@@ -114,8 +121,13 @@ impl Destination for Kafka {
         let records: Vec<ForeignRecord> =
             batch.into_iter().flat_map(|prepared| prepared.requests).map(record).collect();
         let answers = self.publisher.publish(&records).await;
+        let named = self.settings.named_topics();
         let outcome = |(record, answer): (&ForeignRecord, Result<_, BusError>)| match answer {
             Ok(_) => ItemOutcome::Delivered,
+            // An event chose this topic, and whoever sends events must not stop those of others.
+            Err(error) if error.is_of_topic() && !named.contains(record.topic.as_str()) => {
+                ItemOutcome::Rejected(Reason::new("topic_refused", OWN_TOPIC_REFUSED))
+            }
             Err(error) => unanswered(&failure(&record.topic, error)),
         };
         records.iter().zip(answers).map(outcome).collect()

@@ -1,7 +1,7 @@
 //! RudderStack's `Config` as our settings.
 
 use millrace_event_model::Reason;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::destinations::shared::rudder::{self, Config};
 
@@ -20,7 +20,6 @@ pub(super) fn settings(config: &Value) -> Result<Value, Reason> {
         ("brokers", brokers(&config).map(Value::from)),
         ("topic", config.text("topic").map(Value::from)),
         ("topics", topics),
-        ("event_topics", Some(json!(true))),
         ("properties", Some(Value::Object(security(&config)))),
     ]))
 }

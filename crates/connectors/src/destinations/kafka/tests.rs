@@ -90,6 +90,7 @@ fn rudderstacks_config_becomes_properties_of_librdkafka() {
         "eventToTopicMap": [{"from": "Seen", "to": "seen"}, {"from": "", "to": "x"}]});
     let settings = rudder::settings(&config).unwrap();
     assert_eq!(settings["brokers"], "a:9092,b:9093");
+    assert_eq!(settings.get("event_topics"), None, "who sends events writes to no other topic unasked");
     assert_eq!(settings["topics"], json!({"page": "pages", "Seen": "seen"}));
     let expected = json!({"security.protocol": "SASL_SSL", "ssl.ca.pem": "PEM", "sasl.mechanism":
         "SCRAM-SHA-512", "sasl.username": "u", "sasl.password": "p"});
@@ -145,6 +146,45 @@ async fn records_are_stored_and_each_has_its_outcome() {
     let elsewhere = json!({"brokers": broker.bootstrap(), "topic": "no-such-topic"});
     let error = Kafka::new(&elsewhere, &context()).unwrap().check().await.unwrap_err();
     assert!(error.kind == ErrorKind::Pause && error.context.contains("no-such-topic"), "{error:?}");
+    let elsewhere =
+        json!({"brokers": broker.bootstrap(), "topic": topic.as_str(), "topics": {"Seen": "nor-this"}});
+    let error = Kafka::new(&elsewhere, &context()).unwrap().check().await.unwrap_err();
+    assert!(error.kind == ErrorKind::Pause && error.context.contains("nor-this"), "{error:?}");
     assert!(kafka.limits().timeout > Duration::from_secs(20), "the producer says it first");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_an_event_chose_and_that_is_not_there_fails_that_event_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::start(folder.path(), None).unwrap();
+    let workspace: Workspace = "acme".parse().unwrap();
+    let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), workspace.clone()).unwrap();
+    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
+    let topic = EVENTS.lane(&workspace, &Lane::main());
+    let settings = json!({"brokers": broker.bootstrap(), "topic": topic.as_str(), "event_topics": true,
+        "topics": {"Lost": "of-the-settings"}});
+    let kafka = Kafka::new(&settings, &context()).unwrap();
+    let prepared = |fields: Value| Prepared {
+        id: "web/1".to_owned(),
+        requests: kafka.transform(&event(fields)).unwrap(),
+    };
+    let batch = vec![
+        prepared(json!({"type": "page", "integrations": {"Kafka": {"topic": "of-the-client"}}})),
+        prepared(json!({"type": "page"})),
+        prepared(json!({"type": "track", "event": "Lost"})),
+    ];
+    let outcomes = kafka.deliver(batch).await;
+    let [ItemOutcome::Rejected(own), ItemOutcome::Delivered, ItemOutcome::Config(named)] = &outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
+    assert!(own.code == "topic_refused" && !own.message.contains("of-the-client"), "{own:?}");
+    assert!(named.code == "kafka_refused" && named.message.contains("of-the-settings"), "{named:?}");
+    for missing in ["of-the-client", "of-the-settings"] {
+        let there = json!({"brokers": broker.bootstrap(), "topic": missing});
+        let error = Kafka::new(&there, &context()).unwrap().check().await.unwrap_err();
+        assert_eq!(error.code, "kafka_refused", "no topic is made");
+    }
     broker.stop().await;
 }
