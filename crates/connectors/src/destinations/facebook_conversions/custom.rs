@@ -40,8 +40,9 @@ pub(super) fn properties(document: &Document, settings: &Settings, hashed: bool)
             continue;
         }
         let value = match () {
-            () if hashed => value,
+            // First: what a client says of its event opens nothing that the settings close.
             () if listed(&settings.drop_properties, &name) => continue,
+            () if hashed => value,
             () if listed(&settings.hash_properties, &name) => {
                 sha256(&text(&value).unwrap_or_else(|| value.to_string())).into()
             }

@@ -74,6 +74,16 @@ fn what_is_hashed_already_stays_and_nobody_is_refused() {
 }
 
 #[test]
+fn an_event_that_says_it_is_hashed_still_loses_what_the_settings_drop() {
+    let event = made(
+        json!({"drop_properties": ["coupon"], "hash_properties": ["plan"]}),
+        json!({"integrations": {"Facebook_Conversions": {"hashed": true}},
+            "properties": {"coupon": "c", "plan": "own-hash"}}),
+    );
+    assert_eq!(event.unwrap()["custom_data"], json!({"plan": "own-hash"}));
+}
+
+#[test]
 fn a_click_on_an_advertisement_is_told_in_the_form_of_metas_cookie() {
     let event =
         made(json!({}), json!({"context": {"page": {"url": "https://example.com/?a=1&fbclid=Iw.x"}}}))
