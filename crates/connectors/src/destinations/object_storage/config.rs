@@ -53,10 +53,21 @@ pub(super) fn schema() -> Value {
 /// Reads the settings of the destination `id`.
 pub(super) fn parse(settings: &Value, id: &str) -> Result<Settings, ConnectorError> {
     validate(settings, &schema(), id)?;
-    Settings::deserialize(settings).map_err(|error| invalid(id, &error.to_string()))
+    let settings = Settings::deserialize(settings).map_err(|error| invalid(id, &error.to_string()))?;
+    settings.sound().map_err(|problem| invalid(id, &problem))?;
+    Ok(settings)
 }
 
 impl Settings {
+    /// What the schema cannot say. The error shows no value.
+    fn sound(&self) -> Result<(), String> {
+        // It would be reported as written, and be gone with the process.
+        if self.url.split_once("://").is_some_and(|(scheme, _)| scheme == "memory") {
+            return Err("url: memory:// keeps nothing; use a folder, s3://, gs:// or az://".to_owned());
+        }
+        Ok(())
+    }
+
     pub(super) fn options(&self) -> BTreeMap<String, String> {
         let options = self.storage_options.iter();
         options.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()

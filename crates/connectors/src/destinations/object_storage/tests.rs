@@ -174,3 +174,16 @@ fn rudderstacks_config_becomes_options_and_secrets_are_not_shown() {
     assert!(error.contains("regoin") && !error.contains("hunter2"), "{error}");
     assert!(rudder::settings(&json!({"bucketName": "b", "roleBasedAuth": true})).is_err());
 }
+
+/// What is said of settings that are refused.
+fn refused(settings: &Value) -> String {
+    let context = Context { id: "files".to_owned(), work_dir: "/nonexistent".into() };
+    ObjectStorage::new(settings, &context).unwrap_err().full()
+}
+
+#[test]
+fn memory_is_no_place_for_files() {
+    for url in ["memory://", "memory:///raw"] {
+        assert!(refused(&json!({ "url": url })).contains("memory:// keeps nothing"));
+    }
+}
