@@ -68,7 +68,7 @@ const CORPORA: &[Corpus] = &[
     },
     Corpus {
         file: "mp",
-        floor: 34,
+        floor: 33,
         requests: |config, event| made(&mixpanel::entry(), config, event),
         made_up: &[],
     },

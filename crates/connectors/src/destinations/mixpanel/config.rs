@@ -16,8 +16,8 @@ pub struct Settings {
     /// Where the project's data lives.
     #[serde(default)]
     pub region: Region,
-    /// Whether Mixpanel checks events and says which it refused. Without it, refused events vanish
-    /// there without a word.
+    /// Whether Mixpanel checks events and changes of profiles and says which it refused. Without it, what is
+    /// refused vanishes there without a word.
     #[serde(default = "yes")]
     pub strict: bool,
     /// How Mixpanel joins what somebody did before and after a login: the project's setting.

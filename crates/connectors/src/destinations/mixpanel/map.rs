@@ -91,12 +91,21 @@ impl Mixpanel {
 
     /// A change to a person's profile.
     pub(super) fn engage(&self, update: &Value) -> HttpRequest {
-        self.post("engage", &json!([update])).query("verbose", VERBOSE)
+        self.change("engage", update)
     }
 
     /// A change to a group's profile.
     pub(super) fn groups(&self, update: &Value) -> HttpRequest {
-        self.post("groups", &json!([update])).query("verbose", VERBOSE)
+        self.change("groups", update)
+    }
+
+    /// Strict: without it an answer says that one change at least was taken, and not which.
+    fn change(&self, path: &str, update: &Value) -> HttpRequest {
+        let request = self.post(path, &json!([update])).query("verbose", VERBOSE);
+        match self.settings.strict {
+            true => request.query("strict", "1"),
+            false => request,
+        }
     }
 
     fn post(&self, path: &str, elements: &Value) -> HttpRequest {

@@ -37,11 +37,11 @@ pub(super) fn profile(settings: &Settings) -> Profile {
             JoinRule::path("", Join::arrays(&["."], MAX_ELEMENTS)),
         ],
         hosts: vec![settings.region.host().to_owned()],
-        // Profiles answer 200 whatever becomes of them; an import's status is a word.
+        // Changes of profiles of which none was taken; an import's status is a word.
         answers: vec![
             AnswerRule::status(200, Class::Unclear).when(|body| body["status"] == 0).telling("error"),
         ],
-        // A strict import takes the good events and tells of the others.
+        // What is strict takes the good events and changes and tells of the others.
         items: Some(ItemResults {
             status: vec![(200, 200), (400, 400)],
             at: "failed_records".to_owned(),

@@ -41,14 +41,27 @@ async fn a_batch_is_one_import_and_a_refused_event_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_profile_that_is_not_taken_is_told_by_a_status_of_zero() {
+async fn a_change_of_a_profile_that_is_refused_fails_alone() {
     let identify = |user: &str| event(json!({"type": "identify", "userId": user, "traits": {"plan": "pro"}}));
-    let replies = [json!({"status": 0, "error": "invalid"}), json!({"status": 1, "error": null})];
-    let replies = replies.map(|body| Reply::status(200).body(body.to_string()));
+    let failed = json!({"code": 400, "failed_records": [{"index": 0, "message": "'$set' is invalid"}]});
+    let replies = [
+        Reply::status(400).body(failed.to_string()),
+        // None was taken.
+        Reply::status(200).body(json!({"status": 0, "error": "invalid"}).to_string()),
+        Reply::status(200).body(json!({"code": 200, "num_good_events": 2}).to_string()),
+    ];
     let trial = Trial::start(&entry(), settings(), replies).await;
     let batch = [identify("a"), identify("b")];
+    assert_eq!(trial.deliver(&batch).await, ["rejected", "delivered"]);
     assert_eq!(trial.deliver(&batch).await, ["unclear", "unclear"]);
     assert_eq!(trial.deliver(&batch).await, ["delivered", "delivered"]);
+    let seen = trial.seen();
+    assert_eq!((seen[0].path.as_str(), seen[0].query.as_str()), ("/engage/", "verbose=2&strict=1"));
+    let lax = json!({"token": "t", "strict": false});
+    assert_eq!(
+        requests(&entry(), &lax, &batch[0]).unwrap()[0].query,
+        [("verbose".to_owned(), "2".to_owned())]
+    );
 }
 
 #[tokio::test]
