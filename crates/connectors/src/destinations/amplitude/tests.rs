@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use millrace_connector::conformance::{Reply, Stub};
+use millrace_connector::conformance::{self, Reply, Stub};
 use millrace_connector::{
     Context, Destination, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
 };
@@ -174,4 +174,11 @@ async fn a_refusal_meets_the_events_that_it_names() {
             assert!(!message.contains("key-of-a-test"), "{message}");
         }
     }
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    let settings = |base: &str| json!({"api_key": "key-of-a-test", "allow_private": true, "origin": base});
+    let promises = conformance::destination(&entry(), settings).await;
+    assert!(conformance::broken(&promises).is_empty(), "{promises:#?}");
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use millrace_connector::conformance::{Reply, Stub};
+use millrace_connector::conformance::{self, Reply, Stub};
 use millrace_connector::{Context, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody};
 use millrace_event_model::{PartitionKey, Reason};
 use serde::Deserialize as _;
@@ -114,4 +114,11 @@ async fn what_the_validation_server_minds_is_the_reason_without_the_value() {
     let seen = stub.seen();
     assert_eq!(seen[0].path, "/debug/mp/collect");
     assert_eq!(seen[0].query, "api_secret=secret-of-a-test&measurement_id=G-1");
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    let settings = |base: &str| json!({"api_secret": "secret-of-a-test", "measurement_id": "G-1", "allow_private": true, "origin": base});
+    let promises = conformance::destination(&entry(), settings).await;
+    assert!(conformance::broken(&promises).is_empty(), "{promises:#?}");
 }
