@@ -17,7 +17,7 @@ use url::{Url, form_urlencoded};
 use super::guard::{AddressRefused, GuardedResolver, Private, check_literal};
 
 /// So much of an answer is read: a result for each of a thousand items fits. Of a longer one only the
-/// status counts, and its connection is dropped.
+/// status counts (see [`Answer::complete`]), and its connection is dropped.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Longer than this no handshake takes that ends well.
@@ -51,8 +51,11 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After`, from now.
     pub retry_after: Option<Duration>,
-    /// The body; empty where it was longer than the bound.
+    /// The body; empty where it is not complete.
     pub body: Bytes,
+    /// Whether that is all of it: not where it was longer than the bound, or the connection ended before
+    /// it.
+    pub complete: bool,
     /// Who answered.
     pub host: String,
 }
@@ -130,7 +133,8 @@ impl Client {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), self.clock.now());
         let body = read(response).await;
-        Ok(Answer { status, retry_after, body, host })
+        let complete = body.is_some();
+        Ok(Answer { status, retry_after, body: body.unwrap_or_default(), complete, host })
     }
 
     /// Whether something answers there. HEAD changes nothing, and any status proves that name, guard,
@@ -195,16 +199,16 @@ fn framing(body: &RequestBody) -> Option<(&'static str, Bytes)> {
     }
 }
 
-/// The body, if it is within the bound. What goes wrong after the status changes nothing about it.
-async fn read(mut response: Response) -> Bytes {
+/// The body, if it arrives whole and is within the bound.
+async fn read(mut response: Response) -> Option<Bytes> {
     let mut body = BytesMut::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Some(chunk) = response.chunk().await.ok()? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Bytes::new();
+            return None;
         }
         body.extend_from_slice(&chunk);
     }
-    body.freeze()
+    Some(body.freeze())
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). One that cannot be read is as good as none.

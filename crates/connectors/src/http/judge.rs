@@ -3,7 +3,7 @@
 //!
 //! | status | meaning |
 //! |---|---|
-//! | 2xx | delivered |
+//! | 2xx | delivered; transient where the body would say more and cannot be read |
 //! | 408, 425, 5xx, no answer | transient |
 //! | 429 | throttled |
 //! | 401, 403 | auth: the destination pauses |
@@ -35,6 +35,10 @@ pub fn judge(profile: &Profile, answer: &Answer, call: &Call) -> Vec<ItemOutcome
 
 fn verdicts(profile: &Profile, answer: &Answer, call: &Call) -> Vec<Verdict> {
     let count = call.items.len();
+    if is_unread(profile, answer) {
+        let told = "its body, which says what became of the items, is cut off, too long or not JSON";
+        return vec![(Class::Transient, Some(told.to_owned())); count];
+    }
     if let Some(read) = profile.read
         && let Some(mut verdicts) = read(answer, call)
     {
@@ -57,14 +61,41 @@ fn verdicts(profile: &Profile, answer: &Answer, call: &Call) -> Vec<Verdict> {
     vec![(default_class(answer.status, count), None); count]
 }
 
+/// Whether a success cannot be believed: its body may tell of failures, and is not all there; or there are
+/// several results (207), and none can be read. The items are sent again, for what was refused would be lost.
+fn is_unread(profile: &Profile, answer: &Answer) -> bool {
+    if !is_success(answer.status) || !needs_body(profile, answer.status) {
+        return false;
+    }
+    !answer.complete || (answer.status == 207 && answer.json().is_none())
+}
+
+/// Whether the body decides what this status means.
+fn needs_body(profile: &Profile, status: u16) -> bool {
+    if profile.read.is_some() {
+        return true;
+    }
+    match profile.answers.iter().find(|rule| rule.concerns(status)) {
+        Some(rule) => rule.when.is_some(),
+        None => profile.items.as_ref().is_some_and(|results| results.concerns(status)),
+    }
+}
+
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
 impl AnswerRule {
     fn reads_body(&self) -> bool {
         self.when.is_some() || self.message.is_some()
     }
 
+    fn concerns(&self, status: u16) -> bool {
+        self.status.is_empty() || within(&self.status, status)
+    }
+
     fn fits(&self, status: u16, body: &Value) -> bool {
-        (self.status.is_empty() || within(&self.status, status))
-            && self.when.as_ref().is_none_or(|predicate| predicate(body))
+        self.concerns(status) && self.when.as_ref().is_none_or(|predicate| predicate(body))
     }
 }
 
@@ -72,17 +103,23 @@ fn within(ranges: &[(u16, u16)], status: u16) -> bool {
     ranges.iter().any(|(from, to)| (*from..=*to).contains(&status))
 }
 
-/// `None`: the answer has no such array.
+impl ItemResults {
+    fn concerns(&self, status: u16) -> bool {
+        match self.status.is_empty() {
+            true => is_success(status),
+            false => within(&self.status, status),
+        }
+    }
+}
+
+/// `None`: the answer has no such array, or is a refusal whose array names nobody.
 fn of_items(results: &ItemResults, status: u16, body: &Value, call: &Call) -> Option<Vec<Verdict>> {
-    let told = match results.status.is_empty() {
-        true => (200..300).contains(&status),
-        false => within(&results.status, status),
-    };
-    if !told {
+    if !results.concerns(status) {
         return None;
     }
     let entries = path::get(body, &results.at)?.as_array()?;
     let mut verdicts = vec![(Class::Success, None); call.items.len()];
+    let mut named = false;
     for (position, entry) in entries.iter().enumerate() {
         if results.ok.as_ref().is_some_and(|ok| ok(entry)) {
             continue;
@@ -91,12 +128,15 @@ fn of_items(results: &ItemResults, status: u16, body: &Value, call: &Call) -> Op
         let class = class.unwrap_or(Class::Rejected);
         let message = results.message.as_deref().and_then(|path| text(entry, path));
         match owner(&results.find, position, entry, call).and_then(|owner| verdicts.get_mut(owner)) {
-            Some(verdict) => *verdict = (class, message),
+            Some(verdict) => {
+                *verdict = (class, message);
+                named = true;
+            }
             // A failure of nobody: all are asked for again by themselves, and none is lost.
             None => return Some(vec![(Class::Unclear, message); call.items.len()]),
         }
     }
-    Some(verdicts)
+    (named || is_success(status)).then_some(verdicts)
 }
 
 fn owner(find: &Find, position: usize, entry: &Value, call: &Call) -> Option<usize> {

@@ -17,6 +17,8 @@ use super::call::{Call, plan};
 use super::client::retry_after;
 use super::*;
 
+mod reading;
+
 /// Nobody is mapped here: the requests of the tests are given.
 struct Unmapped;
 
@@ -117,7 +119,8 @@ fn a_call_is_never_larger_than_the_vendor_takes() {
 }
 
 fn answer(status: u16, body: &Value) -> Answer {
-    Answer { status, retry_after: None, body: body.to_string().into(), host: "vendor.test".to_owned() }
+    let host = "vendor.test".to_owned();
+    Answer { status, retry_after: None, body: body.to_string().into(), complete: true, host }
 }
 
 fn call_of(count: u32) -> Call {
@@ -210,11 +213,15 @@ fn now() -> DateTime<chrono::Utc> {
 }
 
 fn destination(profile: Profile, stub: &Stub) -> HttpDestination {
+    destination_at(profile, stub.base())
+}
+
+fn destination_at(profile: Profile, origin: &str) -> HttpDestination {
     let reach = Reach {
         private: Private::all(),
         timeout: Duration::from_secs(5),
         hosts: profile.hosts.clone(),
-        origin: Some(stub.base().parse().unwrap()),
+        origin: Some(origin.parse().unwrap()),
     };
     HttpDestination::new(Box::new(Unmapped), profile, reach, Arc::new(ManualClock::new(now()))).unwrap()
 }
@@ -244,6 +251,17 @@ async fn requests_of_an_item_go_in_order_and_stop_at_the_first_failure() {
     assert_eq!(paths, ["/a", "/b"]);
 }
 
+fn oauth() -> OAuth2 {
+    OAuth2 {
+        token_url: "http://vendor.test/token".to_owned(),
+        client_id: "millrace".to_owned(),
+        client_secret: Secret::from("s"),
+        refresh_token: None,
+        scope: Some("write".to_owned()),
+        fields: Vec::new(),
+    }
+}
+
 #[tokio::test]
 async fn a_token_is_fetched_once_and_renewed_once_when_it_is_refused() {
     let token =
@@ -260,15 +278,7 @@ async fn a_token_is_fetched_once_and_renewed_once_when_it_is_refused() {
     ])
     .await
     .unwrap();
-    let oauth = OAuth2 {
-        token_url: "http://vendor.test/token".to_owned(),
-        client_id: "millrace".to_owned(),
-        client_secret: Secret::from("s"),
-        refresh_token: None,
-        scope: Some("write".to_owned()),
-        fields: Vec::new(),
-    };
-    let destination = destination(Profile { signer: Signer::OAuth2(oauth), ..profile() }, &stub);
+    let destination = destination(Profile { signer: Signer::OAuth2(oauth()), ..profile() }, &stub);
     for expected in ["delivered", "delivered", "auth"] {
         let outcomes = destination.deliver(vec![prepared(1, vec![contacts(&[1])])]).await;
         assert_eq!(classes(&outcomes), [expected]);
