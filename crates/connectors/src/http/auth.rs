@@ -22,6 +22,10 @@ const RENEW_BEFORE: TimeDelta = TimeDelta::seconds(60);
 /// How long a token is taken to be good whose answer does not say.
 const UNSAID_LIFE: TimeDelta = TimeDelta::minutes(30);
 
+/// A token that says it is good for longer is renewed after so long all the same: one that lives for ever
+/// would be none the worse for it, and no calendar has so many years as a number can say.
+const MAX_LIFE_SECONDS: i64 = 365 * 24 * 60 * 60;
+
 /// Signs the requests of one destination.
 #[derive(Debug)]
 pub(super) struct Credentials {
@@ -97,12 +101,17 @@ impl Credentials {
         if let Some(refresh) = body.get("refresh_token").and_then(Value::as_str) {
             held.refresh = Some(Secret::from(refresh));
         }
-        let life = body.get("expires_in").and_then(Value::as_i64).and_then(TimeDelta::try_seconds);
-        let until = client.now() + (life.unwrap_or(UNSAID_LIFE) - RENEW_BEFORE).max(TimeDelta::zero());
-        let token = Token { text: Secret::from(text), until };
+        let token = Token { text: Secret::from(text), until: client.now() + life(&body) };
         held.token = Some(token.clone());
         Ok(token)
     }
+}
+
+/// How long the token of an answer is used.
+fn life(body: &Value) -> TimeDelta {
+    let said = body.get("expires_in").and_then(Value::as_i64);
+    let life = said.map_or(UNSAID_LIFE, |seconds| TimeDelta::seconds(seconds.clamp(0, MAX_LIFE_SECONDS)));
+    (life - RENEW_BEFORE).max(TimeDelta::zero())
 }
 
 fn bearer(token: &Token) -> String {
@@ -133,6 +142,9 @@ fn token_request(oauth: &OAuth2, newer: Option<&Secret>) -> HttpRequest {
 fn no_token(answer: &Answer) -> ConnectorError {
     let told = format!("the token endpoint at {} answered {} and gave no token", answer.host, answer.status);
     match answer.status {
+        200..=299 if !answer.complete => {
+            ConnectorError::retry("no_token", format!("{told}: its body is cut off, or too long"))
+        }
         408 | 425 | 429 | 500..=599 => {
             let mut error = ConnectorError::retry("no_token", told);
             error.kind = millrace_connector::ErrorKind::Retry { after: answer.retry_after };

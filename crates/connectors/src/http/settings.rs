@@ -30,6 +30,9 @@ impl Common {
         if !matches!(url.scheme(), "https" | "http") || url.path() != "/" || url.query().is_some() {
             return Err("origin: expected https://host or https://host:port".to_owned());
         }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("origin holds a user or password: it is scheme, host and port alone".to_owned());
+        }
         guard::check_literal(url.host_str().unwrap_or_default(), &self.allow_private)
             .map_err(|refused| refused.to_string())?;
         Ok(Some(url))

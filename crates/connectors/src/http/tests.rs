@@ -294,6 +294,17 @@ async fn a_token_is_fetched_once_and_renewed_once_when_it_is_refused() {
 }
 
 #[tokio::test]
+async fn a_token_that_lives_for_ever_or_is_long_dead_is_used_all_the_same() {
+    for expires_in in [i64::MAX, i64::MAX / 1000, i64::MIN / 1000, i64::MIN] {
+        let token = json!({"access_token": "one", "expires_in": expires_in}).to_string();
+        let stub = Stub::start([Reply::status(200).body(token)]).await.unwrap();
+        let destination = destination(Profile { signer: Signer::OAuth2(oauth()), ..profile() }, &stub);
+        let outcomes = destination.deliver(vec![prepared(1, vec![contacts(&[1])])]).await;
+        assert_eq!(classes(&outcomes), ["delivered"], "{expires_in}");
+    }
+}
+
+#[tokio::test]
 async fn a_check_tells_refused_credentials_from_a_vendor_that_is_down() {
     let stub = Stub::start([Reply::status(200), Reply::status(401), Reply::status(503)]).await.unwrap();
     let request = HttpRequest::new("GET", "http://vendor.test/me");
@@ -354,6 +365,11 @@ fn wrong_settings_are_told_all_at_once_without_their_values() {
     assert!(!told.contains("S3CRET") && !told.contains("5550123"), "{told}");
     let told = made(json!({"api_key": "k", "origin": "http://127.0.0.1:1"})).unwrap_err().full();
     assert!(told.contains("allow_private"), "{told}");
+    for origin in ["http://S3CRET@127.0.0.1:1", "http://:S3CRET@127.0.0.1:1"] {
+        let settings = json!({"api_key": "k", "allow_private": true, "origin": origin});
+        let told = made(settings).unwrap_err().full();
+        assert!(told.contains("origin") && !told.contains("S3CRET"), "{told}");
+    }
     let schema = (entry.schema)();
     assert!(schema["properties"]["allow_private"]["description"].is_string());
 }
