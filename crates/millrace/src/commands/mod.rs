@@ -7,6 +7,7 @@ pub(crate) mod connectors;
 pub(crate) mod dead_letters;
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod jobs;
+mod letters;
 pub(crate) mod once;
 pub(crate) mod operate;
 pub(crate) mod preview;

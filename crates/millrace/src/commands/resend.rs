@@ -12,6 +12,7 @@ use millrace_service::config::Mode;
 use millrace_service::{Stop, stop_on_signals};
 use serde_json::json;
 
+use super::letters::{Keep, Letter, open};
 use super::{dead_letters, operate};
 use crate::cli::{LetterFilter, Output, Place, ReplayArgs};
 use crate::exit::Failure;
@@ -42,7 +43,7 @@ pub(crate) async fn replay(args: &ReplayArgs, id: &str, output: Output) -> Resul
     if args.only.is_some() {
         let filter = LetterFilter { of: Some(id.to_owned()), ..LetterFilter::default() };
         let mut letters = job.open_letters(&filter).await?;
-        letters.retain(|letter| job.holds(&lanes, letter));
+        letters.retain(|letter| job.holds(&lanes, &letter.said));
         return job.send_letters(letters, args.dry_run, output).await;
     }
     let events: i64 = lanes.iter().flat_map(|(_, ranges)| ranges).map(|range| range.end - range.start).sum();
@@ -79,9 +80,9 @@ impl Job {
         &self.installation.bus
     }
 
-    async fn open_letters(&self, filter: &LetterFilter) -> Result<Vec<DeadLetter>, Failure> {
-        let mut letters = dead_letters::open(self.bus(), filter).await?;
-        letters.retain(|letter| letter.stage == Stage::Deliver);
+    async fn open_letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, Failure> {
+        let mut letters = open(self.bus(), filter, Keep::Record).await?;
+        letters.retain(|letter| letter.said.stage == Stage::Deliver);
         Ok(letters)
     }
 
@@ -118,12 +119,7 @@ impl Job {
         })
     }
 
-    async fn send_letters(
-        self,
-        letters: Vec<DeadLetter>,
-        dry_run: bool,
-        output: Output,
-    ) -> Result<(), Failure> {
+    async fn send_letters(self, letters: Vec<Letter>, dry_run: bool, output: Output) -> Result<(), Failure> {
         let (count, codes) = (letters.len(), dead_letters::codes(&letters));
         if dry_run {
             let by_code = dead_letters::by_code(&letters);
@@ -133,6 +129,7 @@ impl Job {
             return Ok(());
         }
         let subject = format!("{}, {count} dead letters", self.id);
+        let letters = letters.into_iter().map(|letter| letter.said).collect();
         self.send(Again::Letters(letters), &subject, output).await
     }
 
