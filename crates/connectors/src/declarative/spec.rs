@@ -250,7 +250,7 @@ fn post() -> String {
     "POST".to_owned()
 }
 
-/// So many calls in so long.
+/// So many calls in so long. A call is a batch of items, however many requests it makes.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
