@@ -1,6 +1,8 @@
 //! Which requests go out as one: pure.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
+use std::vec;
 
 use bytes::Bytes;
 use millrace_connector::{HttpRequest, RequestBody};
@@ -60,35 +62,67 @@ impl Call {
     }
 }
 
-/// Joins what may be joined, each request with its item's place in the batch. The calls are in the order
-/// of their first requests, and the elements of a call in the order of its requests.
+/// What is not yet sent of an item.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    /// The item's place in the batch.
+    pub(super) item: usize,
+    requests: Peekable<vec::IntoIter<HttpRequest>>,
+}
+
+impl Unsent {
+    pub(super) fn new(item: usize, requests: Vec<HttpRequest>) -> Self {
+        Self { item, requests: requests.into_iter().peekable() }
+    }
+
+    pub(super) fn is_done(&mut self) -> bool {
+        self.requests.peek().is_none()
+    }
+
+    /// What the next request gives to a call of its like, if it has one.
+    fn alike(&mut self, rules: &[JoinRule], like: &Like) -> Option<Part> {
+        let request = self.requests.peek()?;
+        let (join, part) = joinable(rules, request)?;
+        (Like::of(request, join, &part) == *like).then_some(part)
+    }
+}
+
+/// Takes the next request of each item, with those behind it that fit into the same call, and joins what
+/// may be joined. An item is in one call alone: calls are under way at once, and its requests have an
+/// order. The calls are in the order of their first items, and the elements of a call in the order of its
+/// requests.
 #[must_use]
-pub(super) fn plan(profile: &Profile, requests: Vec<(usize, HttpRequest)>) -> Vec<Call> {
-    let mut groups: Vec<Group> = Vec::new();
-    // The last group of its kind that has room.
-    let mut open: HashMap<Like, usize> = HashMap::new();
-    for (item, request) in requests {
+pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
+    let mut calls: Vec<(usize, Call)> = Vec::new();
+    // Of each kind the last that has room.
+    let mut open: HashMap<Like, Joined> = HashMap::new();
+    for unsent in batch {
+        let Some(request) = unsent.requests.next() else { continue };
+        let item = unsent.item;
         let Some((join, part)) = joinable(&profile.joins, &request) else {
-            groups.push(Group::Alone(Call::alone(item, request)));
+            calls.push((item, Call::alone(item, request)));
             continue;
         };
         let like = Like::of(&request, join, &part);
-        if let Some(Group::Joined(group)) = open.get(&like).and_then(|index| groups.get_mut(*index))
-            && group.has_room(&part, profile.max_bytes)
+        let mut joined = match open.remove(&like) {
+            Some(joined) if joined.has_room(&part, profile.max_bytes) => joined,
+            full => {
+                calls.extend(full.map(Joined::call));
+                Joined::new(item, request, join.clone())
+            }
+        };
+        joined.add(item, part);
+        while let Some(part) = unsent.alike(&profile.joins, &like)
+            && joined.has_room(&part, profile.max_bytes)
         {
-            group.add(item, part);
-            continue;
+            joined.add(item, part);
+            unsent.requests.next();
         }
-        open.insert(like, groups.len());
-        groups.push(Group::Joined(Joined::new(item, request, join.clone(), part)));
+        open.insert(like, joined);
     }
-    groups
-        .into_iter()
-        .map(|group| match group {
-            Group::Alone(call) => call,
-            Group::Joined(joined) => joined.call(),
-        })
-        .collect()
+    calls.extend(open.into_values().map(Joined::call));
+    calls.sort_unstable_by_key(|(first, _)| *first);
+    calls.into_iter().map(|(_, call)| call).collect()
 }
 
 /// What all requests of a call have in common.
@@ -172,12 +206,8 @@ fn to_form(body: Value) -> RequestBody {
     RequestBody::Form(fields.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
-enum Group {
-    Alone(Call),
-    Joined(Joined),
-}
-
 struct Joined {
+    first_item: usize,
     first: HttpRequest,
     join: Join,
     items: Vec<usize>,
@@ -187,11 +217,9 @@ struct Joined {
 }
 
 impl Joined {
-    fn new(item: usize, first: HttpRequest, join: Join, part: Part) -> Self {
-        let mut joined =
-            Self { first, join, items: Vec::new(), parts: Vec::new(), counts: HashMap::new(), bytes: 0 };
-        joined.add(item, part);
-        joined
+    fn new(first_item: usize, first: HttpRequest, join: Join) -> Self {
+        let (items, parts) = (Vec::new(), Vec::new());
+        Self { first_item, first, join, items, parts, counts: HashMap::new(), bytes: 0 }
     }
 
     fn has_room(&self, part: &Part, max_bytes: usize) -> bool {
@@ -222,8 +250,9 @@ impl Joined {
         self.parts.push((place, part));
     }
 
-    fn call(self) -> Call {
-        let Self { mut first, join, items, parts, .. } = self;
+    /// The call, behind the item that was its first.
+    fn call(self) -> (usize, Call) {
+        let Self { first_item, mut first, join, items, parts, .. } = self;
         let (body, elements) = match join {
             Join::Wrap { at, with, .. } => wrapped(&at, &with, parts),
             Join::Arrays { .. } => {
@@ -232,7 +261,7 @@ impl Joined {
             }
         };
         first.body = body;
-        Call { request: first, items, elements }
+        (first_item, Call { request: first, items, elements })
     }
 }
 

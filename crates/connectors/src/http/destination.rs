@@ -13,7 +13,7 @@ use millrace_service::SharedClock;
 
 use super::Mapper;
 use super::auth::{Credentials, REFUSED};
-use super::call::{Call, plan};
+use super::call::{Call, Unsent, plan};
 use super::client::{Client, Reach};
 use super::judge::{judge, unanswered};
 use super::profile::{Check, Profile};
@@ -55,9 +55,9 @@ impl HttpDestination {
         }
     }
 
-    /// Sends what is not yet sent of each item, one request each, joined where they are alike.
-    async fn round(&self, round: Vec<(usize, HttpRequest)>, deadline: Instant) -> Vec<(usize, ItemOutcome)> {
-        let calls = plan(&self.profile, round);
+    /// Sends one call for each item that has something left, joined where they are alike.
+    async fn round(&self, left: &mut [Unsent], deadline: Instant) -> Vec<(usize, ItemOutcome)> {
+        let calls = plan(&self.profile, left);
         let sent = futures::stream::iter(calls).map(|call| async move {
             if Instant::now() >= deadline {
                 let reason = Reason::new("not_sent", "the batch's other calls took all of its time");
@@ -110,30 +110,24 @@ impl Destination for HttpDestination {
     async fn deliver(&self, batch: Vec<Prepared>) -> Vec<ItemOutcome> {
         let deadline = Instant::now() + self.profile.timeout;
         let mut outcomes = vec![ItemOutcome::Delivered; batch.len()];
-        let mut left: Vec<_> =
-            batch.into_iter().map(|prepared| prepared.requests.into_iter()).enumerate().collect();
-        // The first request of each item, then the second of those whose first went well, and so on.
-        loop {
-            let mut round = Vec::with_capacity(left.len());
-            left.retain_mut(|(item, requests)| match requests.next() {
-                Some(request) => {
-                    round.push((*item, request));
-                    true
-                }
-                None => false,
-            });
-            if round.is_empty() {
-                return outcomes;
-            }
-            for (item, outcome) in self.round(round, deadline).await {
-                if let Some(known) = outcomes.get_mut(item)
-                    && *known == ItemOutcome::Delivered
-                {
+        let mut left: Vec<_> = batch
+            .into_iter()
+            .enumerate()
+            .map(|(item, prepared)| Unsent::new(item, prepared.requests))
+            .filter_map(|mut unsent| (!unsent.is_done()).then_some(unsent))
+            .collect();
+        // The first call of each item, then the second of those whose first went well, and so on.
+        while !left.is_empty() {
+            for (item, outcome) in self.round(&mut left, deadline).await {
+                if let Some(known) = outcomes.get_mut(item) {
                     *known = outcome;
                 }
             }
-            left.retain(|(item, _)| outcomes.get(*item) == Some(&ItemOutcome::Delivered));
+            left.retain_mut(|unsent| {
+                !unsent.is_done() && outcomes.get(unsent.item) == Some(&ItemOutcome::Delivered)
+            });
         }
+        outcomes
     }
 }
 

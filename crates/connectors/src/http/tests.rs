@@ -13,7 +13,7 @@ use millrace_service::{ManualClock, Secret};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::call::{Call, plan};
+use super::call::{Call, Unsent, plan};
 use super::client::retry_after;
 use super::*;
 
@@ -45,8 +45,9 @@ fn body(request: &HttpRequest) -> Value {
     serde_json::to_value(request).unwrap()["body"].clone()
 }
 
-fn all_alone(requests: Vec<HttpRequest>) -> Vec<(usize, HttpRequest)> {
-    requests.into_iter().enumerate().collect()
+/// Of each request the item has no other.
+fn all_alone(requests: Vec<HttpRequest>) -> Vec<Unsent> {
+    requests.into_iter().enumerate().map(|(item, request)| Unsent::new(item, vec![request])).collect()
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn arrays_of_like_requests_become_one_and_each_element_has_its_owner() {
     let profile = joining(Join::arrays(&["contacts"], 100));
     let other =
         HttpRequest::post("http://vendor.test/contacts").json(&json!({"contacts": [{"id": 9}], "v": 3}));
-    let calls = plan(&profile, all_alone(vec![contacts(&[1, 2]), other, contacts(&[3])]));
+    let calls = plan(&profile, &mut all_alone(vec![contacts(&[1, 2]), other, contacts(&[3])]));
     assert_eq!(calls.len(), 2, "a body that differs beside its array goes by itself");
     assert_eq!(body(&calls[0].request), json!({"contacts": [{"id": 1}, {"id": 2}, {"id": 3}], "v": 2}));
     assert_eq!(calls[0].items, [0, 2]);
@@ -71,7 +72,7 @@ fn a_body_that_is_an_array_joins_as_a_whole() {
         request.body = millrace_connector::RequestBody::JsonArray(json!([{"id": id}]).to_string().into());
         request
     };
-    let calls = plan(&joining(Join::arrays(&["."], 100)), all_alone(vec![array(1), array(2)]));
+    let calls = plan(&joining(Join::arrays(&["."], 100)), &mut all_alone(vec![array(1), array(2)]));
     assert_eq!(calls.len(), 1);
     assert_eq!(body(&calls[0].request), json!([{"id": 1}, {"id": 2}]));
     assert_eq!(calls[0].owner(None, 1), Some(1));
@@ -87,8 +88,8 @@ fn arrays_in_the_fields_of_forms_join_where_the_other_fields_are_alike() {
         request.body = millrace_connector::RequestBody::Form(fields.to_vec());
         request
     };
-    let requests = all_alone(vec![form(1, "7"), form(2, "8"), form(3, "7")]);
-    let calls = plan(&joining(Join::arrays(&["data"], 100)), requests);
+    let mut requests = all_alone(vec![form(1, "7"), form(2, "8"), form(3, "7")]);
+    let calls = plan(&joining(Join::arrays(&["data"], 100)), &mut requests);
     let bodies: Vec<_> = calls.iter().map(|call| body(&call.request)).collect();
     let expected = [
         json!({"code": "7", "data": "[{\"id\":1},{\"id\":3}]"}),
@@ -103,7 +104,7 @@ fn bodies_are_wrapped_as_they_are() {
     let one = |id: u32| HttpRequest::post("http://vendor.test/e").json(&json!({"id": id}));
     let with = vec![("sent".to_owned(), json!(true))];
     let profile = joining(Join::Wrap { at: "batch".to_owned(), with, max: 2 });
-    let calls = plan(&profile, all_alone(vec![one(1), one(2), one(3)]));
+    let calls = plan(&profile, &mut all_alone(vec![one(1), one(2), one(3)]));
     let bodies: Vec<_> = calls.iter().map(|call| body(&call.request)).collect();
     let expected =
         [json!({"sent": true, "batch": [{"id": 1}, {"id": 2}]}), json!({"sent": true, "batch": [{"id": 3}]})];
@@ -114,7 +115,7 @@ fn bodies_are_wrapped_as_they_are() {
 #[test]
 fn a_call_is_never_larger_than_the_vendor_takes() {
     let profile = Profile { max_bytes: 70, ..joining(Join::arrays(&["contacts"], 100)) };
-    let calls = plan(&profile, all_alone((0..5).map(|id| contacts(&[id])).collect()));
+    let calls = plan(&profile, &mut all_alone((0..5).map(|id| contacts(&[id])).collect()));
     assert_eq!(calls.iter().map(|call| call.items.len()).collect::<Vec<_>>(), [2, 2, 1]);
 }
 
@@ -125,7 +126,7 @@ fn answer(status: u16, body: &Value) -> Answer {
 
 fn call_of(count: u32) -> Call {
     let requests = (0..count).map(|id| contacts(&[id])).collect();
-    plan(&joining(Join::arrays(&["contacts"], 100)), all_alone(requests)).remove(0)
+    plan(&joining(Join::arrays(&["contacts"], 100)), &mut all_alone(requests)).remove(0)
 }
 
 fn classes(outcomes: &[ItemOutcome]) -> Vec<&'static str> {
@@ -260,6 +261,35 @@ fn oauth() -> OAuth2 {
         scope: Some("write".to_owned()),
         fields: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn like_requests_of_an_item_are_one_call_and_none_overtakes_another() {
+    let stub = Stub::start([]).await.unwrap();
+    let other = HttpRequest::post("http://vendor.test/other");
+    let mut requests: Vec<_> = (0..8).map(|id| contacts(&[id])).collect();
+    requests.extend([other, contacts(&[8])]);
+    let batch = vec![prepared(1, requests), prepared(2, vec![contacts(&[9])])];
+    let outcomes = destination(joining(Join::arrays(&["contacts"], 5)), &stub).deliver(batch).await;
+    assert_eq!(classes(&outcomes), ["delivered"; 2]);
+    let ids =
+        |body: Value| body["contacts"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    let seen = stub.seen();
+    let told = |path: &str, wanted: &[u32]| {
+        let wanted = json!(wanted);
+        seen.iter().position(|seen| match path {
+            "/other" => seen.path == path,
+            _ => seen.path == path && Value::Array(ids(seen.json())) == wanted,
+        })
+    };
+    let order = [
+        told("/contacts", &[0, 1, 2, 3, 4]),
+        told("/contacts", &[5, 6, 7]),
+        told("/other", &[]),
+        told("/contacts", &[8]),
+    ];
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
+    assert_eq!(seen.len(), 5, "and the other item's own");
 }
 
 #[tokio::test]

@@ -15,8 +15,9 @@ const MAX_JOINING: usize = 1_000;
 /// People in a job that unsubscribes: Klaviyo's limit.
 const MAX_LEAVING: usize = 100;
 
-/// Profiles and events go one by one, four at once: these are sent within the time of one call.
-const MAX_ITEMS: usize = 20;
+/// Profiles and events go one by one, four at once. An item may make several requests, so with more items
+/// a batch would be over its time before the last has been sent, and its items would begin again.
+const MAX_ITEMS: usize = 4;
 
 /// Calls under way at once; with the four of each, within Klaviyo's burst of 75 profiles a second.
 const CONCURRENCY: usize = 4;
