@@ -13,7 +13,7 @@ use millrace_bus::{Bus, Positions, PublisherOptions, Range, Reader, Start};
 use millrace_connector::Payload;
 use millrace_event_model::topics::EVENTS;
 use millrace_event_model::wire::Message as _;
-use millrace_event_model::{DeadLetter, Disposition, Event, Lane, Outcome};
+use millrace_event_model::{DeadLetter, Disposition, Event, Lane, Outcome, Workspace};
 use millrace_service::{SharedClock, Stop};
 
 use crate::admit::{Read, Routes};
@@ -24,7 +24,7 @@ use crate::ledger::Place;
 use crate::progress::Position;
 use crate::sends::Sends;
 use crate::service::lanes;
-use crate::{DeliverError, DestinationOptions, RetryPolicy};
+use crate::{DeliverError, DestinationOptions, EventConnection, RetryPolicy};
 
 /// Outcomes are stored so often: after a death so much is sent again at most, or a window of it.
 const STORE_EVERY: Duration = Duration::from_secs(1);
@@ -53,10 +53,26 @@ pub enum Again {
 pub struct Resent {
     /// Events by how they ended.
     pub ended: BTreeMap<Disposition, u64>,
-    /// Letters without a record, or of a topic that leads to the destination no more.
+    /// Letters that cannot be sent: see [`is_possible`].
     pub impossible: u64,
     /// Why it ended before its end, if it did: the rest is as it was.
     pub stopped: Option<String>,
+    /// Of ranges, what has not ended: each begins with the first event that has not, and some of what follows may have.
+    pub rest: Vec<(Lane, Vec<Range>)>,
+}
+
+/// Whether a letter can be sent again: it holds its record, and a connection leads to the destination from its
+/// source, if that can be told, in its lane. Letters of changes cannot: their rows come back with the next run.
+#[must_use]
+pub fn is_possible(connections: &[EventConnection], workspace: &Workspace, letter: &DeadLetter) -> bool {
+    if letter.original.value.is_none() {
+        return false;
+    }
+    let event = Event::decode(&letter.original).ok();
+    connections.iter().any(|connection| {
+        event.as_ref().is_none_or(|event| event.source == connection.source)
+            && EVENTS.lane(workspace, &connection.lane).as_str() == letter.topic
+    })
 }
 
 /// Sends to one destination again, until all has ended, the destination refuses or does not answer, or the stop.
@@ -73,6 +89,20 @@ pub async fn send_again(
     let DestinationOptions { id, destination, connections, names, consent, bounds, probe_every, .. } =
         options;
     let failed = |source| DeliverError::Bus { destination: id.clone(), source };
+    let mut resent = Resent::default();
+    let again = match again {
+        Again::Letters(mut letters) => {
+            let all = letters.len();
+            letters.retain(|letter| is_possible(&connections, bus.workspace(), letter));
+            resent.impossible = (all - letters.len()) as u64;
+            Again::Letters(letters)
+        }
+        ranges @ Again::Ranges(_) => ranges,
+    };
+    let asked = match &again {
+        Again::Ranges(lanes) => lanes.clone(),
+        Again::Letters(_) => Vec::new(),
+    };
     let (topics, connections) = lanes(connections);
     let topic_names = topics.iter().map(|(topic, _)| topic.name(bus)).collect::<Vec<_>>();
     let limits = destination.limits();
@@ -85,9 +115,9 @@ pub async fn send_again(
         topics: topic_names,
         cluster: String::new(),
     };
-    let mut resent = Resent::default();
-    let mut feed = Feed::new(again, &topics, &books.topics, bus, &mut resent).map_err(failed)?;
-    for (place, low) in feed.begin() {
+    let mut feed = Feed::new(again, &topics, &books.topics, bus).map_err(failed)?;
+    let mut lows = feed.begin();
+    for (place, low) in lows.clone() {
         flow.own(&Position { place, low, done: Vec::new() });
     }
     let mut sends = Sends::default();
@@ -104,7 +134,7 @@ pub async fn send_again(
             sends.start(Arc::clone(&destination), call, limits.timeout);
         }
         if flow.must_state() || stored_at.elapsed() >= STORE_EVERY {
-            store(&mut flow, &books, &clock, &mut resent).await.map_err(failed)?;
+            store(&mut flow, &books, &clock, &mut resent, &mut lows).await.map_err(failed)?;
             stored_at = tokio::time::Instant::now();
         }
         if let Some(why) = flow.closed() {
@@ -130,8 +160,35 @@ pub async fn send_again(
     while let Some(answers) = sends.next().await {
         flow.landed(answers, clock.now());
     }
-    store(&mut flow, &books, &clock, &mut resent).await.map_err(failed)?;
+    store(&mut flow, &books, &clock, &mut resent, &mut lows).await.map_err(failed)?;
+    resent.rest = rest(asked, &topics, &lows);
     Ok(resent)
+}
+
+/// What has not ended of what was asked for.
+fn rest(
+    asked: Vec<(Lane, Vec<Range>)>,
+    topics: &[(Topic, Start)],
+    lows: &BTreeMap<Place, i64>,
+) -> Vec<(Lane, Vec<Range>)> {
+    let mut rest = Vec::new();
+    for (lane, ranges) in asked {
+        let Some(topic) = number(topics, &lane) else { continue };
+        let left = |range: Range| {
+            let low = lows.get(&Place { topic, partition: range.partition }).copied();
+            Range::stored(range.partition, low.unwrap_or(range.start).max(range.start), range.end)
+        };
+        let left: Vec<_> = ranges.into_iter().map(left).filter(|range| range.start < range.end).collect();
+        if !left.is_empty() {
+            rest.push((lane, left));
+        }
+    }
+    rest
+}
+
+/// The place of a lane's topic in the list of topics.
+fn number(topics: &[(Topic, Start)], lane: &Lane) -> Option<usize> {
+    topics.iter().position(|(topic, _)| matches!(topic, Topic::Events(other) if other == lane))
 }
 
 async fn store(
@@ -139,11 +196,13 @@ async fn store(
     books: &Books,
     clock: &SharedClock,
     resent: &mut Resent,
+    lows: &mut BTreeMap<Place, i64>,
 ) -> Result<(), millrace_bus::BusError> {
     // The positions are of this job alone: the stage's stay where they are.
-    let (statement, _) = flow.state(clock.now());
+    let (statement, positions) = flow.state(clock.now());
     books.store(&statement, &[]).await?;
     flow.stored();
+    lows.extend(positions.into_iter().map(|position| (position.place, position.low)));
     for outcome in &statement.outcomes {
         *resent.ended.entry(outcome.disposition).or_default() += count(outcome);
     }
@@ -170,15 +229,13 @@ impl Feed {
         topics: &[(Topic, Start)],
         names: &[String],
         bus: &Bus,
-        resent: &mut Resent,
     ) -> Result<Self, millrace_bus::BusError> {
         let letters = match again {
             Again::Letters(letters) => letters,
             Again::Ranges(lanes) => {
                 let mut feed = Vec::new();
                 for (lane, ranges) in lanes {
-                    let is_lane = |topic: &Topic| matches!(topic, Topic::Events(other) if *other == lane);
-                    let Some(number) = topics.iter().position(|(topic, _)| is_lane(topic)) else { continue };
+                    let Some(number) = number(topics, &lane) else { continue };
                     let name = EVENTS.lane(bus.workspace(), &lane);
                     let reader = bus.reader(&name, &Positions::new(), Start::Latest)?;
                     feed.push((number, reader, ranges.into_iter().filter(|r| r.start < r.end).collect()));
@@ -186,13 +243,9 @@ impl Feed {
                 return Ok(Self::Ranges(feed));
             }
         };
-        let mut known = Vec::new();
-        for letter in letters {
-            match names.iter().position(|name| *name == letter.topic) {
-                Some(number) if letter.original.value.is_some() => known.push((number, letter)),
-                _ => resent.impossible += 1,
-            }
-        }
+        let topic = |letter: &DeadLetter| names.iter().position(|name| *name == letter.topic);
+        let known = letters.into_iter().filter_map(|letter| Some((topic(&letter)?, letter)));
+        let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(number, letter)| std::cmp::Reverse((*number, letter.partition, letter.offset)));
         Ok(Self::Letters(known))
     }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{SecondsFormat, Utc};
-use millrace_bus::PublisherOptions;
+use millrace_bus::{Bus, PublisherOptions};
 use millrace_event_model::topics::{AUDIT, OUTCOMES};
 use millrace_event_model::{DeadLetter, DestinationId, Disposition, Origin, Outcome, Reason, Stage};
+use millrace_service::Stop;
 use millrace_service::config::Mode;
 use serde_json::{Value, json};
 
+use super::held::Held;
 use super::letters::{DISCARDED, Keep, Letter, open, read};
 use super::operate;
 use crate::cli::{LetterFilter, Output, Place};
@@ -84,25 +86,59 @@ pub(crate) async fn discard(
 ) -> Result<(), Failure> {
     let config = read_config(place, Mode::Dev)?;
     let destination = operate::destination(&config, of(filter)?)?;
-    let bus = Installation::attach(&config, place)?;
-    let mut letters = open(&bus, filter, Keep::Name).await?;
-    letters.retain(|letter| letter.said.stage == Stage::Deliver);
-    if !dry_run && !letters.is_empty() {
-        let publisher = bus.publisher(PublisherOptions::default())?;
-        let subject = format!("{destination}, {} dead letters", letters.len());
-        let entry = operate::audit("dead-letters.discarded", &subject);
-        let noted = publisher.publish(&AUDIT.of(bus.workspace()), [&entry]).await?;
-        // One that dies in between has closed some; run again, it closes the rest.
-        for some in letters.chunks(DISCARDED_AT_ONCE) {
-            let outcomes: Vec<_> = some.iter().map(|letter| discarded(&destination, letter)).collect();
-            let told = publisher.publish(&OUTCOMES.of(bus.workspace()), &outcomes).await?;
-            tracing::debug!(noted = noted.count(), told = told.count(), "dead letters are discarded");
-        }
+    if dry_run {
+        let bus = Installation::attach(&config, place)?;
+        let letters = given_up(&bus, filter, Keep::Name).await?;
+        tell_discarded(&destination, &letters, true, output);
+        return Ok(());
     }
-    let what = if dry_run { "would be discarded" } else { "discarded" };
-    let json = json!({"destination": destination, "discarded": letters.len(), "dry_run": dry_run, "by_code": by_code(&letters)});
-    output::result(output, &json, format!("{} dead letters {what}{}", letters.len(), codes(&letters)));
+    let installation = Installation::open_attached(config, place).await?;
+    let held = Held::take(&installation, &destination, "dead-letters-discard").await?;
+    let letters = close(&installation.bus, &destination, filter, &held.stop()).await;
+    held.release().await;
+    tell_discarded(&destination, &letters?, false, output);
     Ok(())
+}
+
+/// Those of a destination that are open.
+pub(super) async fn given_up(bus: &Bus, filter: &LetterFilter, keep: Keep) -> Result<Vec<Letter>, Failure> {
+    let mut letters = open(bus, filter, keep).await?;
+    letters.retain(|letter| letter.said.stage == Stage::Deliver);
+    Ok(letters)
+}
+
+/// Closes those that are open. One that dies in between has closed some; run again, it closes the rest.
+async fn close(
+    bus: &Bus,
+    destination: &DestinationId,
+    filter: &LetterFilter,
+    stop: &Stop,
+) -> Result<Vec<Letter>, Failure> {
+    let letters = given_up(bus, filter, Keep::Name).await?;
+    if letters.is_empty() {
+        return Ok(letters);
+    }
+    let publisher = bus.publisher(PublisherOptions::default())?;
+    let subject = format!("{destination}, {} dead letters", letters.len());
+    let entry = operate::audit("dead-letters.discarded", &subject);
+    let noted = publisher.publish(&AUDIT.of(bus.workspace()), [&entry]).await?;
+    for some in letters.chunks(DISCARDED_AT_ONCE) {
+        if stop.is_requested() {
+            return Err(Failure::Partial(format!(
+                "another command has taken {destination} over: not all are discarded; run it again to go on"
+            )));
+        }
+        let outcomes: Vec<_> = some.iter().map(|letter| discarded(destination, letter)).collect();
+        let told = publisher.publish(&OUTCOMES.of(bus.workspace()), &outcomes).await?;
+        tracing::debug!(noted = noted.count(), told = told.count(), "dead letters are discarded");
+    }
+    Ok(letters)
+}
+
+fn tell_discarded(destination: &DestinationId, letters: &[Letter], dry_run: bool, output: Output) {
+    let what = if dry_run { "would be discarded" } else { "discarded" };
+    let json = json!({"destination": destination, "discarded": letters.len(), "dry_run": dry_run, "by_code": by_code(letters)});
+    output::result(output, &json, format!("{} dead letters {what}{}", letters.len(), codes(letters)));
 }
 
 /// The destination that a command is to act on: never on all at once.

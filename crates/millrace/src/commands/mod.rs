@@ -5,6 +5,7 @@ pub(crate) mod balance;
 pub(crate) mod check;
 pub(crate) mod connectors;
 pub(crate) mod dead_letters;
+mod held;
 #[cfg(feature = "warehouse-loader")]
 pub(crate) mod jobs;
 mod letters;
