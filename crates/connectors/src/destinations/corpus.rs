@@ -68,7 +68,7 @@ const CORPORA: &[Corpus] = &[
     },
     Corpus {
         file: "mp",
-        floor: 33,
+        floor: 32,
         requests: |config, event| made(&mixpanel::entry(), config, event),
         made_up: &[],
     },

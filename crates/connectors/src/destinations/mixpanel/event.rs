@@ -43,8 +43,8 @@ const VIEW: &[Line] =
     &[("name", &["name", "properties.name"]), ("category", &["category", "properties.category"])];
 
 /// The event, and then what it adds to the person's profile. Mixpanel knows a repeated event by its
-/// `$insert_id`, and no repeated addition: so those go last, and an import that has to be tried again
-/// does not count them twice.
+/// `$insert_id`, and no repeated addition: so those go last and together, and nothing else that has to be
+/// tried again counts them twice.
 pub(super) fn requests(mixpanel: &Mixpanel, document: &Document) -> Result<Vec<HttpRequest>, Reason> {
     check(document)?;
     let settings = &mixpanel.settings;
@@ -64,8 +64,11 @@ pub(super) fn requests(mixpanel: &Mixpanel, document: &Document) -> Result<Vec<H
         pick(document, &["event"]).and_then(Value::as_str).ok_or_else(|| missing("the event's name"))?;
     let event = json!({"event": name, "properties": properties(mixpanel, document)?});
     let mut requests = vec![mixpanel.import(&event)];
-    requests.extend(revenue(mixpanel, document)?);
-    requests.extend(increments(mixpanel, document)?);
+    let additions: Vec<Value> =
+        revenue(mixpanel, document)?.into_iter().chain(increments(mixpanel, document)?).collect();
+    if !additions.is_empty() {
+        requests.push(mixpanel.engage_all(&additions));
+    }
     Ok(requests)
 }
 
@@ -143,7 +146,7 @@ fn insert_id(message_id: &str) -> String {
 }
 
 /// A purchase, in the profile's transactions.
-fn revenue(mixpanel: &Mixpanel, document: &Document) -> Result<Option<HttpRequest>, Reason> {
+fn revenue(mixpanel: &Mixpanel, document: &Document) -> Result<Option<Value>, Reason> {
     let Some(amount) = pick(document, &["properties.revenue"]) else { return Ok(None) };
     let time = times::happened(document).and_then(times::rfc3339);
     let update = json!({
@@ -151,11 +154,11 @@ fn revenue(mixpanel: &Mixpanel, document: &Document) -> Result<Option<HttpReques
         "$token": mixpanel.settings.token.expose(),
         "$distinct_id": mixpanel.distinct_id(document)?,
     });
-    Ok(Some(mixpanel.engage(&update)))
+    Ok(Some(update))
 }
 
 /// Numbers of the event that the profile adds up.
-fn increments(mixpanel: &Mixpanel, document: &Document) -> Result<Option<HttpRequest>, Reason> {
+fn increments(mixpanel: &Mixpanel, document: &Document) -> Result<Option<Value>, Reason> {
     let mut add = Map::new();
     for name in &mixpanel.settings.increment {
         let value = document.get(&format!("properties.{name}")).filter(|value| value.is_number());
@@ -169,7 +172,7 @@ fn increments(mixpanel: &Mixpanel, document: &Document) -> Result<Option<HttpReq
         "$token": mixpanel.settings.token.expose(),
         "$distinct_id": mixpanel.distinct_id(document)?,
     });
-    Ok(Some(mixpanel.engage(&update)))
+    Ok(Some(update))
 }
 
 #[cfg(test)]

@@ -91,17 +91,22 @@ impl Mixpanel {
 
     /// A change to a person's profile.
     pub(super) fn engage(&self, update: &Value) -> HttpRequest {
-        self.change("engage", update)
+        self.changes("engage", &json!([update]))
     }
 
     /// A change to a group's profile.
     pub(super) fn groups(&self, update: &Value) -> HttpRequest {
-        self.change("groups", update)
+        self.changes("groups", &json!([update]))
+    }
+
+    /// Several changes of people's profiles, of which all are sent or none.
+    pub(super) fn engage_all(&self, updates: &[Value]) -> HttpRequest {
+        self.changes("engage", &json!(updates))
     }
 
     /// Strict: without it an answer says that one change at least was taken, and not which.
-    fn change(&self, path: &str, update: &Value) -> HttpRequest {
-        let request = self.post(path, &json!([update])).query("verbose", VERBOSE);
+    fn changes(&self, path: &str, updates: &Value) -> HttpRequest {
+        let request = self.post(path, updates).query("verbose", VERBOSE);
         match self.settings.strict {
             true => request.query("strict", "1"),
             false => request,

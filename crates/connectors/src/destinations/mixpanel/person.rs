@@ -67,24 +67,20 @@ const IOS: &[Line] = &[
 ];
 
 /// The profile's changes, one request for each kind of change, and the merge of ids where that is asked for.
+/// What is appended goes last: nothing that fails after it has it appended twice.
 pub(super) fn requests(mixpanel: &Mixpanel, document: &Document) -> Result<Vec<HttpRequest>, Reason> {
     let settings = &mixpanel.settings;
     let distinct_id = mixpanel.distinct_id(document)?;
     let token = settings.token.expose();
     let mut traits = traits(document);
-    let kinds: [(&str, &[String], Shape); 3] = [
-        ("$set_once", &settings.set_once, said),
-        ("$union", &settings.union, as_list),
-        ("$append", &settings.append, said),
-    ];
+    let change = |operation: &str, values: Map<String, Value>| {
+        let update = json!({operation: values, "$token": token, "$distinct_id": distinct_id});
+        (!values.is_empty()).then(|| mixpanel.engage(&update))
+    };
     let mut requests = Vec::new();
-    for (operation, paths, shape) in kinds {
-        let values = set_apart(&mut traits, paths, shape);
-        if !values.is_empty() {
-            let update = json!({operation: values, "$token": token, "$distinct_id": distinct_id});
-            requests.push(mixpanel.engage(&update));
-        }
-    }
+    requests.extend(change("$set_once", set_apart(&mut traits, &settings.set_once, said)));
+    requests.extend(change("$union", set_apart(&mut traits, &settings.union, as_list)));
+    let append = change("$append", set_apart(&mut traits, &settings.append, said));
     let mut properties = named(traits, settings.legacy_person_names);
     fill(&mut properties, document, SURROUNDINGS);
     properties.extend(device(document));
@@ -98,6 +94,7 @@ pub(super) fn requests(mixpanel: &Mixpanel, document: &Document) -> Result<Vec<H
     update.insert("$time".to_owned(), times::happened(document).into());
     requests.push(mixpanel.engage(&Value::Object(update)));
     requests.extend(merge(mixpanel, document));
+    requests.extend(append);
     Ok(requests)
 }
 

@@ -76,15 +76,20 @@ async fn refused_credentials_pause() {
 }
 
 #[test]
-fn what_cannot_be_repeated_comes_last() {
+fn what_cannot_be_repeated_comes_last_and_together() {
     let settings = json!({"token": "t", "increment": ["cups", "name"]});
+    let identify = event(json!({"type": "identify", "userId": "u", "anonymousId": "a",
+        "traits": {"visits": "home", "plan": "pro"}}));
+    let appending = json!({"token": "t", "append": ["visits"], "identity_merge": "original"});
+    let last = made(&appending, &identify).pop().unwrap();
+    assert_eq!(last["body"][0]["$append"], json!({"visits": "home"}), "after all else of an identify");
     let made = made(&settings, &track("a", json!({"revenue": 2.5, "cups": 3, "name": "x"})));
     let paths: Vec<_> = made.iter().map(|request| request["url"].clone()).collect();
     let [import, engage] = ["import", "engage"].map(|path| format!("https://api.mixpanel.com/{path}/"));
-    assert_eq!(paths, [import.as_str(), engage.as_str(), engage.as_str()]);
+    assert_eq!(paths, [import.as_str(), engage.as_str()]);
     let transaction = json!({"$time": AT, "$amount": 2.5});
     assert_eq!(made[1]["body"][0]["$append"]["$transactions"], transaction);
-    assert_eq!(made[2]["body"][0]["$add"], json!({"cups": 3}), "numbers alone are added");
+    assert_eq!(made[1]["body"][1]["$add"], json!({"cups": 3}), "numbers alone are added");
 }
 
 #[test]
