@@ -141,7 +141,10 @@ fn sync(path: &std::path::Path) -> io::Result<()> {
 }
 
 fn failed(location: &Path, error: io::Error) -> Error {
-    Error::Generic { store: "a folder", source: format!("cannot write {location}: {error}").into() }
+    Error::Generic {
+        store: "a folder",
+        source: io::Error::new(error.kind(), format!("cannot write {location}: {error}")).into(),
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

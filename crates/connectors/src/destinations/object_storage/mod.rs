@@ -8,6 +8,7 @@
 //! back in another batch are in two files, each under the id that tells so.
 
 mod config;
+mod failure;
 mod file;
 mod map;
 mod rudder;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use millrace_connector::{
     ConnectorError, Context, Destination, DestinationEntry, HttpRequest, Item, ItemOutcome, Limits, Prepared,
     RequestBody,
@@ -27,8 +29,10 @@ use millrace_event_model::Reason;
 use millrace_state::object_store::Error as ObjectError;
 use millrace_state::{StateError, Store};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 pub use config::{Format, Settings};
+use failure::{refusal, transient};
 use file::Row;
 
 /// The line of the list of connectors.
@@ -50,7 +54,23 @@ const FILE_BYTES: usize = 16 * 1024 * 1024;
 /// Files that are written at once: while one is uploaded the next is filled.
 const CONCURRENCY: usize = 2;
 
-/// The store tries for half a minute itself; what takes longer than this is tried again in another batch.
+/// Files of one call that are written at once. Events that come late lie in many hours, each a file of its
+/// own; one after the other these would not be done in time.
+const WRITES: usize = 8;
+
+/// When a call is to be done.
+#[derive(Debug, Clone, Copy)]
+struct Deadlines {
+    /// No file is begun later than this after the call: its items come back in another batch.
+    begin: Duration,
+    /// What is not written by then comes back too. Its file may be there all the same.
+    finish: Duration,
+}
+
+/// The store tries for half a minute itself.
+const DEADLINES: Deadlines = Deadlines { begin: Duration::from_secs(50), finish: Duration::from_secs(85) };
+
+/// What deliver waits: longer than the destination itself, which knows what has been written.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One place for files.
@@ -76,7 +96,7 @@ impl ObjectStorage {
         Ok(Self { settings, store: store.synced() })
     }
 
-    async fn write(&self, folder: &str, rows: Vec<Row>) -> ItemOutcome {
+    async fn write(&self, folder: String, rows: Vec<Row>) -> ItemOutcome {
         let format = self.settings.format;
         let path = format!("{folder}/{}", file::name(&rows, format));
         // Compressing a file takes long enough to hold up others.
@@ -130,17 +150,44 @@ impl Destination for ObjectStorage {
     }
 
     async fn deliver(&self, batch: Vec<Prepared>) -> Vec<ItemOutcome> {
-        let mut outcomes = vec![ItemOutcome::Delivered; batch.len()];
+        let count = batch.len();
+        let mut writes = Vec::new();
         for (folder, items, rows) in by_folder(batch) {
-            let outcome = self.write(&folder, rows).await;
-            for item in items {
-                if let Some(place) = outcomes.get_mut(item) {
-                    *place = outcome.clone();
-                }
+            writes.push((items, self.write(folder, rows)));
+        }
+        outcomes(count, writes, DEADLINES).await
+    }
+}
+
+/// What became of `count` items, of writes that each have several of them: some at once, as far as the time
+/// goes.
+async fn outcomes<W>(count: usize, writes: Vec<(Vec<usize>, W)>, deadlines: Deadlines) -> Vec<ItemOutcome>
+where
+    W: Future<Output = ItemOutcome> + Send,
+{
+    let late = "the batch has more files than are written in its time; the rest comes in another batch";
+    let mut outcomes = vec![transient("not_written_in_time", late.to_owned()); count];
+    let called = Instant::now();
+    let mut under_way = Vec::with_capacity(writes.len());
+    for (items, write) in writes {
+        // Polled for the first time when its turn comes.
+        under_way.push(async move {
+            if called.elapsed() >= deadlines.begin {
+                return None;
+            }
+            Some((items, write.await))
+        });
+    }
+    let mut done = stream::iter(under_way).buffer_unordered(WRITES);
+    while let Ok(Some(written)) = timeout_at(called + deadlines.finish, done.next()).await {
+        let Some((items, outcome)) = written else { continue };
+        for item in items {
+            if let Some(place) = outcomes.get_mut(item) {
+                *place = outcome.clone();
             }
         }
-        outcomes
     }
+    outcomes
 }
 
 /// A folder, the places in the batch of the items that go there, and their rows.
@@ -166,27 +213,4 @@ fn by_folder(batch: Vec<Prepared>) -> Vec<Group> {
         }
     }
     groups
-}
-
-/// What becomes of the items of a file that was not written.
-fn refusal(error: StateError) -> ItemOutcome {
-    let refused = matches!(
-        &error,
-        StateError::Store {
-            source: ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. },
-            ..
-        }
-    );
-    let missing = matches!(&error, StateError::Store { source: ObjectError::NotFound { .. }, .. });
-    let told = ConnectorError::pause("", "the file is not written").caused_by(error).full();
-    match (refused, missing) {
-        (true, _) => ItemOutcome::Auth(Reason::new("credentials_refused", told)),
-        // The bucket or container.
-        (_, true) => ItemOutcome::Config(Reason::new("store_missing", told)),
-        _ => transient("store_unreachable", told),
-    }
-}
-
-fn transient(code: &str, told: String) -> ItemOutcome {
-    ItemOutcome::Transient { after: None, reason: Reason::new(code, told) }
 }

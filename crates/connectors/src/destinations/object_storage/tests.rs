@@ -8,12 +8,15 @@
     reason = "tests"
 )]
 
+use std::future::{pending, ready};
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use flate2::read::GzDecoder;
+use futures::future::BoxFuture;
 use millrace_columnar::ParquetReader;
 use millrace_columnar::arrow::array::{Array, AsArray};
 use millrace_columnar::arrow::datatypes::TimestampMicrosecondType;
@@ -21,7 +24,7 @@ use millrace_connector::{Context, Destination, Item, ItemOutcome, Payload, Prepa
 use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey};
 use serde_json::{Value, json};
 
-use super::{ObjectStorage, rudder};
+use super::{Deadlines, ObjectStorage, outcomes, rudder};
 
 fn storage(settings: Value) -> ObjectStorage {
     let context = Context { id: "files".to_owned(), work_dir: "/nonexistent".into() };
@@ -125,8 +128,8 @@ async fn files_in_s3_and_a_bucket_that_is_not_there_pauses() {
     let (endpoint, bucket) = s3.rsplit_once('/').unwrap();
     let at = |bucket: &str| {
         let url = format!("s3://{bucket}/files-{}", std::process::id());
-        storage(json!({"url": url, "storage_options": {"endpoint": endpoint, "allow_http": "true",
-            "region": "us-east-1", "access_key_id": "test", "secret_access_key": "test"}}))
+        storage(json!({"url": url, "allow_private": true, "storage_options": {"endpoint": endpoint,
+            "allow_http": "true", "region": "us-east-1", "access_key_id": "test", "secret_access_key": "test"}}))
     };
     a_batch_is_a_file_for_each_hour_and_a_repetition_writes_over_it(&at(bucket)).await;
 
@@ -186,4 +189,53 @@ fn memory_is_no_place_for_files() {
     for url in ["memory://", "memory:///raw"] {
         assert!(refused(&json!({ "url": url })).contains("memory:// keeps nothing"));
     }
+}
+
+#[test]
+fn an_address_inside_is_no_endpoint_unless_it_is_opened() {
+    let with = |option: &str, value: &str, private: Value| {
+        json!({"url": "s3://bucket", "allow_private": private,
+            "storage_options": {option: value, "region": "us-east-1", "skip_signature": "true"}})
+    };
+    for address in ["http://169.254.169.254", "http://2130706433/", "https://[::1]:9000"] {
+        for option in ["endpoint", "AWS_ENDPOINT_URL", "metadata_endpoint"] {
+            let told = refused(&with(option, address, json!(false)));
+            assert!(told.contains(option) && told.contains("allow_private"), "{told}");
+        }
+    }
+    let key = json!({"gcs_base_url": "http://10.0.0.5"}).to_string();
+    let google = json!({"url": "gs://bucket", "storage_options": {"service_account_key": key}});
+    assert!(refused(&google).contains("allow_private"));
+    let proxied = refused(&with("proxy_url", "http://proxy.example.com", json!(true)));
+    assert!(proxied.contains("storage_options.proxy_url is not taken"), "{proxied}");
+    storage(with("endpoint", "http://10.1.0.5:9000", json!(["10.1.0.0/16"])));
+    storage(with("endpoint", "https://s3.example.com", json!(false)));
+}
+
+#[tokio::test]
+async fn what_is_written_in_time_is_delivered_and_the_rest_comes_back() {
+    let written = || -> BoxFuture<'static, ItemOutcome> { Box::pin(ready(ItemOutcome::Delivered)) };
+    let hanging = || -> BoxFuture<'static, ItemOutcome> { Box::pin(pending()) };
+    let writes = || vec![(vec![1], hanging()), (vec![0, 3], written()), (vec![2], written())];
+    let soon = Deadlines { begin: Duration::from_secs(600), finish: Duration::from_millis(20) };
+    let came = outcomes(4, writes(), soon).await;
+    let late = |outcome: &ItemOutcome| matches!(outcome, ItemOutcome::Transient { .. });
+    assert_eq!(came.iter().map(late).collect::<Vec<_>>(), [false, true, false, false], "{came:?}");
+    let none = Deadlines { begin: Duration::ZERO, finish: Duration::from_secs(600) };
+    let came = outcomes(4, writes(), none).await;
+    assert!(came.iter().all(late), "nothing is begun: {came:?}");
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_the_folder_pauses() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let storage = in_folder(&folder.path().join("file/raw"), "ndjson");
+    let item = event("m-1", 0, "{}");
+    let prepared = Prepared { id: item.id.clone(), requests: storage.transform(&item).unwrap() };
+    let outcomes = storage.deliver(vec![prepared]).await;
+    assert!(
+        matches!(&outcomes[..], [ItemOutcome::Config(why)] if why.code == "folder_unwritable"),
+        "{outcomes:?}"
+    );
 }
