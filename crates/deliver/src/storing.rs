@@ -29,7 +29,7 @@ impl Storing {
             let store = || books.store(&statement, &positions);
             let stored = store.retry(patience).when(BusError::is_retryable).notify(|error, _| {
                 tracing::warn!(destination = %books.destination, %error, "outcomes cannot be stored; trying again");
-                tell.send_replace(Some(format!("outcomes cannot be stored, so nothing is sent: {error}")));
+                tell.send_replace(Some(format!("outcomes cannot be stored, so nothing more is read once the window is full: {error}")));
             });
             stored.await
         });
