@@ -9,6 +9,7 @@
 pub mod conformance;
 mod destination;
 mod dialect;
+mod display_name;
 mod document;
 mod error;
 mod registry;
@@ -20,6 +21,7 @@ pub use destination::{
     Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, Rate, RequestBody,
 };
 pub use dialect::{DIALECTS, Dialect, dialect};
+pub use display_name::DisplayName;
 pub use document::Document;
 pub use error::{ConnectorError, ErrorKind};
 pub use registry::{

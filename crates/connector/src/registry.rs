@@ -9,7 +9,7 @@ use std::sync::Arc;
 use millrace_event_model::Reason;
 use serde_json::Value;
 
-use crate::{ConnectorError, Destination, Source, Warehouse};
+use crate::{ConnectorError, Destination, DisplayName, Source, Warehouse};
 
 /// What a connector may use besides its settings.
 #[derive(Debug, Clone)]
@@ -77,15 +77,27 @@ impl DestinationEntry {
         }
     }
 
-    /// With its name at RudderStack, and what makes our settings of a `Config` of theirs.
+    /// With its names at RudderStack, and what makes our settings of a `Config` of theirs.
     #[must_use]
     pub fn with_rudder(
         mut self,
         name: impl Into<Cow<'static, str>>,
+        display_names: impl IntoIterator<Item = DisplayName>,
         settings: impl Fn(&Value) -> Result<Value, Reason> + Send + Sync + 'static,
     ) -> Self {
-        self.rudder = Some(Rudder { name: name.into(), settings: Arc::new(settings) });
+        self.rudder = Some(Rudder {
+            name: name.into(),
+            display_names: display_names.into_iter().collect(),
+            settings: Arc::new(settings),
+        });
         self
+    }
+
+    /// What a client may call an instance with these settings in the `integrations` object of events, besides
+    /// its id.
+    pub fn names<'e>(&'e self, settings: &'e Value) -> impl Iterator<Item = &'e str> {
+        let display_names = self.rudder.as_ref().map(|rudder| rudder.display_names.as_slice());
+        names(&self.kind, display_names.unwrap_or_default(), settings)
     }
 }
 
@@ -100,6 +112,8 @@ impl fmt::Debug for DestinationEntry {
 pub struct Rudder {
     /// The name of its definition, upper case: `AM`, `WEBHOOK`.
     pub name: Cow<'static, str>,
+    /// What its users call it.
+    pub display_names: Vec<DisplayName>,
     /// Our settings, of the `Config` of theirs.
     ///
     /// The error says which option is missing, or cannot be had here.
@@ -121,8 +135,28 @@ pub struct WarehouseEntry {
     pub summary: &'static str,
     /// JSON Schema of the settings.
     pub schema: fn() -> Value,
+    /// What RudderStack's users call it.
+    pub display_names: &'static [DisplayName],
     /// Makes an instance. It connects when it is first used, so a server that is late is no error here.
     pub build: BuildWarehouse,
+}
+
+impl WarehouseEntry {
+    /// What a client may call an instance with these settings in the `integrations` object of events, besides
+    /// its id.
+    pub fn names<'e>(&'e self, settings: &'e Value) -> impl Iterator<Item = &'e str> {
+        names(self.kind, self.display_names, settings)
+    }
+}
+
+/// A kind, and what RudderStack's users call it under these settings.
+fn names<'e>(
+    kind: &'e str,
+    display_names: &'e [DisplayName],
+    settings: &'e Value,
+) -> impl Iterator<Item = &'e str> {
+    let display_names = display_names.iter().filter(move |name| name.is_of(settings));
+    std::iter::once(kind).chain(display_names.map(|name| name.name.as_ref()))
 }
 
 /// All connectors of this binary.
@@ -181,6 +215,12 @@ impl Registry {
         self.destinations.iter().find(|entry| entry.kind == kind)
     }
 
+    /// The entry of a warehouse kind.
+    #[must_use]
+    pub fn warehouse_entry(&self, kind: &str) -> Option<&'static WarehouseEntry> {
+        self.warehouses.iter().find(|entry| entry.kind == kind)
+    }
+
     /// Makes a warehouse.
     ///
     /// # Errors
@@ -191,7 +231,7 @@ impl Registry {
         settings: &Value,
         context: &Context,
     ) -> Result<Arc<dyn Warehouse>, ConnectorError> {
-        match self.warehouses.iter().find(|entry| entry.kind == kind) {
+        match self.warehouse_entry(kind) {
             Some(entry) => (entry.build)(settings, context),
             None => {
                 Err(unknown("warehouse", kind, &context.id, self.warehouses.iter().map(|entry| entry.kind)))

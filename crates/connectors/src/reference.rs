@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use millrace_connector::DisplayName;
 use serde_json::{Map, Value};
 
 use crate::declarative::{FUNCTIONS, schema};
@@ -21,11 +22,26 @@ fn the_pages_of_destinations_are_those_of_their_settings() {
             page.push_str(&format!("\n{about}\n"));
         }
         if let Some(rudder) = &entry.rudder {
-            page.push_str(&format!("\nRudderStack calls it `{}`.\n", rudder.name));
+            page.push_str(&format!("\nRudderStack calls it `{}`", rudder.name));
+            let names: Vec<String> = rudder.display_names.iter().map(display_name).collect();
+            if !names.is_empty() {
+                page.push_str(&format!(
+                    "; events may call it {} in their `integrations`",
+                    names.join(" or ")
+                ));
+            }
+            page.push_str(".\n");
         }
         page.push_str("\n## Settings\n\n");
         page.push_str(&tables(&schema));
         held(&format!("{}.md", entry.kind), &page);
+    }
+}
+
+fn display_name(name: &DisplayName) -> String {
+    match name.schemes.first() {
+        Some(scheme) => format!("\"{}\" (`{scheme}://…`)", name.name),
+        None => format!("\"{}\"", name.name),
     }
 }
 

@@ -33,3 +33,55 @@ const WAREHOUSES: &[WarehouseEntry] = &[millrace_lake::ENTRY, warehouses::postgr
 pub fn registry() -> Registry {
     Registry { sources: SOURCES, destinations: all_destinations(), warehouses: WAREHOUSES }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn events_call_an_instance_by_its_kind_and_rudderstacks_display_name() {
+        let none = json!({});
+        let at = |url: &str| json!({ "url": url });
+        let registry = registry();
+        let of_destination = |kind: &str, settings: &Value| -> Vec<String> {
+            let entry = registry.destination_entry(kind);
+            entry.into_iter().flat_map(|entry| entry.names(settings)).map(str::to_owned).collect()
+        };
+        for (kind, settings, expected) in [
+            ("amplitude", &none, &["Amplitude"][..]),
+            ("braze", &none, &["Braze"]),
+            ("customerio", &none, &["Customer IO"]),
+            ("facebook_conversions", &none, &["Facebook Conversions"]),
+            ("ga4", &none, &["Google Analytics 4 (GA4)", "Google Analytics 4"]),
+            ("http", &none, &["HTTP Webhook"]),
+            ("kafka", &none, &["Apache Kafka"]),
+            ("klaviyo", &none, &["Klaviyo"]),
+            ("mixpanel", &none, &["Mixpanel"]),
+            ("object_storage", &at("s3://bucket/raw"), &["Amazon S3"]),
+            ("object_storage", &at("gs://bucket/raw"), &["Google Cloud Storage"]),
+            ("object_storage", &at("az://container"), &["Azure Blob Storage"]),
+            ("object_storage", &at("./files"), &[]),
+            ("posthog", &none, &["PostHog"]),
+            ("segment", &none, &["Segment"]),
+            ("slack", &none, &["Slack"]),
+            ("webhook", &none, &["Webhook"]),
+        ] {
+            assert_eq!(of_destination(kind, settings), [&[kind], expected].concat(), "{kind} {settings}");
+        }
+        for (kind, settings, expected) in [
+            ("lake", at("s3://bucket/lake"), &["S3 Datalake"][..]),
+            ("lake", at("gs://bucket/lake"), &["Google Cloud Storage Datalake"]),
+            ("lake", at("abfss://c@a.dfs.core.windows.net/lake"), &["Azure Datalake"]),
+            ("lake", at("./data/lake"), &[]),
+            ("postgres", none.clone(), &["Postgres"]),
+        ] {
+            let entry = registry.warehouse_entry(kind);
+            let names: Vec<&str> = entry.into_iter().flat_map(|entry| entry.names(&settings)).collect();
+            assert_eq!(names, [&[kind], expected].concat(), "{kind} {settings}");
+        }
+        let unnamed = registry.destinations.iter().filter(|entry| entry.rudder.is_none());
+        assert_eq!(unnamed.count(), 0, "every destination has a line above");
+    }
+}

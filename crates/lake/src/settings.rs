@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use millrace_connector::{ConnectorError, Context, Warehouse, WarehouseEntry};
+use millrace_connector::{ConnectorError, Context, DisplayName, Warehouse, WarehouseEntry};
 use millrace_service::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,11 @@ pub const ENTRY: WarehouseEntry = WarehouseEntry {
     kind: "lake",
     summary: "Delta tables in a folder, S3, Google Cloud Storage or Azure Blob Storage, with SQL over them",
     schema: settings_schema,
+    display_names: &[
+        DisplayName::at("S3 Datalake", &["s3", "s3a"]),
+        DisplayName::at("Google Cloud Storage Datalake", &["gs"]),
+        DisplayName::at("Azure Datalake", &["az", "azure", "adl", "abfs", "abfss"]),
+    ],
     build,
 };
 

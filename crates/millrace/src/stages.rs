@@ -278,7 +278,10 @@ pub(crate) fn destination_options(
     use millrace_transform::IntegrationNames;
 
     let mut options = DestinationOptions::new(destination.id.clone(), installation.destination(destination)?);
-    options.names = IntegrationNames::new([destination.id.as_str(), destination.kind.as_str()]);
+    let settings = destination.settings.to_value();
+    let entry = installation.registry.destination_entry(&destination.kind);
+    let names = entry.into_iter().flat_map(|entry| entry.names(&settings));
+    options.names = IntegrationNames::new(names.chain([destination.id.as_str()]));
     options.consent = crate::judge::consent(destination).map_err(|error| {
         Failure::Usage(format!("consent of destination {:?}: {error}", destination.id.as_str()))
     })?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_connector::{ConnectorError, Context, DestinationEntry};
+use millrace_connector::{ConnectorError, Context, DestinationEntry, DisplayName};
 use millrace_event_model::Reason;
 use millrace_service::SystemClock;
 use millrace_transform::Scope;
@@ -30,7 +30,8 @@ impl Compiled {
         match &self.spec.rudder {
             Some(rudder) => {
                 let compiled = Arc::clone(self);
-                entry.with_rudder(rudder.name.clone(), move |config| compiled.of_rudder(config))
+                let display_name = rudder.display_name.clone().map(DisplayName::from);
+                entry.with_rudder(rudder.name.clone(), display_name, move |config| compiled.of_rudder(config))
             }
             None => entry,
         }

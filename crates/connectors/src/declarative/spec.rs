@@ -393,6 +393,9 @@ pub enum OnNull {
 pub struct RudderSpec {
     /// The name of its definition, upper case.
     pub name: String,
+    /// What its users call it, as in the `integrations` object of events: `Customer IO`.
+    #[serde(default)]
+    pub display_name: Option<String>,
     /// Our settings, and where they stand in its `Config`.
     #[serde(default)]
     pub settings: BTreeMap<String, Field>,

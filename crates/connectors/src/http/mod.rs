@@ -66,7 +66,7 @@ pub(crate) mod xml;
 
 use std::sync::Arc;
 
-use millrace_connector::DestinationEntry;
+use millrace_connector::{DestinationEntry, DisplayName};
 use millrace_event_model::Reason;
 use millrace_service::SystemClock;
 use schemars::JsonSchema;
@@ -99,8 +99,18 @@ pub struct HttpEntry<S> {
     pub mapper: fn(&S) -> Result<Box<dyn Mapper>, String>,
     /// The vendor's API, with these settings.
     pub profile: fn(&S) -> Profile,
-    /// RudderStack's name of the destination, upper case, and the translation of its `Config`.
-    pub rudder: Option<(&'static str, FromRudder)>,
+    /// The destination as RudderStack knows it.
+    pub rudder: Option<Namesake>,
+}
+
+/// A destination of RudderStack's.
+pub struct Namesake {
+    /// The name of its definition, upper case.
+    pub name: &'static str,
+    /// What its users call it: the names that events may have in their `integrations` object.
+    pub display_names: &'static [&'static str],
+    /// The translation of its `Config`.
+    pub settings: FromRudder,
 }
 
 impl<S: DeserializeOwned + JsonSchema + 'static> HttpEntry<S> {
@@ -124,7 +134,9 @@ impl<S: DeserializeOwned + JsonSchema + 'static> HttpEntry<S> {
             Ok(Arc::new(HttpDestination::new(mapper, profile, reach, Arc::new(SystemClock))?))
         });
         match rudder {
-            Some((name, translate)) => entry.with_rudder(name, translate),
+            Some(Namesake { name, display_names, settings }) => {
+                entry.with_rudder(name, display_names.iter().map(|name| DisplayName::new(name)), settings)
+            }
             None => entry,
         }
     }

@@ -16,7 +16,7 @@ pub(crate) use rudder::translate;
 
 use millrace_connector::DestinationEntry;
 
-use crate::http::{HttpEntry, Mapper};
+use crate::http::{HttpEntry, Mapper, Namesake};
 
 /// The line of the list of connectors.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn entry() -> DestinationEntry {
         summary: "Events, user properties and groups in Amplitude",
         mapper,
         profile: profile::profile,
-        rudder: Some(("AM", translate)),
+        rudder: Some(Namesake { name: "AM", display_names: &["Amplitude"], settings: translate }),
     }
     .entry()
 }

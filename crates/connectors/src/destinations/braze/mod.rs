@@ -17,7 +17,7 @@ mod tests;
 
 use millrace_connector::DestinationEntry;
 
-use crate::http::HttpEntry;
+use crate::http::{HttpEntry, Namesake};
 pub use config::{Groups, Instance, Settings};
 
 /// The line of the list of connectors.
@@ -28,7 +28,7 @@ pub fn entry() -> DestinationEntry {
         summary: "Users, events, purchases and subscriptions in Braze",
         mapper: |settings| Ok(Box::new(map::Braze { settings: settings.clone() })),
         profile: profile::profile,
-        rudder: Some((rudder::NAME, rudder::translate)),
+        rudder: Some(Namesake { name: rudder::NAME, display_names: &["Braze"], settings: rudder::translate }),
     }
     .entry()
 }

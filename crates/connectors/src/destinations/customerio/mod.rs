@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use millrace_connector::{DestinationEntry, HttpRequest, Rate};
 
-use crate::http::{Check, Find, HttpEntry, ItemResults, Join, JoinRule, Mapper, Profile};
+use crate::http::{Check, Find, HttpEntry, ItemResults, Join, JoinRule, Mapper, Namesake, Profile};
 pub use config::{Region, Settings};
 pub(crate) use rudder::translate;
 
@@ -33,7 +33,7 @@ pub fn entry() -> DestinationEntry {
         summary: "People, events, devices and objects of Customer.io",
         mapper,
         profile,
-        rudder: Some(("CUSTOMERIO", translate)),
+        rudder: Some(Namesake { name: "CUSTOMERIO", display_names: &["Customer IO"], settings: translate }),
     }
     .entry()
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use millrace_connector::{DestinationEntry, HttpRequest};
 
-use crate::http::{Check, HttpEntry, Join, JoinRule, Mapper, Profile};
+use crate::http::{Check, HttpEntry, Join, JoinRule, Mapper, Namesake, Profile};
 pub use config::{ActionSource, Settings};
 pub(crate) use rudder::translate;
 
@@ -30,7 +30,11 @@ pub fn entry() -> DestinationEntry {
         summary: "Events for Meta's Conversions API",
         mapper,
         profile,
-        rudder: Some(("FACEBOOK_CONVERSIONS", translate)),
+        rudder: Some(Namesake {
+            name: "FACEBOOK_CONVERSIONS",
+            display_names: &["Facebook Conversions"],
+            settings: translate,
+        }),
     }
     .entry()
 }

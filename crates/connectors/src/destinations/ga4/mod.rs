@@ -18,7 +18,7 @@ pub(crate) use rudder::translate;
 
 use millrace_connector::DestinationEntry;
 
-use crate::http::{HttpEntry, Mapper};
+use crate::http::{HttpEntry, Mapper, Namesake};
 
 /// The line of the list of connectors.
 #[must_use]
@@ -28,7 +28,11 @@ pub fn entry() -> DestinationEntry {
         summary: "Events in Google Analytics 4, by the Measurement Protocol",
         mapper,
         profile: profile::profile,
-        rudder: Some(("GA4", translate)),
+        rudder: Some(Namesake {
+            name: "GA4",
+            display_names: &["Google Analytics 4 (GA4)", "Google Analytics 4"],
+            settings: translate,
+        }),
     }
     .entry()
 }

@@ -9,7 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use millrace_connector::DestinationEntry;
+use millrace_connector::{DestinationEntry, DisplayName};
 use serde_json::Value;
 
 use crate::declarative::Compiled;
@@ -34,7 +34,7 @@ pub fn entry() -> DestinationEntry {
             Ok(Arc::new(Arc::new(compiled).build(&inner, context)?))
         },
     )
-    .with_rudder("HTTP", rudder::translate)
+    .with_rudder("HTTP", [DisplayName::new("HTTP Webhook")], rudder::translate)
 }
 
 fn schema() -> Value {

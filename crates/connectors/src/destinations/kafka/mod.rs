@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_bus::{BusError, ErrorKind as BusErrorKind, ForeignPublisher, ForeignRecord, PublisherOptions};
 use millrace_connector::{
-    ConnectorError, Context, Destination, DestinationEntry, ErrorKind, HttpRequest, Item, ItemOutcome,
-    Limits, Prepared, RequestBody,
+    ConnectorError, Context, Destination, DestinationEntry, DisplayName, ErrorKind, HttpRequest, Item,
+    ItemOutcome, Limits, Prepared, RequestBody,
 };
 use millrace_event_model::Reason;
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub fn entry() -> DestinationEntry {
         config::schema,
         |settings, context| Ok(Arc::new(Kafka::new(settings, context)?)),
     )
-    .with_rudder("KAFKA", rudder::settings)
+    .with_rudder("KAFKA", [DisplayName::new("Apache Kafka")], rudder::settings)
 }
 
 /// Records of one call. They share the producer's batches with those of other calls.

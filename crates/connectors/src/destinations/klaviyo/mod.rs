@@ -16,7 +16,7 @@ mod tests;
 
 use millrace_connector::DestinationEntry;
 
-use crate::http::HttpEntry;
+use crate::http::{HttpEntry, Namesake};
 pub use config::{Channel, IdentifyBy, Revision, Settings};
 
 /// The line of the list of connectors.
@@ -27,7 +27,11 @@ pub fn entry() -> DestinationEntry {
         summary: "Profiles, events and list subscriptions in Klaviyo",
         mapper: |settings| Ok(Box::new(map::Klaviyo { settings: settings.clone() })),
         profile: profile::profile,
-        rudder: Some((rudder::NAME, rudder::translate)),
+        rudder: Some(Namesake {
+            name: rudder::NAME,
+            display_names: &["Klaviyo"],
+            settings: rudder::translate,
+        }),
     }
     .entry()
 }

@@ -22,8 +22,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use millrace_connector::{
-    ConnectorError, Context, Destination, DestinationEntry, HttpRequest, Item, ItemOutcome, Limits, Prepared,
-    RequestBody,
+    ConnectorError, Context, Destination, DestinationEntry, DisplayName, HttpRequest, Item, ItemOutcome,
+    Limits, Prepared, RequestBody,
 };
 use millrace_event_model::Reason;
 use millrace_state::object_store::Error as ObjectError;
@@ -42,8 +42,15 @@ pub fn entry() -> DestinationEntry {
     DestinationEntry::new("object_storage", summary, config::schema, |settings, context| {
         Ok(Arc::new(ObjectStorage::new(settings, context)?))
     })
-    .with_rudder("S3", rudder::settings)
+    .with_rudder("S3", DISPLAY_NAMES.iter().cloned(), rudder::settings)
 }
+
+/// At RudderStack each store is a destination of its own.
+const DISPLAY_NAMES: &[DisplayName] = &[
+    DisplayName::at("Amazon S3", &["s3", "s3a"]),
+    DisplayName::at("Google Cloud Storage", &["gs"]),
+    DisplayName::at("Azure Blob Storage", &["az", "azure", "adl", "abfs", "abfss"]),
+];
 
 /// Rows of one file at most: with two files under way, as many as deliver's window holds.
 const FILE_ROWS: usize = 5_000;

@@ -8,7 +8,7 @@ mod tests;
 
 use millrace_connector::DestinationEntry;
 
-use crate::http::{AnswerRule, Check, Class, HttpEntry, Profile};
+use crate::http::{AnswerRule, Check, Class, HttpEntry, Namesake, Profile};
 
 pub use config::{Channel, EventTemplate, Settings};
 
@@ -20,7 +20,7 @@ pub fn entry() -> DestinationEntry {
         summary: "A message in a Slack channel per event",
         mapper: |settings: &Settings| Ok(Box::new(map::Messages::new(settings)?)),
         profile,
-        rudder: Some(("SLACK", rudder::translate)),
+        rudder: Some(Namesake { name: "SLACK", display_names: &["Slack"], settings: rudder::translate }),
     }
     .entry()
 }

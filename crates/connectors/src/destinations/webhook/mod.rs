@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_connector::{
-    ConnectorError, Context, Destination, DestinationEntry, HttpRequest, Item, ItemOutcome, Limits, Prepared,
+    ConnectorError, Context, Destination, DestinationEntry, DisplayName, HttpRequest, Item, ItemOutcome,
+    Limits, Prepared,
 };
 use millrace_event_model::Reason;
 use millrace_service::{SharedClock, SystemClock};
@@ -41,7 +42,7 @@ pub fn entry() -> DestinationEntry {
         || schemars::schema_for!(Settings).to_value(),
         |settings, context| Ok(Arc::new(Webhook::new(settings, context, Arc::new(SystemClock))?)),
     )
-    .with_rudder("WEBHOOK", rudder::translate)
+    .with_rudder("WEBHOOK", [DisplayName::new("Webhook")], rudder::translate)
 }
 
 /// POSTs under way at once. Order is kept per key by deliver, so this is about the receiver's patience.

@@ -46,8 +46,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use millrace_connector::{
-    ConnectorError, Context, Count, Dialect, KafkaIdentity, Load, LoadReport, Positions, QueryStream, Resume,
-    SchemaChange, TableSchemas, Warehouse, WarehouseEntry, dialect,
+    ConnectorError, Context, Count, Dialect, DisplayName, KafkaIdentity, Load, LoadReport, Positions,
+    QueryStream, Resume, SchemaChange, TableSchemas, Warehouse, WarehouseEntry, dialect,
 };
 use millrace_event_model::ConnectionId;
 use millrace_service::crash_point;
@@ -70,6 +70,7 @@ pub(crate) const ENTRY: WarehouseEntry = WarehouseEntry {
     kind: KIND,
     summary: "PostgreSQL 12 or newer: rows and positions in one transaction",
     schema: || schemars::schema_for!(PostgresSettings).to_value(),
+    display_names: &[DisplayName::new("Postgres")],
     build,
 };
 
