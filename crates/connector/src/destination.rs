@@ -1,6 +1,5 @@
 //! Where deliver sends to.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +8,7 @@ use millrace_event_model::{Change, Event, PartitionKey, Reason};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{ConnectorError, Document};
+use crate::{ConnectorError, Document, Rate};
 
 /// One configured destination.
 #[async_trait]
@@ -30,6 +29,10 @@ pub trait Destination: Send + Sync {
     /// Sends a batch and returns one outcome per item, in the same order. Never an error for the whole
     /// batch: what is true of all is said of each.
     async fn deliver(&self, batch: Vec<Prepared>) -> Vec<ItemOutcome>;
+
+    /// From now on [`Limits::rate`] is left to the caller alone. For tests: the server that answers them is
+    /// nobody's vendor. One that keeps no rate itself has nothing to do.
+    fn ignore_rate(&self) {}
 }
 
 /// What goes out: an event or a change.
@@ -181,20 +184,12 @@ pub struct Limits {
     pub concurrency: usize,
     /// The longest a call may take; after it the items are tried again.
     pub timeout: Duration,
-    /// How often it may be called.
+    /// How often the other side may be called. Deliver counts calls of [`Destination::deliver`]; of a call
+    /// that makes several requests the connector keeps it for each of them.
     pub rate: Option<Rate>,
     /// Whether items of one key are sent one after the other. Where the other side does not care, they may
     /// share a batch.
     pub ordered: bool,
-}
-
-/// So many calls in so long. A burst is as many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Calls of [`Destination::deliver`].
-    pub calls: NonZeroU32,
-    /// In which time.
-    pub per: Duration,
 }
 
 impl Limits {
@@ -235,6 +230,11 @@ pub enum ItemOutcome {
         after: Option<Duration>,
         /// Why it did not work.
         reason: Reason,
+    },
+    /// Nothing was sent for it: the rate leaves no room until this long from now. It is no attempt.
+    NotSent {
+        /// How long nothing needs to be tried.
+        after: Duration,
     },
     /// The credentials are refused: nothing will work until a person acts; the item is kept.
     Auth(Reason),

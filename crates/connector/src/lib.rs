@@ -12,18 +12,18 @@ mod dialect;
 mod display_name;
 mod document;
 mod error;
+mod rate;
 mod registry;
 pub mod seen;
 mod source;
 mod warehouse;
 
-pub use destination::{
-    Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, Rate, RequestBody,
-};
+pub use destination::{Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
 pub use dialect::{DIALECTS, Dialect, dialect};
 pub use display_name::DisplayName;
 pub use document::Document;
 pub use error::{ConnectorError, ErrorKind};
+pub use rate::{Rate, Turns};
 pub use registry::{
     BuildDestination, BuildSource, BuildWarehouse, Context, DestinationEntry, Registry, Rudder,
     SettingsSchema, SourceEntry, TranslateSettings, WarehouseEntry,

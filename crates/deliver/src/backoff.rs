@@ -69,6 +69,11 @@ impl Attempts {
         self.count += 1;
     }
 
+    /// The one that had begun was none: nothing was sent.
+    pub(crate) fn not_sent(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
     /// How many have begun.
     pub(crate) fn count(&self) -> u32 {
         self.count

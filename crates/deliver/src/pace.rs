@@ -1,19 +1,13 @@
 //! How often a destination may be called: pure.
 
-use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use chrono::{DateTime, Utc};
-use millrace_connector::Rate;
+use millrace_connector::{Rate, Turns};
 
 use crate::RetryPolicy;
 use crate::backoff::{delays, later};
-
-/// So many times of calls are remembered at most, 16 bytes each. A rate of more calls is held in as many
-/// parts of its time as it takes.
-const MAX_COUNTED: u32 = 10_000;
 
 /// Where a rate is configured, so many calls that are throttled in a row hold the destination back. Fewer
 /// concern their own items: within its rate, a destination that says now and then that it is too much is
@@ -21,15 +15,9 @@ const MAX_COUNTED: u32 = 10_000;
 const THROTTLED_IN_A_ROW: u32 = 3;
 
 /// The configured rate, and what the destination itself asks for when it says that it is too much.
-///
-/// A call may begin when fewer than the rate's calls began within its time before. That is stricter than a
-/// token bucket of the same rate, which lets twice as many through in the first window after a silence: a
-/// vendor that counts by windows then answers 429.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    rate: Option<Rate>,
-    /// When the last calls began, the oldest first.
-    calls: VecDeque<DateTime<Utc>>,
+    turns: Option<Turns>,
     held_until: Option<DateTime<Utc>>,
     /// Calls that were throttled since the last that was not.
     throttled: u32,
@@ -40,40 +28,32 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(rate: Option<Rate>, retry: RetryPolicy) -> Self {
-        Self {
-            rate: rate.map(counted),
-            calls: VecDeque::new(),
-            held_until: None,
-            throttled: 0,
-            retry,
-            waits: None,
-        }
+        Self { turns: rate.map(Turns::new), held_until: None, throttled: 0, retry, waits: None }
     }
 
     /// When the next call may begin, if that is later than now.
     pub(crate) fn not_before(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let by_rate = self.rate.and_then(|rate| {
-            let full = self.calls.len() >= rate.calls.get() as usize;
-            let oldest = self.calls.front().filter(|_| full)?;
-            Some(later(*oldest, rate.per))
-        });
+        let by_rate = self.turns.as_ref().map(|turns| turns.next(0, now));
         by_rate.max(self.held_until).filter(|at| *at > now)
     }
 
     /// A call begins.
     pub(crate) fn called(&mut self, now: DateTime<Utc>) {
-        let Some(rate) = self.rate else { return };
-        while self.calls.len() >= rate.calls.get() as usize {
-            self.calls.pop_front();
+        if let Some(turns) = &mut self.turns {
+            turns.begin(now);
         }
-        self.calls.push_back(now);
+    }
+
+    /// The rate has no room until then, as the connector knows that counts requests: nothing is sent.
+    pub(crate) fn no_room(&mut self, after: Duration, now: DateTime<Utc>) {
+        self.held_until = self.held_until.max(Some(later(now, after.min(self.retry.max_delay))));
     }
 
     /// The destination says that it is too much: nothing is sent for as long as it asks for, or for longer
     /// each time where it asks for nothing. Calls that were under way together are one time.
     pub(crate) fn throttled(&mut self, after: Option<Duration>, now: DateTime<Utc>) {
         self.throttled += 1;
-        if self.rate.is_some() && self.throttled < THROTTLED_IN_A_ROW {
+        if self.turns.is_some() && self.throttled < THROTTLED_IN_A_ROW {
             return;
         }
         let again = self.held_until.is_none_or(|until| until <= now);
@@ -103,17 +83,10 @@ impl Pace {
     }
 }
 
-/// The same rate with at most [`MAX_COUNTED`] calls.
-fn counted(rate: Rate) -> Rate {
-    let parts = rate.calls.get().div_ceil(MAX_COUNTED);
-    let calls = NonZeroU32::new(rate.calls.get() / parts).unwrap_or(NonZeroU32::MIN);
-    Rate { calls, per: rate.per.mul_f64(f64::from(calls.get()) / f64::from(rate.calls.get())) }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use proptest::prelude::*;
+    use std::num::NonZeroU32;
 
     use super::*;
 
@@ -159,6 +132,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_connector_says_of_the_rate_is_waited_at_once() {
+        let mut pace = pace(Some(rate(2, 1_000)));
+        pace.called(at(0));
+        assert_eq!(pace.not_before(at(0)), None);
+        pace.no_room(Duration::from_secs(4), at(0));
+        assert_eq!((pace.not_before(at(0)), pace.not_before(at(4_000))), (Some(at(4_000)), None));
+    }
+
+    #[test]
     fn within_a_rate_a_single_throttling_holds_nobody_else_and_a_run_of_them_all() {
         let mut pace = pace(Some(rate(100, 1_000)));
         let second = Some(Duration::from_secs(1));
@@ -172,37 +154,5 @@ mod tests {
             pace.throttled(second, at(0));
         }
         assert_eq!(pace.not_before(at(0)), Some(at(1_000)));
-    }
-
-    #[test]
-    fn a_rate_of_many_calls_is_held_in_parts() {
-        let part = counted(rate(1_000_000, 60_000));
-        assert_eq!((part.calls.get(), part.per), (10_000, Duration::from_millis(600)));
-        assert_eq!(counted(rate(10, 1_000)), rate(10, 1_000));
-    }
-
-    proptest! {
-        /// In no window of its time begin more calls than the rate allows, and none waits without need.
-        #[test]
-        fn the_rate_is_kept_in_every_window(
-            calls in 1..20_u32,
-            per in 1..2_000_u64,
-            silences in prop::collection::vec(0..500_i64, 1..200),
-        ) {
-            let mut pace = pace(Some(rate(calls, per)));
-            let mut begun: Vec<i64> = Vec::new();
-            let mut now = 0;
-            for silence in silences {
-                now += silence;
-                if let Some(due) = pace.not_before(at(now)) {
-                    now = due.timestamp_millis();
-                    prop_assert_eq!(pace.not_before(due), None);
-                }
-                pace.called(at(now));
-                begun.push(now);
-                let within = begun.iter().filter(|began| **began > now - per as i64).count();
-                prop_assert!(within <= calls as usize);
-            }
-        }
     }
 }

@@ -72,6 +72,7 @@ pub async fn destination(entry: &DestinationEntry, settings: impl Fn(&str) -> Va
             return promises;
         }
     };
+    destination.ignore_rate();
     // Nobody listens on the port of a server that is gone.
     let gone = Stub::start([]).await.map(|stub| stub.base().to_owned()).unwrap_or_default();
     let unreachable = (entry.build)(&settings(&gone), &context).ok();

@@ -63,6 +63,7 @@ async fn run_case(compiled: &Arc<Compiled>, case: &TestCase) -> Result<(), Strin
     settings.insert("origin".to_owned(), Value::from(stub.base()));
     let context = Context { id: "test".to_owned(), work_dir: std::env::temp_dir() };
     let destination = compiled.build(&Value::Object(settings), &context).map_err(|error| error.full())?;
+    destination.ignore_rate();
 
     let mut prepared = Vec::new();
     let mut requests = Vec::new();
@@ -234,7 +235,7 @@ fn name(outcome: &ItemOutcome) -> OutcomeName {
         ItemOutcome::Delivered => OutcomeName::Delivered,
         ItemOutcome::Filtered(_) => OutcomeName::Filtered,
         ItemOutcome::Rejected(_) => OutcomeName::Rejected,
-        ItemOutcome::Throttled { .. } => OutcomeName::Throttled,
+        ItemOutcome::Throttled { .. } | ItemOutcome::NotSent { .. } => OutcomeName::Throttled,
         ItemOutcome::Transient { .. } => OutcomeName::Transient,
         ItemOutcome::Auth(_) => OutcomeName::Auth,
         ItemOutcome::Config(_) => OutcomeName::Config,

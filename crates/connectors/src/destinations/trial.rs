@@ -31,7 +31,9 @@ impl Trial {
         let mut settings = settings;
         settings["origin"] = stub.base().into();
         settings["allow_private"] = true.into();
-        Self { destination: build(entry, &settings), stub }
+        let destination = build(entry, &settings);
+        destination.ignore_rate();
+        Self { destination, stub }
     }
 
     /// Sends a batch; what became of each item in one word.
@@ -103,6 +105,7 @@ fn word(outcome: &ItemOutcome) -> &'static str {
         ItemOutcome::Rejected(_) => "rejected",
         ItemOutcome::Throttled { .. } => "throttled",
         ItemOutcome::Transient { .. } => "transient",
+        ItemOutcome::NotSent { .. } => "not_sent",
         ItemOutcome::Auth(_) => "auth",
         ItemOutcome::Config(_) => "config",
         ItemOutcome::Oversize(_) => "oversize",

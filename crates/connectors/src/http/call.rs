@@ -63,7 +63,7 @@ impl Call {
 }
 
 /// What is not yet sent of an item.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Unsent {
     /// The item's place in the batch.
     pub(super) item: usize,
@@ -123,6 +123,18 @@ pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
     calls.extend(open.into_values().map(Joined::call));
     calls.sort_unstable_by_key(|(first, _)| *first);
     calls.into_iter().map(|(_, call)| call).collect()
+}
+
+/// All calls that the batch makes if all goes well, in the order of their sending.
+#[must_use]
+pub(super) fn plan_all(profile: &Profile, batch: &[Unsent]) -> Vec<Call> {
+    let mut left = batch.to_vec();
+    let mut calls = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        calls.extend(plan(profile, &mut left));
+        left.retain_mut(|unsent| !unsent.is_done());
+    }
+    calls
 }
 
 /// What all requests of a call have in common.

@@ -1,21 +1,23 @@
 //! A mapper, a profile and a client: the one implementation of the trait for all that speak HTTP.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use millrace_connector::{
-    ConnectorError, Destination, Document, HttpRequest, Item, ItemOutcome, Limits, Prepared,
+    ConnectorError, Destination, Document, HttpRequest, Item, ItemOutcome, Limits, Prepared, Rate,
 };
 use millrace_event_model::{ChangeOp, Reason};
 use millrace_service::SharedClock;
 
 use super::Mapper;
 use super::auth::{Credentials, REFUSED};
-use super::call::{Call, Unsent, plan};
+use super::call::{Call, Unsent, plan, plan_all};
 use super::client::{Client, Reach};
 use super::judge::{judge, unanswered};
+use super::limiter::{Limiter, Promise};
 use super::profile::{Check, Profile};
 
 /// What deliver waits beyond the requests' own time-outs, so that it is the client who says what happened.
@@ -30,6 +32,8 @@ pub struct HttpDestination {
     profile: Profile,
     client: Client,
     credentials: Credentials,
+    limiter: Option<Limiter>,
+    ignores_rate: AtomicBool,
 }
 
 impl HttpDestination {
@@ -43,9 +47,40 @@ impl HttpDestination {
         reach: Reach,
         clock: SharedClock,
     ) -> Result<Self, ConnectorError> {
+        let limiter = profile.rate.map(|rate| Limiter::new(rate, clock.clone()));
         let client = Client::new(reach, clock)?;
         let credentials = Credentials::new(profile.signer.clone());
-        Ok(Self { mapper, profile, client, credentials })
+        let ignores_rate = AtomicBool::new(false);
+        Ok(Self { mapper, profile, client, credentials, limiter, ignores_rate })
+    }
+
+    /// The requests that a batch makes if all goes well, joined and in the order of their sending.
+    #[must_use]
+    pub fn joined(&self, batch: Vec<Prepared>) -> Vec<HttpRequest> {
+        plan_all(&self.profile, &unsent(batch)).into_iter().map(|call| call.request).collect()
+    }
+
+    /// The turns of a batch, where there is a rate. Items that there are none for are taken out of it, and
+    /// their outcomes are the other half.
+    fn promise(&self, left: &mut Vec<Unsent>) -> (Option<Promise<'_>>, Vec<(usize, ItemOutcome)>) {
+        let limiter = self.limiter.as_ref().filter(|_| !self.ignores_rate.load(Ordering::Relaxed));
+        let Some(limiter) = limiter else { return (None, Vec::new()) };
+        let mut calls: Vec<usize> =
+            plan_all(&self.profile, left).iter().filter_map(|call| call.items.first().copied()).collect();
+        calls.sort_unstable();
+        let promise = limiter.promise(calls.len(), self.profile.timeout);
+        let Some(beyond) = calls.get(promise.granted) else { return (Some(promise), Vec::new()) };
+        let not_sent = left.split_off(left.partition_point(|unsent| unsent.item < *beyond));
+        let after = promise.after;
+        let mut outcomes: Vec<_> =
+            not_sent.iter().map(|unsent| (unsent.item, ItemOutcome::NotSent { after })).collect();
+        let of_first = calls.iter().filter(|item| *item == beyond).count();
+        if of_first > limiter.rate().most_in(self.profile.timeout)
+            && let Some((_, outcome)) = outcomes.first_mut()
+        {
+            *outcome = ItemOutcome::Config(never_sent(of_first, limiter.rate(), self.profile.timeout));
+        }
+        (Some(promise), outcomes)
     }
 
     async fn call(&self, call: &Call) -> Vec<ItemOutcome> {
@@ -56,10 +91,19 @@ impl HttpDestination {
     }
 
     /// Sends one call for each item that has something left, joined where they are alike.
-    async fn round(&self, left: &mut [Unsent], deadline: Instant) -> Vec<(usize, ItemOutcome)> {
+    async fn round(
+        &self,
+        left: &mut [Unsent],
+        promise: Option<&Promise<'_>>,
+        deadline: Instant,
+    ) -> Vec<(usize, ItemOutcome)> {
         let calls = plan(&self.profile, left);
         let sent = futures::stream::iter(calls).map(|call| async move {
-            if Instant::now() >= deadline {
+            let in_turn = match promise {
+                Some(promise) => promise.turn().await,
+                None => true,
+            };
+            if !in_turn || Instant::now() >= deadline {
                 let reason = Reason::new("not_sent", "the batch's other calls took all of its time");
                 let outcome = ItemOutcome::Transient { after: Some(Duration::ZERO), reason };
                 return call.items.into_iter().map(|item| (item, outcome.clone())).collect();
@@ -110,15 +154,16 @@ impl Destination for HttpDestination {
     async fn deliver(&self, batch: Vec<Prepared>) -> Vec<ItemOutcome> {
         let deadline = Instant::now() + self.profile.timeout;
         let mut outcomes = vec![ItemOutcome::Delivered; batch.len()];
-        let mut left: Vec<_> = batch
-            .into_iter()
-            .enumerate()
-            .map(|(item, prepared)| Unsent::new(item, prepared.requests))
-            .filter_map(|mut unsent| (!unsent.is_done()).then_some(unsent))
-            .collect();
+        let mut left = unsent(batch);
+        let (promise, not_sent) = self.promise(&mut left);
+        for (item, outcome) in not_sent {
+            if let Some(known) = outcomes.get_mut(item) {
+                *known = outcome;
+            }
+        }
         // The first call of each item, then the second of those whose first went well, and so on.
         while !left.is_empty() {
-            for (item, outcome) in self.round(&mut left, deadline).await {
+            for (item, outcome) in self.round(&mut left, promise.as_ref(), deadline).await {
                 if let Some(known) = outcomes.get_mut(item) {
                     *known = outcome;
                 }
@@ -129,6 +174,27 @@ impl Destination for HttpDestination {
         }
         outcomes
     }
+
+    fn ignore_rate(&self) {
+        self.ignores_rate.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The items that have something to send.
+fn unsent(batch: Vec<Prepared>) -> Vec<Unsent> {
+    let items = batch.into_iter().enumerate();
+    let items = items.map(|(item, prepared)| Unsent::new(item, prepared.requests));
+    items.filter_map(|mut unsent| (!unsent.is_done()).then_some(unsent)).collect()
+}
+
+/// An item that the rate would never let through whole.
+fn never_sent(requests: usize, rate: Rate, timeout: Duration) -> Reason {
+    let Rate { calls, per } = rate;
+    let told = format!(
+        "an item makes {requests} requests, and the rate limit lets {calls} through in {per:?}: raise it, or the \
+         time-out of {timeout:?} in which they have to be sent"
+    );
+    Reason::new("rate_too_low", told)
 }
 
 impl fmt::Debug for HttpDestination {

@@ -57,6 +57,7 @@ mod client;
 mod destination;
 pub(crate) mod guard;
 mod judge;
+mod limiter;
 pub(crate) mod path;
 mod profile;
 pub(crate) mod settings;

@@ -21,8 +21,8 @@ pub struct Profile {
     pub timeout: Duration,
     /// Calls of the destination under way at once.
     pub concurrency: usize,
-    /// How often the vendor may be called. It counts batches: one whose requests do not become one makes
-    /// more requests than that.
+    /// How often the vendor may be called: requests, also where a batch makes several. Checks, token requests
+    /// and the one request that is repeated with a renewed token are not counted.
     pub rate: Option<Rate>,
     /// Whether the vendor minds the order of one person's items.
     pub ordered: bool,

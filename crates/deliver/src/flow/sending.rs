@@ -140,7 +140,7 @@ impl Flow {
     fn judge(&mut self, answers: &[(Ticket, ItemOutcome)], now: DateTime<Utc>) {
         let Some((first, _)) = answers.first() else { return };
         let (mut answered, mut refused, mut broken) = (false, None, None);
-        let mut throttled = None;
+        let (mut throttled, mut not_sent) = (None, 0);
         for (_, outcome) in answers {
             match outcome {
                 ItemOutcome::Delivered
@@ -156,11 +156,21 @@ impl Flow {
                     broken = Some(reason);
                     self.metrics.failed(reason);
                 }
+                ItemOutcome::NotSent { after } => {
+                    not_sent += 1;
+                    self.pace.no_room(*after, now);
+                }
                 ItemOutcome::Auth(reason) | ItemOutcome::Config(reason) => {
                     refused = Some(reason);
                     self.metrics.failed(reason);
                 }
             }
+        }
+        if not_sent == answers.len() {
+            // The destination was not asked, so another trial may be made.
+            self.gate.forget_probe();
+            self.breaker.forget_call();
+            return;
         }
         if let Some(after) = throttled {
             self.pace.throttled(after, now);
@@ -221,6 +231,10 @@ impl Flow {
                     Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
                     Next::GiveUp(reason) => self.reject(ticket, reason, now),
                 }
+            }
+            ItemOutcome::NotSent { .. } => {
+                pending.attempts.not_sent();
+                owned.window.put_back(ticket.offset);
             }
             ItemOutcome::Auth(_) | ItemOutcome::Config(_) => owned.window.put_back(ticket.offset),
         }

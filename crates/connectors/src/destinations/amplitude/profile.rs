@@ -9,8 +9,7 @@ use serde_json::Value;
 use super::config::Settings;
 use crate::http::{Answer, AnswerRule, Call, Check, Class, Join, JoinRule, Profile, Verdict};
 
-/// Amplitude asks for no more than ten events a call, a hundred calls a second; beyond, it answers 429. The
-/// second counts batches: one with properties of groups or mappings of users makes more calls.
+/// Amplitude asks for no more than ten events a call, a hundred calls a second; beyond, it answers 429.
 const MAX_ITEMS: usize = 10;
 const CALLS_A_SECOND: u32 = 100;
 

@@ -19,8 +19,7 @@ const MAX_PEOPLE: usize = 50;
 /// Long enough to fill a request of a busy source, short enough for a message that an event triggers.
 const MAX_WAIT: Duration = Duration::from_millis(200);
 
-/// Braze takes 3,000 requests of `/users/track` in three seconds; more are answered by 429. Batches are
-/// counted, and most make one.
+/// Braze takes 3,000 requests of `/users/track` in three seconds; more are answered by 429.
 const CALLS: NonZeroU32 = NonZeroU32::new(3_000).unwrap();
 const CALLS_PER: Duration = Duration::from_secs(3);
 

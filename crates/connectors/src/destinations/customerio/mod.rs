@@ -43,9 +43,8 @@ pub(crate) fn mapper(settings: &Settings) -> Result<Box<dyn Mapper>, String> {
     Ok(Box::new(map::CustomerIo::new(settings)))
 }
 
-/// A hundred requests a second is what Customer.io asks of its callers, over both APIs. Batches are
-/// counted, and most make one.
-const BATCHES_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("not 0");
+/// A hundred requests a second is what Customer.io asks of its callers, over both APIs.
+const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("not 0");
 
 /// Operations in one call of `v2`: of a hundred the answer is quick, and one that is refused holds up few.
 const BATCH_ITEMS: usize = 100;
@@ -61,7 +60,7 @@ fn profile(settings: &Settings) -> Profile {
     let region = HttpRequest::new("GET", format!("{}/api/v1/accounts/region", settings.region.origin()))
         .header("authorization", settings.authorization());
     let profile = Profile {
-        rate: Some(Rate { calls: BATCHES_PER_SECOND, per: Duration::from_secs(1) }),
+        rate: Some(Rate { calls: REQUESTS_PER_SECOND, per: Duration::from_secs(1) }),
         hosts: vec![settings.region.host().to_owned()],
         // Objects go to `v2` in both modes, and it takes lists alone.
         joins: vec![JoinRule::path(v2::PATH, Join::wrap("batch", BATCH_ITEMS))],

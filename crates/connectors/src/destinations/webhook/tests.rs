@@ -293,6 +293,7 @@ fn every_status_has_one_meaning() {
             ItemOutcome::Throttled { .. } => "throttled",
             ItemOutcome::Transient { .. } => "transient",
             ItemOutcome::Rejected(_) => "rejected",
+            ItemOutcome::NotSent { .. } => "not_sent",
             ItemOutcome::Auth(_) => "auth",
             ItemOutcome::Config(_) => "config",
             ItemOutcome::Oversize(_) => "oversize",

@@ -16,6 +16,8 @@ enum Say {
     Unclear,
     Throttled,
     Broken,
+    /// The rate has no room.
+    NotSent,
     /// A person must act; who then says resume.
     Refused,
 }
@@ -41,6 +43,7 @@ fn say() -> impl Strategy<Value = Say> {
         1 => Just(Say::Unclear),
         1 => Just(Say::Throttled),
         1 => Just(Say::Broken),
+        1 => Just(Say::NotSent),
         1 => Just(Say::Refused),
     ]
 }
@@ -59,16 +62,18 @@ fn answer(say: Say, number: usize) -> ItemOutcome {
     let reason = || Reason::new("test", "as the script says");
     match say {
         Say::Yes => ItemOutcome::Delivered,
-        Say::Mixed(seed) => match (usize::from(seed) + number) % 4 {
+        Say::Mixed(seed) => match (usize::from(seed) + number) % 5 {
             0 => ItemOutcome::Rejected(reason()),
             1 => ItemOutcome::Transient { after: None, reason: reason() },
             2 => ItemOutcome::Filtered(reason()),
+            3 => ItemOutcome::NotSent { after: Duration::from_secs(1) },
             _ => ItemOutcome::Delivered,
         },
         Say::TooLarge => ItemOutcome::Oversize(reason()),
         Say::Unclear => ItemOutcome::Unclear(reason()),
         Say::Throttled => ItemOutcome::Throttled { after: Some(Duration::from_secs(3)), reason: reason() },
         Say::Broken => ItemOutcome::Transient { after: Some(Duration::from_secs(2)), reason: reason() },
+        Say::NotSent => ItemOutcome::NotSent { after: Duration::from_secs(4) },
         Say::Refused => ItemOutcome::Auth(reason()),
     }
 }

@@ -157,6 +157,27 @@ fn the_rate_bounds_the_calls_and_not_the_items() {
 }
 
 #[test]
+fn what_the_rate_leaves_no_room_for_is_no_attempt_and_waits_with_all_others() {
+    let mut flow = flow_within(Limits { concurrency: 20, ..batches(1) });
+    let none = || ItemOutcome::NotSent { after: Duration::from_secs(30) };
+    for offset in 0..20 {
+        read(&mut flow, offset, event(offset, offset as u8));
+    }
+    let mut now = 0;
+    for _ in 0..12 {
+        for ticket in send(&mut flow, now) {
+            land(&mut flow, ticket, none(), at(now));
+        }
+        assert_eq!((flow.next_due(at(now)), flow.trouble()), (Some(at(now + 30)), None));
+        now += 30;
+    }
+    let sent = send(&mut flow, now);
+    assert_eq!(offsets(&sent), (0..20).collect::<Vec<_>>());
+    land(&mut flow, sent[0], ItemOutcome::Rejected(Reason::new("bad", "it is bad")), at(now));
+    assert_eq!(outcomes(&mut flow)[0].attempts, 1);
+}
+
+#[test]
 fn what_the_destination_leaves_out_has_its_reason_in_the_books() {
     let mut flow = flow();
     read(&mut flow, 0, event(0, 1));
