@@ -74,6 +74,11 @@ impl Compiled {
         self.0.undeclared_variables(false)
     }
 
+    /// The names that it reads, with those within them where they are written out: `traits.email`.
+    pub(crate) fn paths(&self) -> HashSet<String> {
+        self.0.undeclared_variables(true)
+    }
+
     pub(crate) fn evaluate(&self, context: Value) -> Result<Value, Error> {
         self.0.eval(context)
     }

@@ -1,5 +1,6 @@
 //! The expression language for those who bring functions of their own: connectors in YAML.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use minijinja::value::{Rest, Serde};
@@ -21,6 +22,8 @@ impl Language {
     #[must_use]
     pub fn with(functions: &[(&'static str, Function)]) -> Self {
         let mut environment = environment();
+        // What is null in the event is as good as missing, see [`Scope`].
+        environment.add_test("none", |value: &Value| value.is_none() || value.is_undefined());
         for (name, function) in functions.iter().copied() {
             environment.add_filter(name, move |value: Value, arguments: Rest<Value>| {
                 let arguments = arguments.iter().map(json).collect::<Result<Vec<_>, _>>()?;
@@ -58,7 +61,7 @@ impl Language {
             let compiled = self
                 .compile(expression)
                 .map_err(|error| ExpressionError { at: Some(at + error.at.unwrap_or_default()), ..error })?;
-            parts.push(Part::Expression(compiled));
+            parts.push(Part::Expression(compiled, expression.trim().to_owned()));
             rest = behind;
         }
         push_literal(&mut parts, rest);
@@ -85,6 +88,9 @@ fn json(value: &Value) -> Result<Json, Error> {
 }
 
 /// What expressions may name. Made once for all expressions about one thing.
+///
+/// A null in it is as good as missing: the language has no text for what is missing, and writes `None` for
+/// null, so that `firstName ~ lastName` would tell a vendor of a Mr None.
 #[derive(Clone)]
 pub struct Scope(Value);
 
@@ -94,7 +100,19 @@ impl Scope {
     pub fn new(fields: &Map<String, Json>, more: &[(&str, &Json)]) -> Self {
         let fields = fields.iter().map(|(name, value)| (name.as_str(), value));
         let pairs = fields.chain(more.iter().copied());
-        Self(Value::from_pairs(pairs.map(|(name, value)| (name.to_owned(), Value::from(Serde(value))))))
+        Self(Value::from_pairs(pairs.map(|(name, value)| (name.to_owned(), of_json(value)))))
+    }
+}
+
+/// JSON as a value of the language; what is null is undefined.
+fn of_json(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::UNDEFINED,
+        Json::Array(list) => list.iter().map(of_json).collect(),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(name, value)| (name.to_owned(), of_json(value))))
+        }
+        other => Value::from(Serde(other)),
     }
 }
 
@@ -134,6 +152,12 @@ impl Expression {
         json(&value).map_err(|error| EvaluationError::of(&error))
     }
 
+    /// What it reads: names, and paths where they are written out (`traits.email`).
+    #[must_use]
+    pub fn paths(&self) -> HashSet<String> {
+        self.0.paths()
+    }
+
     /// Whether it is true. One that fails is not.
     #[must_use]
     pub fn holds(&self, scope: &Scope) -> bool {
@@ -154,31 +178,65 @@ pub struct Template(Vec<Part>);
 #[derive(Debug)]
 enum Part {
     Literal(String),
-    Expression(Expression),
+    /// With its source, for people.
+    Expression(Expression, String),
 }
 
 impl Template {
-    /// The text, each value as `escape` writes it. `None`: one of the values is missing or null.
+    /// The text, each value as `escape` writes it. `Err` within: the first expression whose value is missing
+    /// or null, as it is written.
     ///
     /// # Errors
     /// An expression fails.
-    pub fn render(
-        &self,
+    pub fn render<'t>(
+        &'t self,
         scope: &Scope,
         escape: fn(&str) -> String,
-    ) -> Result<Option<String>, EvaluationError> {
+    ) -> Result<Result<String, &'t str>, EvaluationError> {
+        self.write(scope, escape, |_| false)
+    }
+
+    /// As [`Self::render`], where the empty text is as good as missing.
+    ///
+    /// # Errors
+    /// An expression fails.
+    pub fn render_full<'t>(
+        &'t self,
+        scope: &Scope,
+        escape: fn(&str) -> String,
+    ) -> Result<Result<String, &'t str>, EvaluationError> {
+        self.write(scope, escape, str::is_empty)
+    }
+
+    fn write<'t>(
+        &'t self,
+        scope: &Scope,
+        escape: fn(&str) -> String,
+        says_nothing: fn(&str) -> bool,
+    ) -> Result<Result<String, &'t str>, EvaluationError> {
         let mut text = String::new();
         for part in &self.0 {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
-                Part::Expression(expression) => match expression.evaluate(scope)? {
-                    Json::Null => return Ok(None),
+                Part::Expression(expression, source) => match expression.evaluate(scope)? {
+                    Json::Null => return Ok(Err(source)),
+                    Json::String(value) if says_nothing(&value) => return Ok(Err(source)),
                     Json::String(value) => text.push_str(&escape(&value)),
                     other => text.push_str(&escape(&other.to_string())),
                 },
             }
         }
-        Ok(Some(text))
+        Ok(Ok(text))
+    }
+
+    /// What its expressions read, as [`Expression::paths`].
+    #[must_use]
+    pub fn paths(&self) -> HashSet<String> {
+        let expressions = self.0.iter().filter_map(|part| match part {
+            Part::Literal(_) => None,
+            Part::Expression(expression, _) => Some(expression),
+        });
+        expressions.flat_map(Expression::paths).collect()
     }
 
     /// The text, where what is missing is left out.
@@ -190,7 +248,7 @@ impl Template {
         for part in &self.0 {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
-                Part::Expression(expression) => match expression.evaluate(scope)? {
+                Part::Expression(expression, _) => match expression.evaluate(scope)? {
                     Json::Null => {}
                     Json::String(value) => text.push_str(&value),
                     other => text.push_str(&other.to_string()),
@@ -227,7 +285,7 @@ mod tests {
     });
 
     fn scope() -> Scope {
-        let fields = json!({"traits": {"n": 4, "plan": null}, "settings": "theirs"});
+        let fields = json!({"traits": {"n": 4, "plan": null}, "empty": "", "settings": "theirs"});
         Scope::new(fields.as_object().unwrap(), &[("settings", &json!({"region": "eu west"}))])
     }
 
@@ -239,6 +297,9 @@ mod tests {
             ("traits.plan or 'free'", json!("free")),
             ("traits.gone | first_of('x')", json!("x")),
             ("traits.gone.deeper", json!(null)),
+            ("traits.plan ~ '/' ~ traits.gone ~ traits.n", json!("/4")),
+            ("traits.plan is none and traits.gone is none and traits.n is not none", json!(true)),
+            ("traits", json!({"n": 4, "plan": null})),
             ("{'a': [traits.n, settings.region]}", json!({"a": [4, "eu west"]})),
         ] {
             assert_eq!(value(source).unwrap(), expected, "{source}");
@@ -253,11 +314,14 @@ mod tests {
     fn a_template_is_text_with_escaped_values() {
         let render = |source: &str| {
             let template = LANGUAGE.template(source).unwrap();
-            template.render(&scope(), |text| text.replace(' ', "%20")).unwrap()
+            template.render(&scope(), |text| text.replace(' ', "%20")).unwrap().ok()
         };
         assert_eq!(render("a b/{{ settings.region }}/{{traits.n}}"), Some("a b/eu%20west/4".to_owned()));
         assert_eq!(render("x{{ traits.plan }}"), None, "a value is missing");
         assert_eq!(render("plain"), Some("plain".to_owned()));
+        let full = LANGUAGE.template("{{ traits.n }}/{{empty }}").unwrap();
+        assert_eq!(full.render_full(&scope(), str::to_owned).unwrap(), Err("empty"));
+        assert_eq!(full.paths(), ["traits.n", "empty"].map(str::to_owned).into());
         let error = LANGUAGE.template("ab{{ 1 + }}").unwrap_err();
         assert!(error.at.is_some_and(|at| at > 3), "{error:?}");
         assert_eq!(LANGUAGE.template("ab{{ x").unwrap_err().at, Some(2));

@@ -69,8 +69,8 @@ fn text(key: &str, template: &str, settings: &Scope) -> Result<String, String> {
     // It was compiled when the file was read, so only its values can be wrong.
     let template = LANGUAGE.template(template).map_err(|error| format!("http.auth.{key}: {error}"))?;
     match template.render(settings, str::to_owned) {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => Err(format!("http.auth.{key} needs a setting that is not given")),
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(missed)) => Err(format!("http.auth.{key} needs {missed}, which is not given")),
         Err(error) => Err(format!("http.auth.{key}: {error}")),
     }
 }

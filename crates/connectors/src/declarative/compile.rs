@@ -1,6 +1,6 @@
 //! A file becomes what instances are made of. All that can be found wrong without settings is found here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use millrace_service::config::{ConfigError, ConfigErrors, Document, Step};
@@ -38,6 +38,8 @@ pub struct Compiled {
 pub(super) struct CompiledAction {
     pub(super) name: String,
     pub(super) when: Option<Expression>,
+    /// Whom it rejects, and why.
+    pub(super) reject: Vec<(Expression, String)>,
     pub(super) upserts: bool,
     pub(super) deletes: bool,
     pub(super) method: String,
@@ -61,7 +63,8 @@ impl Compiled {
     /// All that is wrong with it, each with its line.
     pub fn read(name: &str, text: &str) -> Result<Self, ConfigErrors> {
         let (spec, document): (Spec, Document) = millrace_service::config::read(name, text)?;
-        let mut compiler = Compiler { document: &document, path: Vec::new(), errors: Vec::new() };
+        let settings = Some(spec.settings.keys().cloned().collect());
+        let mut compiler = Compiler { document: &document, path: Vec::new(), errors: Vec::new(), settings };
         let compiled = compiler.spec(spec, name);
         match compiled {
             Some(compiled) if compiler.errors.is_empty() => Ok(compiled),
@@ -75,6 +78,8 @@ struct Compiler<'d> {
     document: &'d Document,
     path: Vec<Step>,
     errors: Vec<ConfigError>,
+    /// The names of the settings; `None` where expressions do not see them.
+    settings: Option<Vec<String>>,
 }
 
 impl Compiler<'_> {
@@ -100,6 +105,8 @@ impl Compiler<'_> {
             actions.extend(self.action(action));
         }
         self.path.clear();
+        // What follows is about answers, and about the Config of another: no settings are seen there.
+        self.settings = None;
         let (ok, classes) = self.result(&spec);
         let mut errors = Vec::new();
         for (index, rule) in spec.errors.iter().enumerate() {
@@ -213,6 +220,13 @@ impl Compiler<'_> {
             self.wrong::<()>(&["request", "array"], "only JSON has arrays".to_owned());
         }
         let when = self.optional("when", action.when.as_deref());
+        let mut reject = Vec::new();
+        for (index, rule) in action.reject.iter().enumerate() {
+            let depth = self.path.len();
+            self.path.extend([Step::from("reject"), Step::from(index)]);
+            reject.extend(self.optional("when", Some(&rule.when)).map(|when| (when, rule.reason.clone())));
+            self.path.truncate(depth);
+        }
         let method = request.method.to_uppercase();
         if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str()) {
             self.wrong::<()>(
@@ -243,6 +257,7 @@ impl Compiler<'_> {
         Some(CompiledAction {
             name: action.name.clone(),
             when,
+            reject,
             upserts: action.sync_modes.contains(&ChangeMode::Upsert),
             deletes: action.sync_modes.contains(&ChangeMode::Delete),
             method,
@@ -278,8 +293,11 @@ impl Compiler<'_> {
     }
 
     fn field(&mut self, name: &str, field: &Field) -> Option<CompiledField> {
-        let compiled =
-            CompiledField::new(field, |source| LANGUAGE.compile(source).map_err(|error| error.to_string()));
+        let compile = |source: &str| {
+            let compiled = LANGUAGE.compile(source).map_err(|error| error.to_string())?;
+            self.problem(source, compiled.paths()).map_or(Ok(compiled), Err)
+        };
+        let compiled = CompiledField::new(field, compile);
         match compiled {
             Ok(field) => Some(field),
             Err(("", told)) => self.wrong(&[name], told),
@@ -303,12 +321,37 @@ impl Compiler<'_> {
 
     fn expression(&mut self, source: &str) -> Option<Expression> {
         let compiled = LANGUAGE.compile(source);
-        self.found(compiled)
+        let compiled = self.found(compiled)?;
+        match self.problem(source, compiled.paths()) {
+            Some(problem) => self.wrong(&[], problem),
+            None => Some(compiled),
+        }
     }
 
     fn template(&mut self, source: &str) -> Option<Template> {
         let compiled = LANGUAGE.template(source);
-        self.found(compiled)
+        let compiled = self.found(compiled)?;
+        match self.problem(source, compiled.paths()) {
+            Some(problem) => self.wrong(&[], problem),
+            None => Some(compiled),
+        }
+    }
+
+    /// What is wrong with an expression that compiles and reads these paths.
+    fn problem(&self, source: &str, paths: HashSet<String>) -> Option<String> {
+        let words: Vec<&str> = source.split_whitespace().collect();
+        if words.windows(2).any(|pair| matches!(pair, ["==" | "!=", none] if none.starts_with("none"))) {
+            return Some("what is null counts as missing: write `is none` or `is not none`".to_owned());
+        }
+        let settings = self.settings.as_ref()?;
+        let of_settings = paths.iter().filter_map(|path| path.strip_prefix("settings."));
+        let mut unknown: Vec<&str> = of_settings
+            .filter_map(|path| path.split('.').next())
+            .filter(|name| !settings.iter().any(|known| known == name))
+            .collect();
+        unknown.sort_unstable();
+        let name = unknown.first()?;
+        Some(format!("there is no setting {name:?}; the settings are: {}", settings.join(", ")))
     }
 
     fn found<T>(&mut self, compiled: Result<T, ExpressionError>) -> Option<T> {

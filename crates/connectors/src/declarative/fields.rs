@@ -49,7 +49,7 @@ impl CompiledField {
         })
     }
 
-    /// Its value; `Null` where there is none. The error names no value.
+    /// Its value; `Null` where there is none, or a text that came out empty. The error names no value.
     pub(super) fn value(&self, fields: &Value, scope: &Scope) -> Result<Value, String> {
         let mut value = match (&self.expression, &self.value) {
             (Some(expression), _) => expression.evaluate(scope).map_err(|error| error.to_string())?,
@@ -65,10 +65,15 @@ impl CompiledField {
         if let Some(kind) = self.kind {
             value = convert(kind, &value);
         }
-        match (&value, &self.default) {
-            (Value::Null, Some(default)) => Ok(default.clone()),
-            _ => Ok(value),
-        }
+        // A fixed value is what it is.
+        let missing = value.is_null() || self.value.is_none() && !says_something(&value);
+        Ok(if missing { self.default.clone().unwrap_or(Value::Null) } else { value })
+    }
+
+    /// Where its value comes from, as it is written; `None` where that is no path.
+    pub(super) fn source(&self) -> Option<String> {
+        let paths = self.from.iter().map(|path| format!("{path:?}"));
+        (!self.from.is_empty()).then(|| paths.collect::<Vec<_>>().join(" or "))
     }
 
     fn first(&self, fields: &Value) -> Value {

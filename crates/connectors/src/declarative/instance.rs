@@ -51,9 +51,11 @@ impl Compiled {
         let settings = settings::complete(&self.spec, given, id)?;
         let common = Common::deserialize(given).map_err(|error| wrong(error.to_string()))?;
         let scope = Scope::new(&Map::new(), &[("settings", &settings)]);
-        let base_url = match self.base_url.render(&scope, str::to_owned) {
-            Ok(Some(text)) => text.trim_end_matches('/').to_owned(),
-            Ok(None) => return Err(wrong("http.base_url needs a setting that is not given".to_owned())),
+        let base_url = match self.base_url.render_full(&scope, str::to_owned) {
+            Ok(Ok(text)) => text.trim_end_matches('/').to_owned(),
+            Ok(Err(missed)) => {
+                return Err(wrong(format!("http.base_url needs {missed}, which is not given")));
+            }
             Err(error) => return Err(wrong(format!("http.base_url: {error}"))),
         };
         let credentials = auth::credentials(&self.spec.http.auth, &scope).map_err(wrong)?;

@@ -30,6 +30,9 @@ impl Mapper for DeclaredMapper {
         let fields = Value::Object(document.fields().clone());
         let mut requests = Vec::new();
         for action in self.compiled.actions.iter().filter(|action| action.takes(document.op(), &scope)) {
+            if let Some((_, reason)) = action.reject.iter().find(|(when, _)| when.holds(&scope)) {
+                return Err(Reason::new("rejected_by_rule", reason.as_str()));
+            }
             requests.push(self.request(action, &fields, &scope)?);
         }
         Ok(requests)
@@ -46,8 +49,8 @@ impl DeclaredMapper {
             let (action, part) = (action.name.clone(), part.to_owned());
             move |error: EvaluationError| mapping_failed(&action, &part, &error.to_string())
         };
-        let path = action.path.render(scope, percent_encoded).map_err(failed("request.path"))?;
-        let path = path.ok_or_else(|| missing(&action.name, "request.path"))?;
+        let path = action.path.render_full(scope, percent_encoded).map_err(failed("request.path"))?;
+        let path = path.map_err(|part| missing(&format!("{part:?}"), &action.name, "its path"))?;
         let mut request = HttpRequest::new(action.method.clone(), format!("{}{path}", self.base_url));
         request.headers.clone_from(&self.headers);
         request.query.clone_from(&self.query);
@@ -92,7 +95,7 @@ fn rendered<'t>(
 ) -> Result<Vec<(String, String)>, EvaluationError> {
     let mut pairs = Vec::new();
     for (name, template) in templates {
-        if let Some(text) = template.render(scope, str::to_owned)? {
+        if let Ok(text) = template.render(scope, str::to_owned)? {
             pairs.push((name.clone(), text));
         }
     }
@@ -108,7 +111,9 @@ fn mapped(action: &CompiledAction, fields: &Value, scope: &Scope) -> Result<Valu
             .map_err(|problem| mapping_failed(&action.name, &target.join("."), &problem))?;
         if value.is_null() {
             if field.required {
-                return Err(missing(&action.name, &target.join(".")));
+                let target = target.join(".");
+                let missed = field.source().unwrap_or_else(|| format!("a value for {target:?}"));
+                return Err(missing(&missed, &action.name, &format!("{target:?}")));
             }
             if action.on_null == OnNull::Omit {
                 continue;
@@ -171,8 +176,9 @@ fn written(
     }
 }
 
-fn missing(action: &str, part: &str) -> Reason {
-    Reason::new("missing_field", format!("action {action:?} needs a value for {part:?}, and there is none"))
+/// What is missing, in the words of the event, and what it was needed for.
+fn missing(missed: &str, action: &str, part: &str) -> Reason {
+    Reason::new("missing_field", format!("{missed} is missing: action {action:?} needs it for {part}"))
 }
 
 fn mapping_failed(action: &str, part: &str, problem: &str) -> Reason {

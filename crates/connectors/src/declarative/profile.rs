@@ -81,9 +81,10 @@ fn check(compiled: &Compiled, instance: &Of<'_>) -> Result<Check, String> {
         return Ok(Check::Reach(format!("{}/", instance.base_url)));
     };
     let path = LANGUAGE.template(&check.path).map_err(|error| format!("check.path: {error}"))?;
-    let path =
-        path.render(instance.settings, percent_encoded).map_err(|error| format!("check.path: {error}"))?;
-    let path = path.ok_or_else(|| "check.path needs a setting that is not given".to_owned())?;
+    let path = path
+        .render_full(instance.settings, percent_encoded)
+        .map_err(|error| format!("check.path: {error}"))?;
+    let path = path.map_err(|missed| format!("check.path needs {missed}, which is not given"))?;
     let mut request = HttpRequest::new(check.method.to_uppercase(), format!("{}{path}", instance.base_url));
     request.headers.extend_from_slice(instance.headers);
     request.query.extend_from_slice(instance.query);

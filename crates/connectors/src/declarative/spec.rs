@@ -41,13 +41,13 @@ pub struct Spec {
     /// that something answers at the base URL.
     #[serde(default)]
     pub check: Option<CheckSpec>,
-    /// How often the vendor may be called.
+    /// How many requests the vendor takes.
     #[serde(default)]
     pub rate_limit: Option<RateLimit>,
     /// Calls under way at once; 8 unless said.
     #[serde(default)]
     pub concurrency: Option<usize>,
-    /// Whether the vendor minds the order of one person's items.
+    /// Whether the vendor minds the order of one person's items; `user` unless said.
     #[serde(default)]
     pub ordering: Ordering,
     /// How items travel together: joined by the `array` of their requests, or wrapped.
@@ -250,11 +250,11 @@ fn post() -> String {
     "POST".to_owned()
 }
 
-/// So many calls in so long. A call is a batch of items, however many requests it makes.
+/// So many requests in so long, in every window of that length and whether they are joined or not.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Calls.
+    /// Requests.
     pub requests: u32,
     /// In which time: `1s`, `1m`.
     pub per: Period,
@@ -264,10 +264,12 @@ pub struct RateLimit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {
-    /// Items of one person go one after the other.
+    /// Items of one person go one after the other: no two of them share a batch, and each waits until the one
+    /// before it was answered.
     #[default]
     User,
-    /// Items may overtake one another, and those of one person share a batch.
+    /// Items may overtake one another, and those of one person share a batch: faster where one person does
+    /// much at once.
     None,
 }
 
@@ -298,9 +300,13 @@ pub struct Batch {
 pub struct Action {
     /// Its name, for people.
     pub name: String,
-    /// An expression that says which items it takes; all of them unless said.
+    /// An expression that says which items it takes; all of them unless said. Null in the event is as good as
+    /// missing: ask `traits.plan is none`.
     #[serde(default)]
     pub when: Option<String>,
+    /// Of those the items that are rejected; the first rule that fits tells why.
+    #[serde(default)]
+    pub reject: Vec<RejectRule>,
     /// Which changes of reverse ETL it takes. An action with `delete` alone takes no events.
     #[serde(default = "upsert")]
     pub sync_modes: Vec<ChangeMode>,
@@ -313,6 +319,16 @@ pub struct Action {
     /// What becomes of a field without a value.
     #[serde(default)]
     pub on_null: OnNull,
+}
+
+/// An item that is not sent but goes to the dead letters.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectRule {
+    /// An expression that is true of such items.
+    pub when: String,
+    /// Why, for people: a text without values.
+    pub reason: String,
 }
 
 fn upsert() -> Vec<ChangeMode> {
@@ -336,8 +352,8 @@ pub struct RequestSpec {
     /// The verb; POST unless said.
     #[serde(default = "post")]
     pub method: String,
-    /// A template of the path behind the base URL. Values in it are percent-encoded; a value that is missing
-    /// rejects the item.
+    /// A template of the path behind the base URL. Values in it are percent-encoded; one that is missing or
+    /// empty rejects the item.
     #[serde(default)]
     pub path: String,
     /// Headers: templates, by name. One whose value is missing is left out.

@@ -74,9 +74,131 @@ fn what_is_missing_is_named_and_no_value_is() {
     let told = requests(SMALL, json!({"api_key": "k"}), event).unwrap_err();
     assert!(told.contains("email") && !told.contains("S3CRET"), "{told}");
     let told = requests(SMALL, json!({"api_key": "k"}), json!({"type": "identify"})).unwrap_err();
-    assert!(told.contains("request.path"), "{told}");
+    assert_eq!(told, "\"userId\" is missing: action \"upsert\" needs it for its path");
+    let empty =
+        requests(SMALL, json!({"api_key": "k"}), json!({"type": "identify", "userId": ""})).unwrap_err();
+    assert_eq!(empty, told, "an empty part of a path is as good as a missing one");
     let told = requests(SMALL, json!({"region": "mars"}), json!({})).unwrap_err();
     assert!(told.contains("api_key") && told.contains("region"), "{told}");
+}
+
+#[test]
+fn the_first_rule_that_fits_rejects_what_the_action_takes() {
+    let text =
+        SMALL.replace("    map:\n", "    reject: [{ when: traits.test, reason: it is a test }]\n    map:\n");
+    let event =
+        |test: bool| json!({"type": "identify", "userId": "u", "traits": {"email": "a@b.co", "test": test}});
+    assert!(requests(&text, json!({"api_key": "k"}), event(false)).is_ok());
+    assert_eq!(requests(&text, json!({"api_key": "k"}), event(true)).unwrap_err(), "it is a test");
+    let untaken = json!({"type": "page", "traits": {"test": true}});
+    assert_eq!(requests(&text, json!({"api_key": "k"}), untaken).unwrap(), json!([]));
+}
+
+#[test]
+fn a_text_of_missing_values_holds_no_none_and_an_empty_one_is_left_out() {
+    let name = "      name: { expr: \"traits.first ~ ' ' ~ traits.last\", apply: [trim] }\n";
+    let text = SMALL
+        .replace("      created:", &format!("{name}      created:"))
+        .replace("createdAt]", "first, last]");
+    let body = |traits: Value| {
+        let event = json!({"type": "identify", "userId": "u", "traits": traits});
+        requests(&text, json!({"api_key": "k"}), event).unwrap()[0]["body"].clone()
+    };
+    let expected = json!({"email": "a@b.co", "name": "Ann", "custom": {}, "a.b": 1});
+    assert_eq!(body(json!({"email": "a@b.co", "first": "Ann", "last": null})), expected);
+    let expected = json!({"email": "a@b.co", "custom": {}, "a.b": 1});
+    assert_eq!(body(json!({"email": "a@b.co", "last": null})), expected);
+}
+
+#[test]
+fn common_mistakes_are_told_with_what_to_do() {
+    let with_test = |test: &str| format!("{SMALL}tests:\n  - {test}\n");
+    for (text, line, told) in [
+        (
+            SMALL.replace("settings.api_key", "settings.apikey"),
+            10,
+            "there is no setting \"apikey\"; the settings are: api_key, region",
+        ),
+        (SMALL.replace("context.dry", "settings.dry"), 15, "there is no setting \"dry\""),
+        (
+            SMALL.replace("a\\.b: { value: 1 }", "name: \"{{ traits.name }}\""),
+            20,
+            "an expression is written { expr: \"traits.name\" }",
+        ),
+        (SMALL.replace("type == 'identify'", "traits.plan == none"), 13, "write `is none` or `is not none`"),
+        (
+            with_test("{ name: a, given: {}, expect: paused }"),
+            25,
+            "\"paused\" is not one of delivered, success, filtered",
+        ),
+        (
+            with_test("{ name: a, given: {}, expect: [delivered, gone] }"),
+            25,
+            "\"gone\" is not one of delivered",
+        ),
+        (with_test("{ name: 401, given: {} }"), 25, "expected a string, found a number: put it in quotes"),
+    ] {
+        let errors = Compiled::read("acme.yaml", &text).map(drop).unwrap_err();
+        let errors = format!("{errors:?}");
+        assert!(
+            errors.contains(&format!("acme.yaml:{line}:")) && errors.contains(told),
+            "{told} in {errors}"
+        );
+    }
+}
+
+const JOINED: &str = r#"
+kind: destination
+name: acme
+summary: Acme
+http: { base_url: "https://acme.test" }
+batch: { max_items: 3 }
+rate_limit: { requests: 1, per: 1h }
+actions:
+  - { name: person, when: "type == 'identify'", request: { method: PUT, path: "/p/{{ userId }}" }, map: { name: traits.name } }
+  - { name: event, when: "type == 'track'", request: { path: /events, array: events }, map: { e: event } }
+result: { status: 422, per_record: errors, index: index, error: message }
+tests:
+"#;
+
+/// What is wrong with the one test of a file.
+async fn failure(test: &str) -> Option<String> {
+    let compiled = Compiled::read("acme.yaml", &format!("{JOINED}  - {test}\n"));
+    let compiled = Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors:?}")));
+    trial::run(&compiled).await.remove(0).failure
+}
+
+const TWO: &str =
+    "given: [{ type: track, event: A }, { type: identify, userId: u }, { type: track, event: B }]";
+
+#[tokio::test]
+async fn a_test_shows_what_is_sent_when_items_share_a_batch() {
+    let sent = "expect_sent: [{ url: https://acme.test/events, body: { events: [{ e: A }, { e: B }] } }, { method: PUT }]";
+    assert_eq!(failure(&format!("{{ name: a, {TWO}, {sent}, expect: delivered }}")).await, None);
+    let told = failure(&format!("{{ name: a, {TWO}, expect_requests: [{{}}, {{}}] }}")).await.unwrap();
+    assert_eq!(
+        told,
+        "expected 2 requests, found 3, before they are joined: expect_sent compares what is sent"
+    );
+    let told = failure(&format!("{{ name: a, {TWO}, expect_sent: [{{}}] }}")).await.unwrap();
+    assert_eq!(told, "expected 1 requests, found 2");
+}
+
+#[tokio::test]
+async fn a_test_hears_the_vendors_reason_and_tells_what_differs_alone() {
+    let refused = "respond: [{ status: 422, body: { errors: [{ index: 0, message: no such event }] } }]";
+    let one = "given: { type: track, event: A }";
+    assert_eq!(failure(&format!("{{ name: a, {one}, {refused}, expect_error: no such event }}")).await, None);
+    let told = failure(&format!("{{ name: a, {one}, {refused}, expect_error: blocked }}")).await.unwrap();
+    assert_eq!(told, "expected a reason with \"blocked\", found rejected (acme.test answered 422 Unprocessable Entity: no such event)".replace("acme.test", "127.0.0.1"));
+    let told = failure(&format!("{{ name: a, {one}, expect_error: blocked }}")).await.unwrap();
+    assert!(told.starts_with("expected an error, and the item was mapped"), "{told}");
+    let three = "given: [{ type: track, event: A }, { type: track, event: B }, { type: track, event: C }]";
+    let expect = "expect: [rejected, delivered, throttled]";
+    let told = failure(&format!("{{ name: a, {three}, {refused}, {expect} }}")).await.unwrap();
+    assert_eq!(told, "item 2: expected throttled, found delivered");
+    let told = failure(&format!("{{ name: a, {three}, {refused}, expect: [rejected] }}")).await.unwrap();
+    assert_eq!(told, "expect has 1 outcomes for 3 items");
 }
 
 #[test]

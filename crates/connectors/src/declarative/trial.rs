@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 use super::compile::Compiled;
 use super::spec::{ChangeMode, Expected, ExpectedRequest, OutcomeName, Respond, TestCase};
 
+/// Of so many items a failure tells; a line of more is not read.
+const MAX_TOLD: usize = 5;
+
 /// What came of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -77,27 +80,57 @@ async fn run_case(compiled: &Arc<Compiled>, case: &TestCase) -> Result<(), Strin
             Err(reason) => return rejected(case, &reason.message),
         }
     }
-    if let Some(expected) = &case.expect_error {
-        return Err(format!("expected an error with {expected:?}, and the item was mapped"));
+    compare_mapped(case, &requests)?;
+    if let Some(expected) = &case.expect_sent {
+        compare(expected, &destination.joined(prepared.clone()))?;
     }
-    compare(case, &requests)?;
-    let Some(expected) = &case.expect else {
-        return match case.respond.is_empty() {
-            true => Ok(()),
-            false => Err("respond without expect says nothing".to_owned()),
+    match (&case.expect, &case.expect_error) {
+        (None, None) if case.respond.is_empty() => Ok(()),
+        (None, None) => Err("respond without expect or expect_error says nothing".to_owned()),
+        (None, Some(_)) if case.respond.is_empty() => {
+            Err("expected an error, and the item was mapped; respond has no answer that refuses it"
+                .to_owned())
+        }
+        (expected, told) => {
+            let outcomes = deliver(&destination, prepared, &stub, case.respond.len()).await;
+            judge(expected.as_ref(), told.as_deref(), &outcomes)
+        }
+    }
+}
+
+/// Holds what became of the items against what was expected: of a list only what differs is told.
+fn judge(expected: Option<&Expected>, told: Option<&str>, outcomes: &[ItemOutcome]) -> Result<(), String> {
+    if let Some(Expected::Each(each)) = expected
+        && each.len() != outcomes.len()
+    {
+        return Err(format!("expect has {} outcomes for {} items", each.len(), outcomes.len()));
+    }
+    let mut differing = Vec::new();
+    for (number, outcome) in outcomes.iter().enumerate() {
+        let wanted = match expected {
+            None => Some(OutcomeName::Rejected),
+            Some(Expected::All(one)) => Some(*one),
+            Some(Expected::Each(each)) => each.get(number).copied(),
         };
-    };
-    let outcomes = deliver(&destination, prepared, &stub, case.respond.len()).await;
-    let expected = match expected {
-        Expected::All(one) => vec![*one; outcomes.len()],
-        Expected::Each(each) => each.clone(),
-    };
-    let names: Vec<OutcomeName> = outcomes.iter().map(name).collect();
-    if names == expected {
-        return Ok(());
+        let (found, reason) = (name(outcome), reason(outcome));
+        let differs = wanted.is_some_and(|wanted| wanted != found);
+        let silent = told.is_some_and(|told| !reason.is_some_and(|reason| reason.contains(told)));
+        if differs || silent {
+            let wanted = wanted.filter(|_| differs).map(|wanted| wanted.to_string());
+            let wanted = wanted.unwrap_or_else(|| format!("a reason with {:?}", told.unwrap_or_default()));
+            let found = reason.map_or_else(|| found.to_string(), |reason| format!("{found} ({reason})"));
+            differing.push(match outcomes.len() {
+                1 => format!("expected {wanted}, found {found}"),
+                _ => format!("item {number}: expected {wanted}, found {found}"),
+            });
+        }
     }
-    let told: Vec<String> = outcomes.iter().map(|outcome| format!("{outcome:?}")).collect();
-    Err(format!("expected {expected:?}, found {}", told.join(", ")))
+    let more = differing.len().saturating_sub(MAX_TOLD);
+    differing.truncate(MAX_TOLD);
+    if more > 0 {
+        differing.push(format!("and {more} more"));
+    }
+    if differing.is_empty() { Ok(()) } else { Err(differing.join("; ")) }
 }
 
 fn rejected(case: &TestCase, message: &str) -> Result<(), String> {
@@ -147,12 +180,20 @@ fn item(number: usize, fields: Map<String, Value>, change: Option<ChangeMode>) -
     Ok(Item { id, key, payload })
 }
 
-fn compare(case: &TestCase, requests: &[HttpRequest]) -> Result<(), String> {
+fn compare_mapped(case: &TestCase, requests: &[HttpRequest]) -> Result<(), String> {
     let expected = match (&case.expect_request, &case.expect_requests) {
         (Some(one), _) => std::slice::from_ref(one),
         (None, Some(all)) => all.as_slice(),
         (None, None) => return Ok(()),
     };
+    let joins = expected.len() < requests.len() && case.given.is_array();
+    compare(expected, requests).map_err(|told| match joins {
+        true => format!("{told}, before they are joined: expect_sent compares what is sent"),
+        false => told,
+    })
+}
+
+fn compare(expected: &[ExpectedRequest], requests: &[HttpRequest]) -> Result<(), String> {
     if expected.len() != requests.len() {
         return Err(format!("expected {} requests, found {}", expected.len(), requests.len()));
     }
@@ -227,6 +268,21 @@ async fn deliver(
             }
         }
         left = again;
+    }
+}
+
+/// Why, where the outcome says so.
+fn reason(outcome: &ItemOutcome) -> Option<&str> {
+    match outcome {
+        ItemOutcome::Delivered | ItemOutcome::NotSent { .. } => None,
+        ItemOutcome::Filtered(reason)
+        | ItemOutcome::Rejected(reason)
+        | ItemOutcome::Throttled { reason, .. }
+        | ItemOutcome::Transient { reason, .. }
+        | ItemOutcome::Auth(reason)
+        | ItemOutcome::Config(reason)
+        | ItemOutcome::Oversize(reason)
+        | ItemOutcome::Unclear(reason) => Some(&reason.message),
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 /// The address is not one that the internet reaches.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "host {host:?} has the address {address} ({range}), which destinations may not reach; if it is meant, set allow_private: true, or to a list with its network"
+    "host {host:?} has the address {address} ({range}), which destinations may not reach; if it is meant, set allow_private: true among the destination's settings, or to a list with its network"
 )]
 pub(crate) struct AddressRefused {
     host: String,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
 /// Everything that is wrong with one file. As a [`miette::Diagnostic`] it shows each error with its line
-/// and a caret; as text it is one `file:line:column: message` per line.
+/// and a caret; as text it is one `file:line:column: message: advice` per line.
 pub struct ConfigErrors {
     source: NamedSource<Arc<str>>,
     text: Arc<str>,
@@ -89,6 +89,9 @@ impl fmt::Debug for ConfigErrors {
         for error in &self.errors {
             let (line, column) = self.place(error.span.start);
             write!(f, "\n{}:{line}:{column}: {}", self.source.name(), error.message)?;
+            if let Some(help) = &error.help {
+                write!(f, ": {help}")?;
+            }
         }
         Ok(())
     }

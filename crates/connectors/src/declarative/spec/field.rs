@@ -56,7 +56,8 @@ pub struct LongField {
     /// A path in the event such as `traits.email`, or a list of them: the first that has a value counts.
     #[serde(default)]
     from: Paths,
-    /// An expression.
+    /// An expression. What is null or missing in the event is the empty text within a longer one, and a text
+    /// that comes out empty counts as missing: `traits.firstName ~ ' ' ~ traits.lastName` with `apply: [trim]`.
     #[serde(default)]
     expr: Option<String>,
     /// A fixed value.
@@ -116,6 +117,12 @@ impl<'de> Visitor<'de> for FieldVisitor {
     }
 
     fn visit_str<E: Error>(self, path: &str) -> Result<Field, E> {
+        if let Some(inner) = path.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) {
+            let inner = inner.trim();
+            return Err(E::custom(format_args!(
+                "a path stands here, such as traits.email; an expression is written {{ expr: {inner:?} }}"
+            )));
+        }
         Ok(Field { from: vec![path.to_owned()], ..Field::default() })
     }
 
