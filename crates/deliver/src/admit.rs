@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use millrace_connector::{Item, Payload};
 use millrace_event_model::wire::{DecodeError, WireRecord};
 use millrace_event_model::{Change, DestinationId, Event, Reason, SourceId};
-use millrace_privacy::Consent;
-use millrace_transform::{Filter, IntegrationNames};
+use millrace_privacy::{Consent, IntegrationNames, LeftOutBy, left_out_by};
+use millrace_transform::Filter;
 
 use crate::backoff::Attempts;
 use crate::ledger::{End, Filtered, Subject};
@@ -82,11 +82,12 @@ impl Routes {
             return Admission::Foreign;
         };
         // What the user said comes first, then what the client said: neither is the operator's to overrule.
-        if !self.consent.permits(&event.body) {
-            return Admission::Ends(Subject::of_event(&event), End::Filtered(Filtered::Consent));
-        }
-        if !self.names.want(&event.body) {
-            return Admission::Ends(Subject::of_event(&event), End::Filtered(Filtered::Client));
+        if let Some(by) = left_out_by(&self.consent, &self.names, &event.body) {
+            let filtered = match by {
+                LeftOutBy::User => Filtered::Consent,
+                LeftOutBy::Client => Filtered::Client,
+            };
+            return Admission::Ends(Subject::of_event(&event), End::Filtered(filtered));
         }
         match filter.as_ref().map_or(Ok(true), |filter| filter.keeps(&event)) {
             Ok(true) => Admission::Send(Box::new(pending_event(event, raw))),

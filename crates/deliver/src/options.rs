@@ -6,8 +6,8 @@ use std::time::Duration;
 use millrace_bus::Start;
 use millrace_connector::{Destination, Limits};
 use millrace_event_model::{DestinationId, Lane, SourceId};
-use millrace_privacy::Consent;
-use millrace_transform::{Filter, IntegrationNames};
+use millrace_privacy::{Consent, IntegrationNames};
+use millrace_transform::Filter;
 
 use crate::RetryPolicy;
 

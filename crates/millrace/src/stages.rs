@@ -275,7 +275,7 @@ pub(crate) fn destination_options(
     destination: &millrace_service::config::DestinationConfig,
 ) -> Result<millrace_deliver::DestinationOptions, Failure> {
     use millrace_deliver::{DestinationOptions, EventConnection};
-    use millrace_transform::IntegrationNames;
+    use millrace_privacy::IntegrationNames;
 
     let mut options = DestinationOptions::new(destination.id.clone(), installation.destination(destination)?);
     let settings = destination.settings.to_value();

@@ -5,14 +5,18 @@
 //! ["C0004"], "resolutionStrategy": "and"}`; OneTrust, Ketch, iubenda and hand-made banners all end there. An
 //! event without denied ids keeps nobody out.
 
-use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-/// The categories that a destination needs, by consent manager. Empty: it needs none.
+use crate::left_out::may_have_escaped_names;
+
+/// Made once, since every event is searched.
+static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"consentManagement"));
+
+/// The categories that a destination or warehouse needs, by consent manager. Empty: it needs none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<ConsentRule>")]
 pub struct Consent(Vec<ConsentRule>);
@@ -81,14 +85,15 @@ impl Consent {
         Ok(Self(rules))
     }
 
-    /// Whether an event of this body may go to the destination. A body that is no JSON, or says nothing of
-    /// consent, may.
-    #[must_use]
-    pub fn permits(&self, body: &[u8]) -> bool {
-        if self.0.is_empty() || !may_speak_of_consent(body) {
-            return true;
-        }
-        let Some(said) = said(body) else { return true };
+    /// Whether something is needed that an event of this body may deny. Most say nothing of consent, and need
+    /// not be walked.
+    pub(crate) fn may_forbid(&self, body: &[u8]) -> bool {
+        !self.0.is_empty() && (FIELD.find(body).is_some() || may_have_escaped_names(body))
+    }
+
+    /// Whether this `context.consentManagement` lets the event go there.
+    pub(crate) fn permits(&self, management: &[u8]) -> bool {
+        let Ok(said) = serde_json::from_slice::<Value>(management) else { return true };
         let said = Said(&said);
         let Some(rule) = self.rule(said.provider()) else { return true };
         let denied = |category: &String| said.has_denied(category);
@@ -113,18 +118,6 @@ impl ConsentRule {
 
 fn same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
-}
-
-/// Most events do not, and need not be parsed. A name with escapes in it may be anything.
-fn may_speak_of_consent(body: &[u8]) -> bool {
-    memmem::find(body, b"consentManagement").is_some() || memmem::find(body, b"\\u").is_some()
-}
-
-/// `context.consentManagement`. Of a name that stands twice the last value counts, as for JSON readers.
-fn said(body: &[u8]) -> Option<Value> {
-    let event: HashMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
-    let context: HashMap<String, &RawValue> = serde_json::from_str(event.get("context")?.get()).ok()?;
-    serde_json::from_str(context.get("consentManagement")?.get()).ok()
 }
 
 /// What an event says. A part that is of another type than it should be says nothing, and the rest counts.
@@ -155,9 +148,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{IntegrationNames, left_out_by};
 
     fn consent(rules: serde_json::Value) -> Consent {
         Consent::new(serde_json::from_value(rules).unwrap()).unwrap()
+    }
+
+    fn permits(rules: &Consent, body: &[u8]) -> bool {
+        left_out_by(rules, &IntegrationNames::default(), body).is_none()
     }
 
     /// An event whose user has denied A and B.
@@ -183,7 +181,7 @@ mod tests {
         ];
         for (rules, strategy, expected) in cases {
             assert_eq!(
-                consent(rules.clone()).permits(&event("oneTrust", strategy)),
+                permits(&consent(rules.clone()), &event("oneTrust", strategy)),
                 expected,
                 "{rules} {strategy}"
             );
@@ -193,10 +191,10 @@ mod tests {
     #[test]
     fn a_rule_is_for_its_provider_and_one_without_for_the_others() {
         let rules = consent(json!([{"provider": "OneTrust", "categories": ["C"]}, {"categories": ["A"]}]));
-        assert!(rules.permits(&event("oneTrust", "and")));
-        assert!(!rules.permits(&event("ketch", "and")));
+        assert!(permits(&rules, &event("oneTrust", "and")));
+        assert!(!permits(&rules, &event("ketch", "and")));
         let rules = consent(json!([{"provider": "ketch", "categories": ["A"]}]));
-        assert!(rules.permits(&event("oneTrust", "and")), "nothing is asked of this provider");
+        assert!(permits(&rules, &event("oneTrust", "and")), "nothing is asked of this provider");
     }
 
     #[test]
@@ -210,9 +208,9 @@ mod tests {
             json!({"context": {"consentManagement": "none"}}),
             json!({"properties": {"consentManagement": {"deniedConsentIds": ["A"]}}}),
         ] {
-            assert!(rules.permits(body.to_string().as_bytes()), "{body}");
+            assert!(permits(&rules, body.to_string().as_bytes()), "{body}");
         }
-        assert!(rules.permits(b"not json"));
+        assert!(permits(&rules, b"not json"));
     }
 
     #[test]
@@ -223,7 +221,7 @@ mod tests {
             json!({"deniedConsentIds": [5, "A"], "resolutionStrategy": []}),
         ] {
             let body = json!({"context": {"consentManagement": said}}).to_string();
-            assert!(!rules.permits(body.as_bytes()), "{body}");
+            assert!(!permits(&rules, body.as_bytes()), "{body}");
         }
     }
 
@@ -231,8 +229,8 @@ mod tests {
     fn of_a_name_that_stands_twice_the_last_value_counts() {
         let rules = consent(json!([{"categories": ["A"]}]));
         let denied = r#""context":{"consentManagement":{"deniedConsentIds":["A"]}}"#;
-        assert!(!rules.permits(format!(r#"{{"context":{{}},{denied}}}"#).as_bytes()));
-        assert!(rules.permits(format!(r#"{{{denied},"context":{{}}}}"#).as_bytes()));
+        assert!(!permits(&rules, format!(r#"{{"context":{{}},{denied}}}"#).as_bytes()));
+        assert!(permits(&rules, format!(r#"{{{denied},"context":{{}}}}"#).as_bytes()));
     }
 
     #[test]

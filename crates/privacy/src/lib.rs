@@ -1,6 +1,7 @@
 //! Finds personal data in an event's JSON and puts something else in its place: pure functions over
 //! bytes, called at the door before the first durable write. And knows who asked to be forgotten
-//! ([`Suppressions`]) and what a user has consented to ([`Consent`]).
+//! ([`Suppressions`]), and who may leave an event out of a destination ([`left_out_by`]): users by what they have
+//! consented to ([`Consent`]), clients by the event's `integrations` ([`IntegrationNames`]).
 //!
 //! [`Policy`] says what to do with each [`Kind`]; [`Scanner::scan`] does it in one pass. No JSON tree is
 //! built: a look at all bytes finds where something may be (`suspects.rs`), a lexer ([`json`]) walks there, cheap
@@ -17,8 +18,10 @@
 mod consent;
 mod detect;
 mod filter;
+mod integrations;
 pub mod json;
 mod key;
+mod left_out;
 mod policy;
 mod replace;
 mod scanner;
@@ -28,6 +31,8 @@ mod text;
 mod walk;
 
 pub use consent::{Consent, ConsentError, ConsentRule, Require};
+pub use integrations::IntegrationNames;
+pub use left_out::{LeftOutBy, left_out_by};
 pub use policy::{Action, Kind, Policy, PolicyError, Precision};
 pub use replace::HashKey;
 pub use scanner::{Finding, MAX_DEPTH, ScanError, Scanned, Scanner};

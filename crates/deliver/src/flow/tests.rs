@@ -11,8 +11,8 @@ use millrace_event_model::wire::WireRecord;
 use millrace_event_model::{
     Change, ChangeOp, Disposition, Event, MessageId, Origin, Outcome, Reason, SourceId,
 };
-use millrace_privacy::Consent;
-use millrace_transform::{Filter, IntegrationNames};
+use millrace_privacy::{Consent, IntegrationNames};
+use millrace_transform::Filter;
 
 use super::*;
 

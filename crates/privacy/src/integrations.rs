@@ -5,36 +5,43 @@
 //! without that the event is wanted.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-const FIELD: &[u8] = br#""integrations""#;
+use crate::left_out::may_have_escaped_names;
+
+/// Made once, since every event is searched.
+static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""integrations""#));
 
 /// What nearly every SDK sends.
 const EVERYWHERE: [&[u8]; 2] = [br#":{"All":true}"#, b":{}"];
 
-/// The names that a client may use for one destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The names that a client may use for one destination or warehouse.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IntegrationNames(Vec<String>);
 
 impl IntegrationNames {
-    /// The destination's id and kind, and its names elsewhere. Only letters and digits count, in any case, so
+    /// Its id and kind, and its names elsewhere. Only letters and digits count, in any case, so
     /// that `Customer.io` is the kind `customerio`.
     #[must_use]
     pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Self {
         Self(names.into_iter().map(|name| letters(name.as_ref())).collect())
     }
 
-    /// Whether an event of this body is for the destination. A body that is no JSON object, or whose
-    /// `integrations` is no object, says nothing about it: it is.
-    #[must_use]
-    pub fn want(&self, body: &[u8]) -> bool {
-        if says_everywhere(body) {
-            return true;
-        }
-        let Some(said) = integrations(body) else { return true };
+    /// Whether some destination may have to do without an event of this body: it has such a field, or several,
+    /// and not a single one that holds nobody back. It tells most events from the few that have to be walked.
+    pub(crate) fn may_forbid(body: &[u8]) -> bool {
+        let mut found = FIELD.find_iter(body);
+        let Some(at) = found.next() else { return may_have_escaped_names(body) };
+        let rest = body.get(at + FIELD.needle().len()..).unwrap_or_default();
+        found.next().is_some() || !EVERYWHERE.iter().any(|value| rest.starts_with(value))
+    }
+
+    /// Whether this `integrations` wants the event there. One that is no object says nothing: it does.
+    pub(crate) fn want(&self, integrations: &[u8]) -> bool {
+        let Ok(said) = serde_json::from_slice::<HashMap<String, Value>>(integrations) else { return true };
         let own = said.iter().filter(|(name, _)| self.0.contains(&letters(name)));
         let mut own = own.map(|(_, value)| lets_in(value)).peekable();
         if own.peek().is_some() {
@@ -53,28 +60,14 @@ fn lets_in(value: &Value) -> bool {
     *value != Value::Bool(false)
 }
 
-/// Whether there is no such field, or a single one that holds nobody back, wherever it stands. It tells
-/// most events from the few that have to be parsed.
-fn says_everywhere(body: &[u8]) -> bool {
-    let mut found = memmem::find_iter(body, FIELD);
-    // A name may be written with escapes.
-    let Some(at) = found.next() else { return memmem::find(body, b"\\u").is_none() };
-    let rest = body.get(at + FIELD.len()..).unwrap_or_default();
-    found.next().is_none() && EVERYWHERE.iter().any(|value| rest.starts_with(value))
-}
-
-/// Of a name that stands twice the last value counts, as for JSON readers.
-fn integrations(body: &[u8]) -> Option<HashMap<String, Value>> {
-    let event: HashMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
-    serde_json::from_str(event.get("integrations")?.get()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Consent, left_out_by};
 
     fn want(body: &str) -> bool {
-        IntegrationNames::new(["product-analytics", "amplitude", "Amplitude"]).want(body.as_bytes())
+        let names = IntegrationNames::new(["product-analytics", "amplitude", "Google Analytics 4 (GA4)"]);
+        left_out_by(&Consent::default(), &names, body.as_bytes()).is_none()
     }
 
     #[test]
@@ -90,6 +83,9 @@ mod tests {
             (r#"{"integrations":{"All":false,"AMPLITUDE":{"session_id":7}}}"#, true),
             (r#"{"integrations":{"All":false,"product-analytics":true}}"#, true),
             (r#"{"integrations":{"All":false,"Product Analytics":true}}"#, true),
+            (r#"{"integrations":{"All":false,"Google Analytics 4 (GA4)":true}}"#, true),
+            (r#"{"integrations":{"All":false,"google analytics 4 (ga4)":{"clientId":"7"}}}"#, true),
+            (r#"{"integrations":{"Google Analytics 4 (GA4)":false}}"#, false),
             (r#"{"integrations":{"Braze":false}}"#, true),
             (r#"{"integrations":{"amplitude":true,"Amplitude":false}}"#, false),
             (r#"{ "integrations" : { "All" : false } }"#, false),
