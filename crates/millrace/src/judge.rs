@@ -5,8 +5,9 @@
 
 use millrace_connector::{ConnectorError, Context, Registry};
 use millrace_privacy::{Consent, Policy};
-use millrace_service::config::{Config, ConfigError, ConnectionConfig, DestinationConfig, Step};
+use millrace_service::config::{Config, ConfigError, ConnectionConfig, Step};
 use millrace_transform::{FieldMap, Filter};
+use serde_json::Value;
 
 use crate::cli::Place;
 use crate::exit::Failure;
@@ -37,12 +38,12 @@ pub(crate) fn judge(config: &Config, place: &Place) -> Result<(), Failure> {
     Err(Failure::Config(Box::new(miette::Report::new(config.document.errors(wrong.errors)))))
 }
 
-/// The consent that a destination needs.
+/// The consent that a destination or warehouse needs.
 ///
 /// # Errors
 /// A rule is not of the form that the config's reference describes, or does nothing.
-pub(crate) fn consent(destination: &DestinationConfig) -> Result<Consent, serde_json::Error> {
-    serde_json::from_value(destination.consent.clone().into())
+pub(crate) fn consent(rules: &[Value]) -> Result<Consent, serde_json::Error> {
+    serde_json::from_value(rules.into())
 }
 
 struct Wrong<'c> {
@@ -68,6 +69,7 @@ impl Wrong<'_> {
             let settings = warehouse.settings.to_value();
             let made = registry.warehouse(&warehouse.kind, &settings, &context(warehouse.id.as_str()));
             self.connector("warehouses", index, made.err());
+            self.consent("warehouses", index, &warehouse.consent);
         }
         for (index, destination) in config.destinations.iter().enumerate() {
             if !destination.enabled {
@@ -76,9 +78,7 @@ impl Wrong<'_> {
             let settings = destination.settings.to_value();
             let made = registry.destination(&destination.kind, &settings, &context(destination.id.as_str()));
             self.connector("destinations", index, made.err());
-            if let Err(error) = consent(destination) {
-                self.report("destinations", index, "consent", error.to_string());
-            }
+            self.consent("destinations", index, &destination.consent);
         }
     }
 
@@ -86,6 +86,12 @@ impl Wrong<'_> {
         let Some(error) = error else { return };
         let key = if error.code == "unknown_kind" { "kind" } else { "settings" };
         self.report(section, index, key, error.full());
+    }
+
+    fn consent(&mut self, section: &str, index: usize, rules: &[Value]) {
+        if let Err(error) = consent(rules) {
+            self.report(section, index, "consent", error.to_string());
+        }
     }
 
     /// Reading the database is left to ingest: it takes a second or two.

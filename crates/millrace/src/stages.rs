@@ -202,6 +202,9 @@ pub(crate) fn loader_options(
         };
         let Some(source) = installation.source_of(connection) else { continue };
         let Some((_, warehouse)) = warehouses.iter().find(|(other, _)| other == id) else { continue };
+        let Some(config) = installation.config.warehouses.iter().find(|config| config.id == *id) else {
+            continue;
+        };
         let dialect = warehouse.dialect();
         let kind = if source.comes_by_http() { Kind::Events } else { Kind::Records };
         connections.push(ConnectionOptions {
@@ -218,6 +221,8 @@ pub(crate) fn loader_options(
                 max_age: flush.age.map(|age| age.0),
             },
             start: start(connection.start),
+            names: names_of(installation, config),
+            consent: consent("warehouse", id.as_str(), &config.consent)?,
             when: filter(connection)?.map(Arc::new),
             warehouse: Arc::clone(warehouse),
             mapping: Mapping {
@@ -247,6 +252,18 @@ pub(crate) fn loader_options(
         lease_ttl: LEASE_TTL,
         limits: LoadLimits::default(),
     })
+}
+
+/// What clients may call a warehouse.
+#[cfg(feature = "warehouse-loader")]
+fn names_of(
+    installation: &Installation,
+    warehouse: &config::WarehouseConfig,
+) -> millrace_privacy::IntegrationNames {
+    let settings = warehouse.settings.to_value();
+    let entry = installation.registry.warehouse_entry(&warehouse.kind);
+    let names = entry.into_iter().flat_map(|entry| entry.names(&settings));
+    millrace_privacy::IntegrationNames::new(names.chain([warehouse.id.as_str()]))
 }
 
 /// The deliver stage.
@@ -282,9 +299,7 @@ pub(crate) fn destination_options(
     let entry = installation.registry.destination_entry(&destination.kind);
     let names = entry.into_iter().flat_map(|entry| entry.names(&settings));
     options.names = IntegrationNames::new(names.chain([destination.id.as_str()]));
-    options.consent = crate::judge::consent(destination).map_err(|error| {
-        Failure::Usage(format!("consent of destination {:?}: {error}", destination.id.as_str()))
-    })?;
+    options.consent = consent("destination", destination.id.as_str(), &destination.consent)?;
     options.takes_changes = installation.config.syncs.iter().any(|sync| sync.to == destination.id);
     for connection in &installation.config.connections {
         let Target::Destination { id } = &connection.to else { continue };
@@ -444,6 +459,11 @@ fn filter(connection: &config::ConnectionConfig) -> Result<Option<millrace_trans
     millrace_transform::Filter::compile(when)
         .map(Some)
         .map_err(|error| Failure::Usage(format!("connection {}: `when:` {error}", connection.id)))
+}
+
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
+fn consent(what: &str, id: &str, rules: &[serde_json::Value]) -> Result<millrace_privacy::Consent, Failure> {
+    crate::judge::consent(rules).map_err(|error| Failure::Usage(format!("consent of {what} {id:?}: {error}")))
 }
 
 /// Where the bus begins to read.

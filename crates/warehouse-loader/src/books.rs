@@ -6,12 +6,31 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use millrace_connector::Count;
 use millrace_event_model::{Disposition, SourceId};
+use millrace_privacy::LeftOutBy;
 
 /// Counts of one batch. They are committed with the batch's positions, so a crash cannot unbalance them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Books {
     /// By source, in order: mostly there is one, and it is looked up for each item.
     counts: Vec<(SourceId, Lines)>,
+    left_out: LeftOut,
+}
+
+/// How many of the items that were filtered were not for the operator to filter. The warehouse's books do not
+/// tell them from others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// The user has denied a consent.
+    pub(crate) no_consent: u64,
+    /// The event's `integrations` object leaves the warehouse out.
+    pub(crate) integrations: u64,
+}
+
+impl LeftOut {
+    fn add(&mut self, other: Self) {
+        self.no_consent += other.no_consent;
+        self.integrations += other.integrations;
+    }
 }
 
 type Lines = BTreeMap<(DateTime<Utc>, Disposition), Tally>;
@@ -48,8 +67,18 @@ impl Books {
         tally.conflicts += 1;
     }
 
+    /// One item that the user or the client has left out.
+    pub(crate) fn count_left_out(&mut self, source: &SourceId, at: DateTime<Utc>, by: LeftOutBy) {
+        self.count(source, at, Disposition::Filtered);
+        match by {
+            LeftOutBy::User => self.left_out.no_consent += 1,
+            LeftOutBy::Client => self.left_out.integrations += 1,
+        }
+    }
+
     /// Adds those of another part of the batch.
     pub(crate) fn add(&mut self, other: Books) {
+        self.left_out.add(other.left_out);
         for (source, lines) in other.counts {
             let own = self.lines_of(&source);
             for (line, tally) in lines {
@@ -70,6 +99,11 @@ impl Books {
         let of_it =
             self.counts.iter().flat_map(|(_, lines)| lines).filter(|((_, own), _)| *own == disposition);
         of_it.map(|(_, tally)| tally.items).sum()
+    }
+
+    /// Those that the user or the client has left out, over all hours.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     /// The lines as a load takes them, in order.
@@ -125,7 +159,9 @@ mod tests {
         books.count(&web, at("2026-01-01T11:00:00Z"), Disposition::Loaded);
         books.count_conflict(&web, at("2026-01-01T11:00:00Z"));
         let mut others = Books::default();
+        books.count_left_out(&app, at("2026-01-01T10:20:00Z"), LeftOutBy::User);
         others.count(&app, at("2026-01-01T10:00:00Z"), Disposition::Filtered);
+        others.count_left_out(&app, at("2026-01-01T10:00:00Z"), LeftOutBy::Client);
         others.count(&web, at("2026-01-01T11:30:00Z"), Disposition::Duplicate);
         others.count_many(&app, at("2026-01-01T10:00:00Z"), Disposition::Expired, 0);
         books.add(others);
@@ -144,12 +180,13 @@ mod tests {
             .collect();
         let (ten, eleven) = ("2026-01-01T10:00:00+00:00".to_owned(), "2026-01-01T11:00:00+00:00".to_owned());
         let expected = [
-            ("app".to_owned(), ten.clone(), Disposition::Filtered, 1, 0),
+            ("app".to_owned(), ten.clone(), Disposition::Filtered, 3, 0),
             ("web".to_owned(), ten, Disposition::Loaded, 2, 0),
             ("web".to_owned(), eleven.clone(), Disposition::Loaded, 1, 0),
             ("web".to_owned(), eleven, Disposition::Duplicate, 2, 1),
         ];
         assert_eq!(lines, expected);
         assert_eq!(books.total(Disposition::Loaded), 3);
+        assert_eq!(books.left_out(), LeftOut { no_consent: 1, integrations: 1 });
     }
 }

@@ -20,20 +20,24 @@ pub(crate) fn loaded(load: &LoadSize, books: &Books, now: DateTime<Utc>) {
         .increment(load.rows.values().sum());
     counter!("millrace_component_sent_events_total", "role" => ROLE, "component" => connection.clone())
         .increment(books.total(Disposition::Loaded));
+    let left_out = books.left_out();
+    let filtered = books.total(Disposition::Filtered) - left_out.no_consent - left_out.integrations;
+    let total = |disposition: Disposition| (disposition.as_str(), books.total(disposition));
     let discarded = [
-        (Disposition::Filtered, "true"),
-        (Disposition::Duplicate, "true"),
-        (Disposition::Superseded, "true"),
-        (Disposition::Rejected, "false"),
-        (Disposition::Expired, "false"),
+        (("no_consent", left_out.no_consent), "true"),
+        (("integrations", left_out.integrations), "true"),
+        (("filtered", filtered), "true"),
+        (total(Disposition::Duplicate), "true"),
+        (total(Disposition::Superseded), "true"),
+        (total(Disposition::Rejected), "false"),
+        (total(Disposition::Expired), "false"),
     ];
-    for (disposition, intentional) in discarded {
-        let items = books.total(disposition);
+    for ((reason, items), intentional) in discarded {
         if items > 0 {
             counter!(
                 "millrace_component_discarded_events_total",
                 "role" => ROLE, "component" => connection.clone(),
-                "reason" => disposition.as_str(), "intentional" => intentional
+                "reason" => reason, "intentional" => intentional
             )
             .increment(items);
         }

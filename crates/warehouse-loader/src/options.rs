@@ -6,6 +6,7 @@ use std::time::Duration;
 use millrace_bus::Start;
 use millrace_connector::Warehouse;
 use millrace_event_model::{ConnectionId, Lane, SourceId};
+use millrace_privacy::{Consent, IntegrationNames};
 use millrace_service::{Schedule, Window};
 use millrace_transform::Filter;
 
@@ -84,6 +85,10 @@ pub struct ConnectionOptions {
     /// Where to begin, the first time. It is resolved once and kept in the state: a later change of it
     /// changes nothing.
     pub start: Start,
+    /// What the client may call the warehouse in the `integrations` object of an event. Not for records.
+    pub names: IntegrationNames,
+    /// What a user must have consented to for their events to go there. Not for records.
+    pub consent: Consent,
     /// Which events go over the connection; all where there is none. Not for records.
     pub when: Option<Arc<Filter>>,
     /// Where to.

@@ -19,8 +19,12 @@ pub struct Report {
     pub duplicates: u64,
     /// Items in the dead letters.
     pub rejected: u64,
-    /// Items that the connection's `when` left out.
+    /// Items that were left out: by the user, the client or the connection's `when`; or they make no row.
     pub filtered: u64,
+    /// Of these, those of users who have denied a consent that the warehouse needs.
+    pub no_consent: u64,
+    /// Of these, those whose `integrations` object leaves the warehouse out.
+    pub integrations: u64,
     /// Rows of attempts that a newer one replaced.
     pub superseded: u64,
     /// Items that retention took.
@@ -48,6 +52,8 @@ impl Report {
             duplicates: total(Disposition::Duplicate),
             rejected: total(Disposition::Rejected),
             filtered: total(Disposition::Filtered),
+            no_consent: totals.books.left_out().no_consent,
+            integrations: totals.books.left_out().integrations,
             superseded: total(Disposition::Superseded),
             expired: total(Disposition::Expired),
             batches: totals.batches,

@@ -30,6 +30,7 @@ mod kill_deliver;
 mod kill_ingest;
 mod kill_loader;
 mod kill_postgres;
+mod left_out;
 mod load;
 #[path = "../../../crates/ingest/tests/it/mmdb.rs"]
 mod mmdb;

@@ -142,6 +142,10 @@ fn details(run: &RunRecord) -> String {
     ];
     let items = run.items.iter().map(|(disposition, items)| (disposition.as_str().to_owned(), *items));
     lines.push(("items", listed(items)));
+    if run.no_consent + run.integrations > 0 {
+        let by = [("no_consent", run.no_consent), ("integrations", run.integrations)];
+        lines.push(("left out", listed(by.map(|(by, items)| (by.to_owned(), items)))));
+    }
     if run.conflicts > 0 {
         let text = format!("{} duplicates whose content was another", run.conflicts);
         lines.push(("conflicts", text));

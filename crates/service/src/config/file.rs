@@ -228,6 +228,10 @@ pub struct WarehouseConfig {
     /// What the kind asks for.
     #[serde(default)]
     pub settings: Settings,
+    /// What users must have consented to for their events to go there, as of a destination. Rows of ELT sources
+    /// say nothing of consent, and go there.
+    #[serde(default)]
+    pub consent: Vec<Value>,
 }
 
 /// A destination.

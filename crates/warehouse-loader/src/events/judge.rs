@@ -12,6 +12,7 @@ use millrace_bus::Received;
 use millrace_connector::{SeenId, WriteMode};
 use millrace_event_model::wire::DecodeError;
 use millrace_event_model::{DeadLetter, Disposition, Event, Reason, SourceId};
+use millrace_privacy::{LeftOutBy, left_out_by};
 
 use crate::books::Books;
 use crate::dead_letters::dead_letter;
@@ -154,23 +155,22 @@ impl<'a> Mapping<'a> {
         let Given { connection, records, .. } = self.given;
         let Some(record) = records.get(record) else { return false };
         let made = match &record.message {
-            Ok(event) => rows(event, connection, mapper, &mut self.rows),
+            Ok(event) => made(event, connection, mapper, &mut self.rows),
             Err(error) => Err(undecodable(error)),
         };
-        let books = &mut self.mapped.books;
-        let mut count = |disposition| books.count(&connection.source, received_at(record), disposition);
+        let (books, source, received) = (&mut self.mapped.books, &connection.source, received_at(record));
         match made {
-            // By the connection's `when`; or it makes no rows.
-            Ok(0) => count(Disposition::Filtered),
-            Ok(_) => {
-                count(Disposition::Loaded);
+            Ok(Made::LeftOut(by)) => books.count_left_out(source, received, by),
+            Ok(Made::Nothing) => books.count(source, received, Disposition::Filtered),
+            Ok(Made::Rows) => {
+                books.count(source, received, Disposition::Loaded);
                 if connection.dedup {
                     self.mapped.loaded.push(seen);
                 }
                 return true;
             }
             Err(reason) => {
-                count(Disposition::Rejected);
+                books.count(source, received, Disposition::Rejected);
                 self.mapped.dead_letters.push(self.given.dead_letter(record, reason));
             }
         }
@@ -189,19 +189,31 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// Adds the rows of an event; says how many.
-fn rows(
+/// What an event makes.
+enum Made {
+    Rows,
+    /// It has none, or the connection's `when` is false.
+    Nothing,
+    LeftOut(LeftOutBy),
+}
+
+/// Adds the rows of an event. What the user and the client say of it comes first: neither is the operator's to
+/// overrule.
+fn made(
     event: &Event,
     connection: &ConnectionOptions,
     mapper: &mut RowMapper<'static>,
     into: &mut RowsOfTables,
-) -> Result<usize, Reason> {
+) -> Result<Made, Reason> {
+    if let Some(by) = left_out_by(&connection.consent, &connection.names, &event.body) {
+        return Ok(Made::LeftOut(by));
+    }
     if let Some(when) = &connection.when
         && !when.keeps(event)?
     {
-        return Ok(0);
+        return Ok(Made::Nothing);
     }
-    mapper.event(event, into)
+    Ok(if mapper.event(event, into)? == 0 { Made::Nothing } else { Made::Rows })
 }
 
 fn write_of(write: WriteMode, connection: &ConnectionOptions) -> WriteMode {

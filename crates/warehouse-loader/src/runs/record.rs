@@ -79,6 +79,12 @@ pub struct RunRecord {
     /// Items by how they ended.
     #[serde(default)]
     pub items: BTreeMap<Disposition, u64>,
+    /// Of those that were filtered, those of users who have denied a consent that the warehouse needs.
+    #[serde(default)]
+    pub no_consent: u64,
+    /// Of those that were filtered, those whose `integrations` object leaves the warehouse out.
+    #[serde(default)]
+    pub integrations: u64,
     /// Duplicates whose content was another.
     #[serde(default)]
     pub conflicts: u64,

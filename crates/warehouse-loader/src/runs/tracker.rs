@@ -7,7 +7,7 @@ use millrace_connector::{LoadReport, OffsetRange};
 use millrace_event_model::{ConnectionId, Disposition};
 
 use super::record::{RunError, RunId, RunRecord, RunState};
-use crate::books::Books;
+use crate::books::{Books, LeftOut};
 
 /// What a connection on an interval loads within so long is one run. Longer, and a run tells less of when
 /// something happened; shorter, and the log of a busy connection reaches less far back.
@@ -31,6 +31,7 @@ pub(crate) struct About {
 pub(crate) struct Loaded {
     pub(crate) ranges: Vec<OffsetRange>,
     pub(crate) items: BTreeMap<Disposition, u64>,
+    pub(crate) left_out: LeftOut,
     pub(crate) conflicts: u64,
     pub(crate) rows: BTreeMap<String, u64>,
     pub(crate) report: LoadReport,
@@ -43,7 +44,8 @@ impl Loaded {
         books: &Books,
         report: LoadReport,
     ) -> Self {
-        let mut load = Self { ranges, rows: rows.clone(), report, ..Self::default() };
+        let left_out = books.left_out();
+        let mut load = Self { ranges, rows: rows.clone(), left_out, report, ..Self::default() };
         for line in books.lines() {
             *load.items.entry(line.disposition).or_default() += line.items;
             load.conflicts += line.conflicts;
@@ -163,6 +165,8 @@ impl Tracker {
             attempts: 1,
             loads: 0,
             items: BTreeMap::new(),
+            no_consent: 0,
+            integrations: 0,
             conflicts: 0,
             rows: BTreeMap::new(),
             statements: 0,
@@ -191,6 +195,8 @@ fn add(run: &mut RunRecord, now: DateTime<Utc>, load: Loaded) {
     run.state = RunState::Loaded;
     run.ended = now;
     run.loads += 1;
+    run.no_consent += load.left_out.no_consent;
+    run.integrations += load.left_out.integrations;
     run.conflicts += load.conflicts;
     run.statements += load.report.statements;
     run.bytes += load.report.bytes;
@@ -231,6 +237,7 @@ mod tests {
         Loaded {
             ranges: vec![OffsetRange { partition: 0, start, end }],
             items: BTreeMap::from([(Disposition::Loaded, items)]),
+            left_out: LeftOut::default(),
             conflicts: 0,
             rows: BTreeMap::from([("tracks".to_owned(), items)]),
             report: LoadReport { statements: 2, bytes: 10 * items },

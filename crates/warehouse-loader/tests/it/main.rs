@@ -8,6 +8,7 @@ mod balance;
 mod events;
 mod faults;
 mod jobs;
+mod left_out;
 mod messages;
 mod planted;
 mod rebuild;

@@ -14,6 +14,7 @@ use millrace_connector::{Context, Warehouse};
 use millrace_event_model::topics::{EVENTS, RECORDS, TopicName};
 use millrace_event_model::{Event, Lane, Record, Workspace};
 use millrace_lake::{Lake, LakeFormat, LakeSettings};
+use millrace_privacy::{Consent, IntegrationNames};
 use millrace_service::{Health, ManualClock, Schedule, Stop, SystemClock};
 use millrace_state::Store;
 use millrace_warehouse_loader::rows::Mapping;
@@ -160,6 +161,8 @@ pub(crate) fn connection(warehouse: Arc<dyn Warehouse>, kind: Kind) -> Connectio
         schedule: Schedule::Every(Duration::from_millis(100)),
         timing: Timing::default(),
         start: Start::Earliest,
+        names: IntegrationNames::default(),
+        consent: Consent::default(),
         when: None,
         mapping: Mapping::new(warehouse.dialect()),
         warehouse,
