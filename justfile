@@ -16,6 +16,10 @@ dev *ARGS:
 test *ARGS:
     ./test {{ARGS}}
 
+# Whether the binary builds with each stage alone.
+one-stage:
+    for stage in ingest extract reverse-etl deliver warehouse-loader; do cargo check {{flags}} -p millrace --no-default-features --features "$stage" || exit 1; done
+
 # What ingest costs, workload by workload (w1 to w7; all if none is named), beside its floors.
 bench-ingest *ARGS:
     cargo build {{flags}} --release -p millrace-bench

@@ -7,13 +7,18 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use millrace_event_model::{ConnectionId, Lane, SourceId};
+#[cfg(feature = "warehouse-loader")]
+use millrace_event_model::ConnectionId;
+use millrace_event_model::{Lane, SourceId};
 use millrace_service::Schedule;
 use millrace_service::config::Start;
 
 pub(crate) use self::connectors::{ConnectorsCommand, PreviewCommand};
+#[cfg(feature = "demo")]
 use crate::demo::source::SourceCommand;
 #[cfg(feature = "warehouse-loader")]
+pub(crate) use again::JobArgs;
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
 pub(crate) use again::ReplayArgs;
 pub(crate) use again::{DeadLettersCommand, LetterFilter};
 
@@ -77,6 +82,7 @@ pub(crate) struct Place {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the whole river once on sample data and print what happened at each stage.
+    #[cfg(feature = "demo")]
     Demo {
         /// Keep the data here instead of in a temporary folder that is removed.
         #[arg(long)]
@@ -177,7 +183,7 @@ pub(crate) enum Command {
     Balance(BalanceArgs),
     /// Load again what a connection to a warehouse has loaded, with today's settings: rows are merged by id, so
     /// nothing is doubled. Or send to a destination again, under the same idempotency keys.
-    #[cfg(feature = "warehouse-loader")]
+    #[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
     Replay(ReplayArgs),
     /// Load what came before a connection to a warehouse began.
     #[cfg(feature = "warehouse-loader")]
@@ -243,6 +249,7 @@ pub(crate) enum Command {
         port: Option<u16>,
     },
     /// Speak the Airbyte protocol: the source that the demo reads.
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
     DemoSource {
         #[command(subcommand)]
@@ -384,29 +391,6 @@ pub(crate) struct BalanceArgs {
     /// Up to this hour; up to now without it.
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) to: Option<DateTime<Utc>>,
-}
-
-/// What a job loads.
-#[cfg(feature = "warehouse-loader")]
-#[derive(Debug, Args)]
-pub(crate) struct JobArgs {
-    #[command(flatten)]
-    pub(crate) place: Place,
-    /// The connection, such as web--main.
-    #[arg(long, value_name = "ID")]
-    pub(crate) connection: ConnectionId,
-    /// From when on, by when the server had the event: 2h or 7d for so long ago, or a time.
-    #[arg(long, value_name = "WHEN", value_parser = moment, required_unless_present = "resume")]
-    pub(crate) from: Option<DateTime<Utc>>,
-    /// Until when; now without it.
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    pub(crate) to: Option<DateTime<Utc>>,
-    /// Its name; one is made up without it.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) id: Option<String>,
-    /// Go on with the job of this name, which was stopped.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to", "id"])]
-    pub(crate) resume: Option<String>,
 }
 
 /// What is made anew.

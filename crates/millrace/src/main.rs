@@ -3,12 +3,23 @@
 //! `cli` is what can be typed; `installation` is what a config describes, opened; `stages` turns it into
 //! the stages' options; `commands` has a file per command; `demo` runs all of it on sample data.
 
+#![cfg_attr(
+    not(feature = "demo"),
+    allow(
+        dead_code,
+        unused_imports,
+        unfulfilled_lint_expectations,
+        reason = "a build of some stages uses not all"
+    )
+)]
+
 #[cfg(feature = "ingest")]
 mod bounds;
 mod broker;
 mod cli;
 mod commands;
 mod connectors;
+#[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod installation;
@@ -69,6 +80,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let quiet = "warn";
     let output = cli.global.output;
     match cli.command {
+        #[cfg(feature = "demo")]
         Command::Demo { data_dir } => {
             start_logs(&cli.global, quiet)?;
             demo::run(data_dir).await
@@ -165,7 +177,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             start_logs(&cli.global, quiet)?;
             commands::balance::run(&args, output).await
         }
-        #[cfg(feature = "warehouse-loader")]
+        #[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
         Command::Replay(args) => {
             start_logs(&cli.global, quiet)?;
             match &args.destination {
@@ -173,7 +185,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 Some(destination) => commands::resend::replay(&args, destination, output).await,
                 #[cfg(not(feature = "deliver"))]
                 Some(_) => Err(Failure::Usage("this build cannot deliver".to_owned())),
+                #[cfg(feature = "warehouse-loader")]
                 None => commands::jobs::run(JobKind::Replay, &args.job()?, output).await,
+                #[cfg(not(feature = "warehouse-loader"))]
+                None => Err(Failure::Usage("this build cannot load".to_owned())),
             }
         }
         #[cfg(feature = "warehouse-loader")]
@@ -220,6 +235,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             start_logs(&cli.global, "info")?;
             commands::serve::broker(&data_dir, port, output).await
         }
+        #[cfg(feature = "demo")]
         Command::DemoSource { command } => Ok(demo::source::run(&command)?),
     }
 }

@@ -1,4 +1,4 @@
-//! Results on stdout: the only place that prints.
+//! Results on stdout, and what is said beside them on stderr: the only place that prints.
 
 use std::io::{self, Write};
 
@@ -25,6 +25,12 @@ pub(crate) fn result(output: Output, json: &serde_json::Value, text: impl AsRef<
         Output::Text => line(text),
         Output::Json => line(json.to_string()),
     }
+}
+
+/// Says something beside the result, on stderr: progress, or what a person should know of it.
+#[expect(clippy::print_stderr, reason = "beside the result on stdout")]
+pub(crate) fn aside(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
 }
 
 /// A table with a header, without frames: it can be read, copied and piped.

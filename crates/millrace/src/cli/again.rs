@@ -1,17 +1,18 @@
 //! What is sent or loaded again, and what was given up.
 
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
+use std::ops::Range;
+
 use chrono::{DateTime, Utc};
-#[cfg(feature = "warehouse-loader")]
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
 use clap::ValueEnum;
 use clap::{Args, Subcommand};
-#[cfg(feature = "warehouse-loader")]
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
 use millrace_event_model::ConnectionId;
 use millrace_event_model::DeadLetter;
 
-#[cfg(feature = "warehouse-loader")]
-use super::JobArgs;
 use super::{Place, moment};
-#[cfg(feature = "warehouse-loader")]
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
 use crate::exit::Failure;
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +58,7 @@ pub(crate) enum DeadLettersCommand {
 }
 
 /// Which dead letters.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct LetterFilter {
     /// Only those of this destination, connection or source.
     #[arg(long, value_name = "ID")]
@@ -83,8 +84,51 @@ impl LetterFilter {
     }
 }
 
-/// What is loaded or sent again.
+/// A past time, and the job that does it.
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
+#[derive(Debug, Args)]
+pub(crate) struct PastArgs {
+    /// From when on, by when the server had the event: 2h or 7d for so long ago, or a time.
+    #[arg(long, value_name = "WHEN", value_parser = moment, required_unless_present = "resume")]
+    pub(crate) from: Option<DateTime<Utc>>,
+    /// Until when; now without it.
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(crate) to: Option<DateTime<Utc>>,
+    /// The job's name; one is made up without it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id: Option<String>,
+    /// Go on with the job of this name, which was stopped.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to", "id"])]
+    pub(crate) resume: Option<String>,
+}
+
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
+impl PastArgs {
+    /// From when until when.
+    pub(crate) fn time(&self, now: DateTime<Utc>) -> Result<Range<DateTime<Utc>>, Failure> {
+        let (from, to) = (self.from.unwrap_or(now), self.to.unwrap_or(now));
+        if to <= from {
+            return Err(Failure::Usage("--to is not after --from".to_owned()));
+        }
+        Ok(from..to)
+    }
+}
+
+/// What a job loads.
 #[cfg(feature = "warehouse-loader")]
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The connection, such as web--main.
+    #[arg(long, value_name = "ID")]
+    pub(crate) connection: ConnectionId,
+    #[command(flatten)]
+    pub(crate) past: PastArgs,
+}
+
+/// What is loaded or sent again.
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
@@ -101,22 +145,12 @@ pub(crate) struct ReplayArgs {
     /// Only count what would be sent.
     #[arg(long, requires = "destination")]
     pub(crate) dry_run: bool,
-    /// From when on, by when the server had the event: 2h or 7d for so long ago, or a time.
-    #[arg(long, value_name = "WHEN", value_parser = moment, required_unless_present = "resume")]
-    pub(crate) from: Option<DateTime<Utc>>,
-    /// Until when; now without it.
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    pub(crate) to: Option<DateTime<Utc>>,
-    /// The job's name; one is made up without it.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) id: Option<String>,
-    /// Go on with the job of this name, which was stopped.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to", "id"])]
-    pub(crate) resume: Option<String>,
+    #[command(flatten)]
+    pub(crate) past: PastArgs,
 }
 
 /// A part of what was sent.
-#[cfg(feature = "warehouse-loader")]
+#[cfg(any(feature = "warehouse-loader", feature = "deliver"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReplayOnly {
     /// What was given up or refused.
@@ -127,8 +161,8 @@ pub(crate) enum ReplayOnly {
 impl ReplayArgs {
     /// The job of a connection to a warehouse.
     pub(crate) fn job(self) -> Result<JobArgs, Failure> {
-        let Self { place, connection, from, to, id, resume, .. } = self;
+        let Self { place, connection, past, .. } = self;
         let missing = || Failure::Usage("say which: --connection ID or --destination ID".to_owned());
-        Ok(JobArgs { place, connection: connection.ok_or_else(missing)?, from, to, id, resume })
+        Ok(JobArgs { place, connection: connection.ok_or_else(missing)?, past })
     }
 }

@@ -19,7 +19,7 @@ pub(crate) async fn run(kind: JobKind, args: &JobArgs, output: Output) -> Result
     let stop = Stop::new();
     tokio::spawn(stop_on_signals(stop.clone()));
     let again = format!("millrace {} --connection {} --resume {}", word(kind), args.connection, request.name);
-    progress(&format!(
+    output::aside(format!(
         "{} {} of {}; if it is stopped: {again}",
         word(kind),
         request.name,
@@ -47,18 +47,15 @@ pub(super) async fn service(place: &Place) -> Result<Service, Failure> {
 
 fn request(kind: JobKind, args: &JobArgs) -> Result<JobRequest, Failure> {
     let connection = args.connection.clone();
-    if let Some(name) = &args.resume {
+    if let Some(name) = &args.past.resume {
         return Ok(JobRequest { name: name.clone(), kind, connection, time: None });
     }
     let now = Utc::now();
-    let (from, to) = (args.from.unwrap_or(now), args.to.unwrap_or(now));
-    if to <= from {
-        return Err(Failure::Usage("--to is not after --from".to_owned()));
-    }
+    let time = args.past.time(now)?;
     let made_up = || format!("{}-{}", word(kind), now.format("%Y%m%d-%H%M%S"));
-    let name = args.id.clone().unwrap_or_else(made_up);
+    let name = args.past.id.clone().unwrap_or_else(made_up);
     connection.job(&name).map_err(|error| Failure::Usage(format!("--id: {error}")))?;
-    Ok(JobRequest { name, kind, connection, time: Some(from..to) })
+    Ok(JobRequest { name, kind, connection, time: Some(time) })
 }
 
 fn word(kind: JobKind) -> &'static str {
@@ -112,13 +109,8 @@ pub(super) fn teller() -> impl FnMut(JobProgress) + Send {
     let mut told = None;
     move |now| {
         if told != Some(now) {
-            progress(&format!("{} of {} offsets", now.done, now.of));
+            output::aside(format!("{} of {} offsets", now.done, now.of));
         }
         told = Some(now);
     }
-}
-
-#[expect(clippy::print_stderr, reason = "progress, beside the result on stdout")]
-pub(super) fn progress(text: &str) {
-    eprintln!("{text}");
 }

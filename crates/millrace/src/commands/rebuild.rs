@@ -4,7 +4,7 @@ use millrace_service::{Stop, stop_on_signals};
 use millrace_warehouse_loader::{RebuildOutcome, RebuildRequest};
 use serde_json::json;
 
-use super::jobs::{failure, progress, service, teller};
+use super::jobs::{failure, service, teller};
 use crate::cli::{Output, RebuildArgs};
 use crate::exit::Failure;
 use crate::output;
@@ -32,7 +32,7 @@ pub(crate) async fn run(args: &RebuildArgs, output: Output) -> Result<(), Failur
     }
     let stop = Stop::new();
     tokio::spawn(stop_on_signals(stop.clone()));
-    progress(&format!("rebuild of {connection}; if it is stopped: {again}"));
+    output::aside(format!("rebuild of {connection}; if it is stopped: {again}"));
     let request = RebuildRequest { connection, accept_gap: args.accept_gap };
     let outcome = service.rebuild(&request, teller(), &stop).await;
     let outcome = outcome.map_err(|error| failure(&error, &again))?;

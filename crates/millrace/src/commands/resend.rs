@@ -14,7 +14,6 @@ use serde_json::json;
 
 use super::dead_letters::given_up;
 use super::held::Held;
-use super::jobs::progress;
 use super::letters::{Keep, Letter};
 use super::{dead_letters, operate};
 use crate::cli::{LetterFilter, Output, Place, ReplayArgs};
@@ -47,11 +46,8 @@ pub(crate) async fn letters(
 
 /// `millrace replay --destination`.
 pub(crate) async fn replay(args: &ReplayArgs, id: &str, output: Output) -> Result<(), Failure> {
-    let now = Utc::now();
-    let (from, to) = (args.from.unwrap_or(now), args.to.unwrap_or(now));
-    if to <= from {
-        return Err(Failure::Usage("--to is not after --from".to_owned()));
-    }
+    let time = args.past.time(Utc::now())?;
+    let (from, to) = (time.start, time.end);
     let job = Job::open(&args.place, id).await?;
     if args.dry_run {
         return job.replay(args, (from, to), &Stop::new(), output).await;
@@ -96,7 +92,7 @@ impl Job {
     ) -> Result<(), Failure> {
         let Asked { lanes, cut } = self.ranges(from, to).await?;
         if cut {
-            progress(CUT);
+            output::aside(CUT);
         }
         if args.only.is_some() {
             let filter = LetterFilter { of: Some(self.id.to_string()), ..LetterFilter::default() };
