@@ -45,6 +45,8 @@ pub(crate) struct Attempts {
     /// Those that failed in a way that may pass. A call that was refused whole and is divided says nothing
     /// about its items, so it is none.
     failures: u32,
+    /// Those that were too much for the other side: counted apart, since they say nothing of the item.
+    throttlings: u32,
     failing: Option<Failing>,
 }
 
@@ -87,10 +89,33 @@ impl Attempts {
         after: Option<Duration>,
         reason: &Reason,
     ) -> Next {
-        let failing = self.failing.get_or_insert_with(|| Failing { since: now, delays: delays(policy) });
         self.failures += 1;
+        self.next(self.failures, policy, now, after, reason)
+    }
+
+    /// An attempt was too much for the other side.
+    pub(crate) fn throttled(
+        &mut self,
+        policy: &RetryPolicy,
+        now: DateTime<Utc>,
+        after: Option<Duration>,
+        reason: &Reason,
+    ) -> Next {
+        self.throttlings += 1;
+        self.next(self.throttlings, policy, now, after, reason)
+    }
+
+    fn next(
+        &mut self,
+        times: u32,
+        policy: &RetryPolicy,
+        now: DateTime<Utc>,
+        after: Option<Duration>,
+        reason: &Reason,
+    ) -> Next {
+        let failing = self.failing.get_or_insert_with(|| Failing { since: now, delays: delays(policy) });
         let failed_for = (now - failing.since).to_std().unwrap_or(Duration::ZERO);
-        if self.failures >= policy.min_attempts && failed_for >= policy.give_up_after {
+        if times >= policy.min_attempts && failed_for >= policy.give_up_after {
             let message =
                 format!("given up after {} attempts in {failed_for:.0?}: {}", self.count, reason.message);
             return Next::GiveUp(Reason::new(reason.code.clone(), message));
@@ -163,5 +188,17 @@ mod tests {
         assert_eq!(waits, [Duration::from_secs(90); 2]);
         let (waits, _) = fail(&policy, Some(Duration::from_secs(999_999_999)));
         assert_eq!(waits, [policy.max_delay; 2], "but not for ever");
+    }
+
+    #[test]
+    fn throttlings_and_failures_are_counted_apart() {
+        let policy = RetryPolicy { give_up_after: Duration::ZERO, min_attempts: 3, ..RetryPolicy::default() };
+        let (mut attempts, now) = (Attempts::default(), DateTime::UNIX_EPOCH);
+        for _ in 0..2 {
+            assert!(matches!(attempts.throttled(&policy, now, None, &reason()), Next::RetryAt(_)));
+            assert!(matches!(attempts.failed(&policy, now, None, &reason()), Next::RetryAt(_)));
+        }
+        assert!(matches!(attempts.throttled(&policy, now, None, &reason()), Next::GiveUp(_)));
+        assert!(matches!(attempts.failed(&policy, now, None, &reason()), Next::GiveUp(_)));
     }
 }

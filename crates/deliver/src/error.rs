@@ -18,6 +18,12 @@ pub enum DeliverError {
     /// The stage's producer cannot be made.
     #[error("the stage cannot publish")]
     Publisher(#[source] BusError),
+    /// Reading the dead letters came to no end.
+    #[error("Kafka sends nothing more of the dead letters of destination {destination} before their end")]
+    Silent {
+        /// Whose.
+        destination: DestinationId,
+    },
     /// The resume state is of another Kafka cluster.
     #[error(
         "the progress of destination {destination} in {topic} is of Kafka cluster {stored:?}, and this is \
@@ -43,6 +49,7 @@ impl DeliverError {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Bus { source, .. } | Self::Publisher(source) => source.kind() == ErrorKind::Retry,
+            Self::Silent { .. } => true,
             Self::OtherCluster { .. } | Self::Task(_) => false,
         }
     }

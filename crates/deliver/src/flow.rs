@@ -61,6 +61,8 @@ struct Owned {
 pub(crate) struct Flow {
     routes: Routes,
     retry: RetryPolicy,
+    /// With an item that fails; `retry` unless a job is less patient with those. What is throttled waits by `retry`.
+    patience: RetryPolicy,
     bounds: Bounds,
     /// Items of one key are sent one after the other.
     ordered: bool,
@@ -100,6 +102,7 @@ impl Flow {
             ledger: Ledger::new(routes.destination.clone(), topics),
             routes,
             retry,
+            patience: retry,
             bounds,
             ordered: limits.ordered,
             owned: BTreeMap::new(),
@@ -116,6 +119,12 @@ impl Flow {
             pace: Pace::new(limits.rate, retry),
             metrics,
         }
+    }
+
+    /// With another patience with items that fail.
+    pub(crate) fn with_patience(mut self, patience: RetryPolicy) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// A partition is ours, from this position on.

@@ -40,5 +40,5 @@ pub use backoff::RetryPolicy;
 pub use error::DeliverError;
 pub use millrace_bus::Start;
 pub use options::{Bounds, DestinationOptions, EventConnection, Options};
-pub use resend::{Again, Resent, is_possible, send_again};
+pub use resend::{Again, LetterRoutes, News, Resent, Stopped, send_again};
 pub use service::Service;

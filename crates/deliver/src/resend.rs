@@ -4,186 +4,442 @@
 //! connections and mapping, the same idempotency keys, the same outcomes. No position moves and no group is
 //! joined. Each outcome names the event's own offset again, and of several the last counts, so the books
 //! balance. A job that dies has stored no outcome for what was in flight: run again, it sends that again.
+//!
+//! Like the stage it waits as long as a destination asks for that says that it is too much, and sends nothing
+//! while an operator has paused it. Unlike the stage it has an end: an item that fails is given up soon, and a
+//! destination that refuses or does not answer ends the job, which says what was done and where to go on.
 
-use std::collections::BTreeMap;
+mod feed;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_bus::{Bus, Positions, PublisherOptions, Range, Reader, Start};
-use millrace_connector::Payload;
+use chrono::{DateTime, TimeDelta, Utc};
+use millrace_bus::{Bus, PublisherOptions, Range, Start};
+use millrace_connector::{Destination, Limits};
 use millrace_event_model::topics::EVENTS;
-use millrace_event_model::wire::Message as _;
-use millrace_event_model::{DeadLetter, Disposition, Event, Lane, Outcome, Workspace};
+use millrace_event_model::{Control, DestinationId, Disposition, Lane, Origin, Outcome, SourceId, Workspace};
 use millrace_service::{SharedClock, Stop};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::admit::{Read, Routes};
+use self::feed::{Fed, Feed, Letters, Ranges};
+use crate::admit::Routes;
 use crate::books::Books;
+use crate::engine::Controls;
 use crate::flow::Flow;
 use crate::intake::Topic;
-use crate::ledger::Place;
+use crate::ledger::{Place, Statement};
 use crate::progress::Position;
 use crate::sends::Sends;
-use crate::service::lanes;
+use crate::service::{lanes, listen};
 use crate::{DeliverError, DestinationOptions, EventConnection, RetryPolicy};
 
 /// Outcomes are stored so often: after a death so much is sent again at most, or a window of it.
 const STORE_EVERY: Duration = Duration::from_secs(1);
 
-/// How patient a job is with one item: five attempts in half a minute or so. What fails then is rejected
+/// A wait of so long is told: whoever watches the command would take it for dead.
+const LONG_WAIT: TimeDelta = TimeDelta::seconds(10);
+
+/// How patient a job is with one item that fails: so many attempts, a minute or so. What fails then is rejected
 /// anew, and can be sent again later.
-const PATIENCE: RetryPolicy = RetryPolicy {
-    min_delay: Duration::from_secs(1),
-    max_delay: Duration::from_secs(30),
-    factor: 2.0,
-    min_attempts: 5,
-    give_up_after: Duration::ZERO,
-};
+const ATTEMPTS: u32 = 5;
 
 /// What is to be sent again.
 #[derive(Debug)]
 pub enum Again {
     /// Events of these offsets. At most one range for each partition of a lane.
     Ranges(Vec<(Lane, Vec<Range>)>),
-    /// The records that these letters hold.
-    Letters(Vec<DeadLetter>),
+    /// The records that letters hold: the offsets of the letters by partition of their topic.
+    Letters(BTreeMap<i32, BTreeSet<i64>>),
 }
 
 /// What became of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resent {
-    /// Events by how they ended.
+    /// Events by how they ended, as far as that is stored.
     pub ended: BTreeMap<Disposition, u64>,
-    /// Letters that cannot be sent: see [`is_possible`].
+    /// Letters that cannot be sent: see [`LetterRoutes`]. Or retention has taken them meanwhile.
     pub impossible: u64,
     /// Why it ended before its end, if it did: the rest is as it was.
-    pub stopped: Option<String>,
+    pub stopped: Option<Stopped>,
     /// Of ranges, what has not ended: each begins with the first event that has not, and some of what follows may have.
     pub rest: Vec<(Lane, Vec<Range>)>,
+    /// When Kafka had the first event of the rest; `None` where a part of the rest was not begun.
+    pub rest_since: Option<DateTime<Utc>>,
 }
 
-/// Whether a letter can be sent again: it holds its record, and a connection leads to the destination from its
-/// source, if that can be told, in its lane. Letters of changes cannot: their rows come back with the next run.
-#[must_use]
-pub fn is_possible(connections: &[EventConnection], workspace: &Workspace, letter: &DeadLetter) -> bool {
-    if letter.original.value.is_none() {
-        return false;
+/// Why a job ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// By the stop.
+    Told,
+    /// The destination refuses or does not answer.
+    Closed(String),
+    /// Kafka does not answer, or retention has taken what was to be read.
+    Failed {
+        /// All of it.
+        why: String,
+        /// Whether trying again may help, without a person.
+        is_retryable: bool,
+    },
+}
+
+/// What a job tells on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// An operator has paused the destination: nothing is sent until it is resumed.
+    Paused(String),
+    /// The destination is resumed.
+    Resumed,
+    /// Nothing is sent until then: the destination asks for time, or all that is left has failed and is tried
+    /// again.
+    Waiting(DateTime<Utc>),
+}
+
+/// Which letters can be sent to a destination again: those that hold their record, whose event is in a lane and,
+/// if that can be told, of a source that leads there. Letters of changes cannot: their rows come back with the
+/// next run.
+#[derive(Debug, Clone)]
+pub struct LetterRoutes(BTreeSet<(String, SourceId)>);
+
+impl LetterRoutes {
+    /// Of a destination's connections.
+    #[must_use]
+    pub fn new(connections: &[EventConnection], workspace: &Workspace) -> Self {
+        let topic = |lane| EVENTS.lane(workspace, lane).as_str().to_owned();
+        Self(connections.iter().map(|c| (topic(&c.lane), c.source.clone())).collect())
     }
-    let event = Event::decode(&letter.original).ok();
-    connections.iter().any(|connection| {
-        event.as_ref().is_none_or(|event| event.source == connection.source)
-            && EVENTS.lane(workspace, &connection.lane).as_str() == letter.topic
-    })
+
+    /// Whether an event of this topic leads there. `source`: `None` if its record cannot be read.
+    #[must_use]
+    pub fn lead(&self, topic: &str, source: Option<&SourceId>) -> bool {
+        self.0.iter().any(|(from, of)| from == topic && source.is_none_or(|source| source == of))
+    }
 }
 
 /// Sends to one destination again, until all has ended, the destination refuses or does not answer, or the stop.
-///
-/// # Errors
-/// Kafka does not answer, or retention has taken the beginning of a range.
+/// What keeps it from its end is in what it returns.
 pub async fn send_again(
     options: DestinationOptions,
     again: Again,
     bus: &Bus,
     clock: SharedClock,
     stop: &Stop,
-) -> Result<Resent, DeliverError> {
-    let DestinationOptions { id, destination, connections, names, consent, bounds, probe_every, .. } =
-        options;
-    let failed = |source| DeliverError::Bus { destination: id.clone(), source };
-    let mut resent = Resent::default();
-    let again = match again {
-        Again::Letters(mut letters) => {
-            let all = letters.len();
-            letters.retain(|letter| is_possible(&connections, bus.workspace(), letter));
-            resent.impossible = (all - letters.len()) as u64;
-            Again::Letters(letters)
-        }
-        ranges @ Again::Ranges(_) => ranges,
-    };
+    tell: &mut (dyn FnMut(News) + Send),
+) -> Resent {
     let asked = match &again {
         Again::Ranges(lanes) => lanes.clone(),
         Again::Letters(_) => Vec::new(),
     };
-    let (topics, connections) = lanes(connections);
-    let topic_names = topics.iter().map(|(topic, _)| topic.name(bus)).collect::<Vec<_>>();
-    let limits = destination.limits();
-    let routes = Routes { destination: id.clone(), connections, names, consent };
-    let mut flow = Flow::new(routes, topic_names.clone(), &limits, PATIENCE, bounds, probe_every);
-    let books = Books {
-        bus: bus.clone(),
-        publisher: bus.publisher(PublisherOptions::default()).map_err(DeliverError::Publisher)?,
-        destination: id.clone(),
-        topics: topic_names,
-        cluster: String::new(),
-    };
-    let mut feed = Feed::new(again, &topics, &books.topics, bus).map_err(failed)?;
-    let mut lows = feed.begin();
-    for (place, low) in lows.clone() {
-        flow.own(&Position { place, low, done: Vec::new() });
+    match Job::new(options, again, bus, clock, tell) {
+        Ok(mut job) => {
+            let ended = job.run(stop).await;
+            job.end(ended, asked).await
+        }
+        Err(stopped) => Resent { stopped: Some(stopped), rest: asked, ..Resent::default() },
     }
-    let mut sends = Sends::default();
-    let mut stored_at = tokio::time::Instant::now();
-    loop {
-        if flow.room() > 0 {
-            for (topic, read) in feed.next(flow.room()).await.map_err(failed)? {
-                flow.read(topic, read, clock.now());
-            }
-        }
-        while sends.len() < limits.concurrency
-            && let Some(call) = flow.next_call(destination.as_ref(), clock.now())
-        {
-            sends.start(Arc::clone(&destination), call, limits.timeout);
-        }
-        if flow.must_state() || stored_at.elapsed() >= STORE_EVERY {
-            store(&mut flow, &books, &clock, &mut resent, &mut lows).await.map_err(failed)?;
-            stored_at = tokio::time::Instant::now();
-        }
-        if let Some(why) = flow.closed() {
-            resent.stopped = Some(why.to_owned());
-            break;
-        }
-        if feed.is_empty() && flow.unfinished() == 0 {
-            break;
-        }
-        let now = clock.now();
-        let due = flow.next_due(now).map(|due| (due - now).to_std().unwrap_or_default());
-        let wait = due.unwrap_or(STORE_EVERY).clamp(Duration::from_millis(1), STORE_EVERY);
-        tokio::select! {
-            () = stop.requested() => {
-                resent.stopped = Some("it was told to stop".to_owned());
-                break;
-            }
-            Some(answers) = sends.next(), if sends.len() > 0 => flow.landed(answers, clock.now()),
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-    // Each call has a time limit, so this ends.
-    while let Some(answers) = sends.next().await {
-        flow.landed(answers, clock.now());
-    }
-    store(&mut flow, &books, &clock, &mut resent, &mut lows).await.map_err(failed)?;
-    resent.rest = rest(asked, &topics, &lows);
-    Ok(resent)
 }
 
-/// What has not ended of what was asked for.
-fn rest(
-    asked: Vec<(Lane, Vec<Range>)>,
-    topics: &[(Topic, Start)],
-    lows: &BTreeMap<Place, i64>,
-) -> Vec<(Lane, Vec<Range>)> {
-    let mut rest = Vec::new();
-    for (lane, ranges) in asked {
-        let Some(topic) = number(topics, &lane) else { continue };
-        let left = |range: Range| {
-            let low = lows.get(&Place { topic, partition: range.partition }).copied();
-            Range::stored(range.partition, low.unwrap_or(range.start).max(range.start), range.end)
+fn failed(error: &DeliverError) -> Stopped {
+    Stopped::Failed { why: error.full(), is_retryable: error.is_retryable() }
+}
+
+/// A job on its way.
+struct Job<'a> {
+    id: DestinationId,
+    destination: Arc<dyn Destination>,
+    limits: Limits,
+    /// The lanes, by number.
+    topics: Vec<(Topic, Start)>,
+    flow: Flow,
+    feed: Feed,
+    sends: Sends,
+    books: Books,
+    clock: SharedClock,
+    tell: &'a mut (dyn FnMut(News) + Send),
+    /// The last word that was acted on.
+    told: Option<Control>,
+    /// The wait that was told last.
+    told_wait: Option<DateTime<Utc>>,
+    stored_at: Instant,
+    /// What is to be stored before anything else: it could not be.
+    unstored: Option<(Statement, Vec<Position>)>,
+    resent: Resent,
+    /// Everything below has ended and is stored.
+    lows: BTreeMap<Place, i64>,
+    /// When Kafka had the events from the low on: no more than the window.
+    times: BTreeMap<Place, BTreeMap<i64, DateTime<Utc>>>,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        options: DestinationOptions,
+        again: Again,
+        bus: &Bus,
+        clock: SharedClock,
+        tell: &'a mut (dyn FnMut(News) + Send),
+    ) -> Result<Self, Stopped> {
+        let DestinationOptions {
+            id,
+            destination,
+            connections,
+            names,
+            consent,
+            retry,
+            bounds,
+            probe_every,
+            ..
+        } = options;
+        let letter_routes = LetterRoutes::new(&connections, bus.workspace());
+        let (topics, connections) = lanes(connections);
+        let names_of_topics = topics.iter().map(|(topic, _)| topic.name(bus)).collect::<Vec<_>>();
+        let feed = match again {
+            Again::Ranges(lanes) => {
+                let numbered =
+                    lanes.into_iter().filter_map(|(lane, r)| Some((number(&topics, &lane)?, lane, r)));
+                let ranges = Ranges::new(bus, numbered.collect());
+                Feed::Ranges(
+                    ranges
+                        .map_err(|source| failed(&DeliverError::Bus { destination: id.clone(), source }))?,
+                )
+            }
+            Again::Letters(wanted) => {
+                let topics = names_of_topics.clone();
+                Feed::Letters(Box::new(Letters::new(bus, id.clone(), letter_routes, topics, wanted)))
+            }
         };
-        let left: Vec<_> = ranges.into_iter().map(left).filter(|range| range.start < range.end).collect();
-        if !left.is_empty() {
-            rest.push((lane, left));
+        let publisher = bus.publisher(PublisherOptions::default());
+        let publisher = publisher.map_err(|source| failed(&DeliverError::Publisher(source)))?;
+        let limits = destination.limits();
+        let routes = Routes { destination: id.clone(), connections, names, consent };
+        let flow = Flow::new(routes, names_of_topics.clone(), &limits, retry, bounds, probe_every)
+            .with_patience(RetryPolicy { min_attempts: ATTEMPTS, give_up_after: Duration::ZERO, ..retry });
+        let books = Books {
+            bus: bus.clone(),
+            publisher,
+            destination: id.clone(),
+            topics: names_of_topics,
+            cluster: String::new(),
+        };
+        Ok(Self {
+            id,
+            destination,
+            limits,
+            topics,
+            flow,
+            feed,
+            sends: Sends::default(),
+            books,
+            clock,
+            tell,
+            told: None,
+            told_wait: None,
+            stored_at: Instant::now(),
+            unstored: None,
+            resent: Resent::default(),
+            lows: BTreeMap::new(),
+            times: BTreeMap::new(),
+        })
+    }
+
+    /// Until all has ended, or something keeps it from that.
+    async fn run(&mut self, stop: &Stop) -> Result<Option<Stopped>, DeliverError> {
+        let bus = self.books.bus.clone();
+        let (say, mut controls) = watch::channel(Controls::default());
+        let listening = listen(&bus, &say, stop);
+        tokio::pin!(listening);
+        // The operators' word comes first. The ear hears until the stop.
+        tokio::select! {
+            _ = controls.changed() => {}
+            () = &mut listening => return Ok(Some(Stopped::Told)),
+        }
+        loop {
+            let is_paused = self.heed(&mut controls);
+            if self.feed.is_over() && self.flow.unfinished() == 0 {
+                return Ok(None);
+            }
+            if !is_paused {
+                if let Some(why) = self.flow.closed() {
+                    return Ok(Some(Stopped::Closed(why.to_owned())));
+                }
+                if self.feed.is_empty() && self.flow.unfinished() == 0 && !self.begin(stop).await? {
+                    return Ok(stop.is_requested().then_some(Stopped::Told));
+                }
+                self.read().await?;
+                self.send();
+            }
+            if self.flow.must_state() || self.stored_at.elapsed() >= STORE_EVERY {
+                self.store().await?;
+            }
+            let wait = self.wait();
+            tokio::select! {
+                () = stop.requested() => return Ok(Some(Stopped::Told)),
+                () = &mut listening => return Ok(Some(Stopped::Told)),
+                _ = controls.changed() => {}
+                Some(answers) = self.sends.next(), if self.sends.len() > 0 => {
+                    self.flow.landed(answers, self.clock.now());
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
         }
     }
-    rest
+
+    /// Acts on the operators' last word, if it is a new one; whether it is that nothing is sent.
+    fn heed(&mut self, controls: &mut watch::Receiver<Controls>) -> bool {
+        let word = controls.borrow_and_update().get(&self.id).cloned();
+        if let Some(word) = word.filter(|word| self.told.as_ref() != Some(word)) {
+            match &word {
+                Control::Pause { reason, .. } => (self.tell)(News::Paused(reason.clone())),
+                Control::Resume { .. } if self.is_paused() => (self.tell)(News::Resumed),
+                _ => {}
+            }
+            // A word of before says nothing of a destination that has refused since.
+            self.flow.told(&word);
+            self.told = Some(word);
+        }
+        self.is_paused()
+    }
+
+    fn is_paused(&self) -> bool {
+        matches!(self.told, Some(Control::Pause { .. }))
+    }
+
+    /// Begins the next batch; whether there is one.
+    async fn begin(&mut self, stop: &Stop) -> Result<bool, DeliverError> {
+        let begun = self.feed.begin(stop).await?;
+        let Some(begins) = begun else { return Ok(false) };
+        for (place, low) in begins {
+            self.flow.own(&Position { place, low, done: Vec::new() });
+            self.lows.insert(place, low);
+        }
+        Ok(true)
+    }
+
+    async fn read(&mut self) -> Result<(), DeliverError> {
+        let room = self.flow.room();
+        if room == 0 || self.feed.is_empty() {
+            return Ok(());
+        }
+        let fed = self.feed.next(room).await;
+        let now = self.clock.now();
+        for Fed { topic, read, at } in
+            fed.map_err(|source| DeliverError::Bus { destination: self.id.clone(), source })?
+        {
+            if let Some(at) = at {
+                let place = Place { topic, partition: read.partition };
+                self.times.entry(place).or_default().insert(read.offset, at);
+            }
+            self.flow.read(topic, read, now);
+        }
+        Ok(())
+    }
+
+    /// Sends what may be sent, up to the destination's concurrency.
+    fn send(&mut self) {
+        while self.sends.len() < self.limits.concurrency
+            && let Some(call) = self.flow.next_call(self.destination.as_ref(), self.clock.now())
+        {
+            self.sends.start(Arc::clone(&self.destination), call, self.limits.timeout);
+        }
+    }
+
+    /// How long there is nothing to do but to wait for answers and words.
+    fn wait(&mut self) -> Duration {
+        let now = self.clock.now();
+        let Some(due) = self.flow.next_due(now) else { return STORE_EVERY };
+        let is_long = self.sends.len() == 0 && due - now >= LONG_WAIT;
+        if is_long && self.told_wait.is_none_or(|told| due - told >= LONG_WAIT) {
+            self.told_wait = Some(due);
+            (self.tell)(News::Waiting(due));
+        }
+        (due - now).to_std().unwrap_or_default().clamp(Duration::from_millis(1), STORE_EVERY)
+    }
+
+    /// Stores what has ended, and counts it then.
+    async fn store(&mut self) -> Result<(), DeliverError> {
+        self.stored_at = Instant::now();
+        // What could not be stored comes first: the last word on an event is the one that was said last.
+        for _ in 0..=usize::from(self.unstored.is_some()) {
+            let now = self.clock.now();
+            let (statement, positions) = self.unstored.get_or_insert_with(|| self.flow.state(now));
+            // The positions are of this job alone: the stage's stay where they are.
+            let stored = self.books.store(statement, &[]).await;
+            stored.map_err(|source| DeliverError::Bus { destination: self.id.clone(), source })?;
+            for outcome in &statement.outcomes {
+                *self.resent.ended.entry(outcome.disposition).or_default() += count(outcome);
+            }
+            for Position { place, low, .. } in positions.drain(..) {
+                self.lows.insert(place, low);
+                if let Some(times) = self.times.get_mut(&place) {
+                    forget_below(times, low);
+                }
+            }
+            self.unstored = None;
+            self.flow.stored();
+        }
+        Ok(())
+    }
+
+    /// Awaits what is in flight, and stores what has ended: after an error too, so that less is sent again.
+    async fn end(
+        mut self,
+        ended: Result<Option<Stopped>, DeliverError>,
+        asked: Vec<(Lane, Vec<Range>)>,
+    ) -> Resent {
+        // Each call has a time limit, so this ends.
+        while let Some(answers) = self.sends.next().await {
+            self.flow.landed(answers, self.clock.now());
+        }
+        let stored = self.store().await;
+        self.resent.stopped = match (ended, stored) {
+            (Err(error), _) | (Ok(_), Err(error)) => Some(failed(&error)),
+            (Ok(stopped), Ok(())) => stopped,
+        };
+        for (lane, ranges) in asked {
+            let Some(topic) = number(&self.topics, &lane) else { continue };
+            let left = self.left(topic, ranges);
+            if !left.is_empty() {
+                self.resent.rest.push((lane, left));
+            }
+        }
+        self.resent.rest_since = self.rest_since();
+        self.resent.impossible = self.feed.impossible();
+        self.resent
+    }
+
+    /// What has not ended of a lane.
+    fn left(&self, topic: usize, ranges: Vec<Range>) -> Vec<Range> {
+        let left = ranges.into_iter().map(|range| {
+            let low = self.lows.get(&Place { topic, partition: range.partition }).copied();
+            Range::stored(range.partition, low.unwrap_or(range.start).max(range.start), range.end)
+        });
+        left.filter(|range| range.start < range.end).collect()
+    }
+
+    /// See [`Resent::rest_since`].
+    fn rest_since(&self) -> Option<DateTime<Utc>> {
+        let mut since = None;
+        for (lane, ranges) in &self.resent.rest {
+            let topic = number(&self.topics, lane)?;
+            for range in ranges {
+                let times = self.times.get(&Place { topic, partition: range.partition })?;
+                let (_, first) = times.first_key_value()?;
+                since = Some(since.map_or(*first, |since: DateTime<Utc>| since.min(*first)));
+            }
+        }
+        since
+    }
+}
+
+/// Forgets the times of offsets below `low`, but for the last one that is known: the next is no earlier.
+fn forget_below(times: &mut BTreeMap<i64, DateTime<Utc>>, low: i64) {
+    let after = times.split_off(&low);
+    let before = std::mem::replace(times, after);
+    if times.is_empty() {
+        times.extend(before.into_iter().next_back());
+    }
 }
 
 /// The place of a lane's topic in the list of topics.
@@ -191,133 +447,24 @@ fn number(topics: &[(Topic, Start)], lane: &Lane) -> Option<usize> {
     topics.iter().position(|(topic, _)| matches!(topic, Topic::Events(other) if other == lane))
 }
 
-async fn store(
-    flow: &mut Flow,
-    books: &Books,
-    clock: &SharedClock,
-    resent: &mut Resent,
-    lows: &mut BTreeMap<Place, i64>,
-) -> Result<(), millrace_bus::BusError> {
-    // The positions are of this job alone: the stage's stay where they are.
-    let (statement, positions) = flow.state(clock.now());
-    books.store(&statement, &[]).await?;
-    flow.stored();
-    lows.extend(positions.into_iter().map(|position| (position.place, position.low)));
-    for outcome in &statement.outcomes {
-        *resent.ended.entry(outcome.disposition).or_default() += count(outcome);
-    }
-    Ok(())
-}
-
 fn count(outcome: &Outcome) -> u64 {
     match &outcome.origin {
-        millrace_event_model::Origin::Events { count, .. } => *count,
-        _ => 1,
+        Origin::Events { count, .. } => *count,
+        Origin::Event { .. } | Origin::Change { .. } => 1,
     }
 }
 
-/// What is still to be read.
-enum Feed {
-    Ranges(Vec<(usize, Reader<Event>, Vec<Range>)>),
-    /// The next is the last.
-    Letters(Vec<(usize, DeadLetter)>),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Feed {
-    fn new(
-        again: Again,
-        topics: &[(Topic, Start)],
-        names: &[String],
-        bus: &Bus,
-    ) -> Result<Self, millrace_bus::BusError> {
-        let letters = match again {
-            Again::Letters(letters) => letters,
-            Again::Ranges(lanes) => {
-                let mut feed = Vec::new();
-                for (lane, ranges) in lanes {
-                    let Some(number) = number(topics, &lane) else { continue };
-                    let name = EVENTS.lane(bus.workspace(), &lane);
-                    let reader = bus.reader(&name, &Positions::new(), Start::Latest)?;
-                    feed.push((number, reader, ranges.into_iter().filter(|r| r.start < r.end).collect()));
-                }
-                return Ok(Self::Ranges(feed));
-            }
-        };
-        let topic = |letter: &DeadLetter| names.iter().position(|name| *name == letter.topic);
-        let known = letters.into_iter().filter_map(|letter| Some((topic(&letter)?, letter)));
-        let mut known: Vec<_> = known.collect();
-        known.sort_by_key(|(number, letter)| std::cmp::Reverse((*number, letter.partition, letter.offset)));
-        Ok(Self::Letters(known))
-    }
-
-    /// Where each partition begins.
-    fn begin(&self) -> BTreeMap<Place, i64> {
-        match self {
-            Self::Ranges(lanes) => lanes
-                .iter()
-                .flat_map(|(topic, _, ranges)| {
-                    let place = |range: &Range| Place { topic: *topic, partition: range.partition };
-                    ranges.iter().map(move |range| (place(range), range.start))
-                })
-                .collect(),
-            // In falling order, so that the first of each partition is the one that stays.
-            Self::Letters(letters) => letters
-                .iter()
-                .map(|(topic, letter)| (Place { topic: *topic, partition: letter.partition }, letter.offset))
-                .collect(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Ranges(lanes) => lanes.iter().all(|(_, _, ranges)| ranges.is_empty()),
-            Self::Letters(letters) => letters.is_empty(),
-        }
-    }
-
-    /// At most `room` more.
-    async fn next(&mut self, room: usize) -> Result<Vec<(usize, Read)>, millrace_bus::BusError> {
-        match self {
-            Self::Letters(letters) => {
-                let some = letters.split_off(letters.len().saturating_sub(room));
-                Ok(some.into_iter().rev().map(|(topic, letter)| (topic, of_letter(letter))).collect())
-            }
-            Self::Ranges(lanes) => {
-                let Some((topic, reader, ranges)) =
-                    lanes.iter_mut().find(|(_, _, ranges)| !ranges.is_empty())
-                else {
-                    return Ok(Vec::new());
-                };
-                let each = i64::try_from(room / ranges.len()).unwrap_or(i64::MAX).max(1);
-                let mut now = ranges.clone();
-                // No more partitions than there is room.
-                now.truncate(room);
-                for range in &mut now {
-                    range.end = range.end.min(range.start.saturating_add(each));
-                }
-                let batch = reader.read_ranges(&now).await?;
-                for (range, read) in ranges.iter_mut().zip(&now) {
-                    range.start = read.end;
-                }
-                ranges.retain(|range| range.start < range.end);
-                let topic = *topic;
-                let read = |record: millrace_bus::Received<Event>| Read {
-                    partition: record.partition,
-                    offset: record.offset,
-                    raw: record.raw,
-                    message: record.message.map(Payload::Event),
-                };
-                Ok(batch.records.into_iter().map(|record| (topic, read(record))).collect())
-            }
-        }
-    }
-}
-
-fn of_letter(letter: DeadLetter) -> Read {
-    Read {
-        partition: letter.partition,
-        offset: letter.offset,
-        message: Event::decode(&letter.original).map(Payload::Event),
-        raw: letter.original,
+    #[test]
+    fn of_what_has_ended_the_last_time_is_kept_where_nothing_after_it_was_read() {
+        let at = |second: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(second);
+        let mut times = BTreeMap::from([(3, at(1)), (4, at(2)), (7, at(9))]);
+        forget_below(&mut times, 4);
+        assert_eq!(times, [(4, at(2)), (7, at(9))].into());
+        forget_below(&mut times, 8);
+        assert_eq!(times, [(7, at(9))].into(), "offset 8 came no earlier");
     }
 }

@@ -185,8 +185,8 @@ fn start_order(start: Start) -> DateTime<Utc> {
     }
 }
 
-/// Keeps the last word of the operators on each destination, from the beginning of their topic on.
-async fn listen(bus: &Bus, tell: &watch::Sender<Controls>, stop: &Stop) {
+/// Keeps the last word of the operators on each destination, from the beginning of their topic on, until the stop.
+pub(crate) async fn listen(bus: &Bus, tell: &watch::Sender<Controls>, stop: &Stop) {
     while !stop.is_requested() {
         if let Err(error) = follow(bus, tell, stop).await {
             tracing::warn!(%error, "the operators' topic cannot be read; trying again");

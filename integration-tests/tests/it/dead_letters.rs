@@ -1,5 +1,6 @@
 //! What a destination refused is listed, shown, sent again and discarded, by the commands.
 
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -95,7 +96,20 @@ fn what_was_refused_is_listed_shown_sent_again_and_discarded() {
     assert_eq!(json(&["dead-letters", "discard", "--of", "hook", "-o", "json"])["discarded"], 1);
     assert_eq!(list(&[]), Vec::<Value>::new());
 
-    let sent = json(&["replay", "--destination", "hook", "--from", "1h", "-o", "json"]);
-    assert_eq!(sent["ended"], json!({"delivered": 1, "rejected": 3}), "today's receiver counts");
+    // What could not be delivered shows in the exit code and in the last line.
+    let last = |output: &Output| String::from_utf8_lossy(&output.stderr).lines().last().map(str::to_owned);
+    let all = ["replay", "--destination", "hook", "--from", "1h", "-o", "json"];
+    let sent = site.run(&all);
+    let told: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!(told["ended"], json!({"delivered": 1, "rejected": 3}), "today's receiver counts");
+    assert_eq!((sent.status.code(), told["stopped"].is_null()), (Some(3), true));
+    assert!(last(&sent).is_some_and(|line| line.starts_with("error: 3 of 4 are not delivered")), "{sent:?}");
+    let sent = site.run(&["dead-letters", "replay", "--of", "hook", "-o", "json"]);
+    assert_eq!(sent.status.code(), Some(1), "none is delivered: {sent:?}");
+
+    site.stdout(&["pause", "hook", "--reason", "maintenance"]);
+    let sent = site.run(&all);
+    assert_eq!((sent.status.code(), sent.stdout), (Some(1), Vec::new()));
+    assert!(String::from_utf8_lossy(&sent.stderr).contains("hook is paused (maintenance)"));
     assert!(dev.process.stop());
 }

@@ -217,7 +217,7 @@ impl Flow {
             }
             ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => self.reject(ticket, reason, now),
             ItemOutcome::Throttled { after, reason } => {
-                match pending.attempts.failed(&self.retry, now, after, &reason) {
+                match pending.attempts.throttled(&self.retry, now, after, &reason) {
                     // All wait, and this one is not to blame.
                     Next::RetryAt(_) if self.pace.held_until(now).is_some() => {
                         owned.window.put_back(ticket.offset);
@@ -227,7 +227,7 @@ impl Flow {
                 }
             }
             ItemOutcome::Transient { after, reason } => {
-                match pending.attempts.failed(&self.retry, now, after, &reason) {
+                match pending.attempts.failed(&self.patience, now, after, &reason) {
                     Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
                     Next::GiveUp(reason) => self.reject(ticket, reason, now),
                 }

@@ -11,7 +11,7 @@ use millrace_service::config::Mode;
 use serde_json::{Value, json};
 
 use super::held::Held;
-use super::letters::{DISCARDED, Keep, Letter, open, read};
+use super::letters::{DISCARDED, Letter, Open, find, open, read};
 use super::operate;
 use crate::cli::{LetterFilter, Output, Place};
 use crate::exit::Failure;
@@ -31,10 +31,13 @@ pub(crate) async fn list(
 ) -> Result<(), Failure> {
     let config = read_config(place, Mode::Dev)?;
     let bus = Installation::attach(&config, place)?;
-    let letters = match all {
-        true => read(&bus, filter, Keep::Name).await?,
-        false => open(&bus, filter, Keep::Name).await?,
+    let Open { letters, unknown } = match all {
+        true => Open { letters: read(&bus, filter).await?, unknown: 0 },
+        false => open(&bus, filter).await?,
     };
+    if unknown > 0 {
+        output::aside(told_unknown(unknown));
+    }
     if output == Output::Json {
         letters.iter().for_each(|letter| output::line(about(&letter.said).to_string()));
         return Ok(());
@@ -57,18 +60,14 @@ pub(crate) async fn list(
 pub(crate) async fn show(place: &Place, id: &str) -> Result<(), Failure> {
     let config = read_config(place, Mode::Dev)?;
     let bus = Installation::attach(&config, place)?;
-    // Its id begins with whose it is, which is an id without a slash: the records of others are not kept.
-    let of = id.split('/').next().map(str::to_owned);
-    let letters = read(&bus, &LetterFilter { of, ..LetterFilter::default() }, Keep::Record).await?;
-    let letter =
-        letters.iter().map(|letter| &letter.said).find(|letter| letter.id() == id).ok_or_else(|| {
-            Failure::Usage(format!(
-                "there is no dead letter {id:?}; ids are those of `dead-letters list -o json`"
-            ))
-        })?;
+    let letter = find(&bus, id).await?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "there is no dead letter {id:?}; ids are those of `dead-letters list -o json`"
+        ))
+    })?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = letter.original.headers.iter().map(|(name, value)| (name.clone(), text(value).into()));
-    let mut shown = about(letter);
+    let mut shown = about(&letter);
     shown["headers"] = Value::Object(headers.collect());
     shown["value"] = letter.original.value.as_ref().map_or(Value::Null, |value| {
         serde_json::from_slice(value).unwrap_or_else(|_| Value::String(text(value)))
@@ -88,7 +87,7 @@ pub(crate) async fn discard(
     let destination = operate::destination(&config, of(filter)?)?;
     if dry_run {
         let bus = Installation::attach(&config, place)?;
-        let letters = given_up(&bus, filter, Keep::Name).await?;
+        let letters = given_up(&bus, filter).await?;
         tell_discarded(&destination, &letters, true, output);
         return Ok(());
     }
@@ -101,10 +100,18 @@ pub(crate) async fn discard(
 }
 
 /// Those of a destination that are open.
-pub(super) async fn given_up(bus: &Bus, filter: &LetterFilter, keep: Keep) -> Result<Vec<Letter>, Failure> {
-    let mut letters = open(bus, filter, keep).await?;
-    letters.retain(|letter| letter.said.stage == Stage::Deliver);
-    Ok(letters)
+pub(super) async fn given_up(bus: &Bus, filter: &LetterFilter) -> Result<Open, Failure> {
+    let mut open = open(bus, filter).await?;
+    open.letters.retain(|letter| letter.said.stage == Stage::Deliver);
+    Ok(open)
+}
+
+/// Of those that may be open or not.
+pub(super) fn told_unknown(unknown: usize) -> String {
+    format!(
+        "{unknown} older ones may be open or not and are left out: Kafka's retention has taken what became of them \
+         (`millrace dead-letters list --all` has them)"
+    )
 }
 
 /// Closes those that are open. One that dies in between has closed some; run again, it closes the rest.
@@ -113,10 +120,11 @@ async fn close(
     destination: &DestinationId,
     filter: &LetterFilter,
     stop: &Stop,
-) -> Result<Vec<Letter>, Failure> {
-    let letters = given_up(bus, filter, Keep::Name).await?;
+) -> Result<Open, Failure> {
+    let open = given_up(bus, filter).await?;
+    let letters = &open.letters;
     if letters.is_empty() {
-        return Ok(letters);
+        return Ok(open);
     }
     let publisher = bus.publisher(PublisherOptions::default())?;
     let subject = format!("{destination}, {} dead letters", letters.len());
@@ -132,13 +140,21 @@ async fn close(
         let told = publisher.publish(&OUTCOMES.of(bus.workspace()), &outcomes).await?;
         tracing::debug!(noted = noted.count(), told = told.count(), "dead letters are discarded");
     }
-    Ok(letters)
+    Ok(open)
 }
 
-fn tell_discarded(destination: &DestinationId, letters: &[Letter], dry_run: bool, output: Output) {
+fn tell_discarded(destination: &DestinationId, open: &Open, dry_run: bool, output: Output) {
+    let Open { letters, unknown } = open;
     let what = if dry_run { "would be discarded" } else { "discarded" };
-    let json = json!({"destination": destination, "discarded": letters.len(), "dry_run": dry_run, "by_code": by_code(letters)});
-    output::result(output, &json, format!("{} dead letters {what}{}", letters.len(), codes(letters)));
+    let json = json!({
+        "destination": destination, "discarded": letters.len(), "unknown": unknown, "dry_run": dry_run,
+        "by_code": by_code(letters),
+    });
+    let mut text = format!("{} dead letters {what}{}", letters.len(), codes(letters));
+    if *unknown > 0 {
+        text.push_str(&format!("\n{}", told_unknown(*unknown)));
+    }
+    output::result(output, &json, text);
 }
 
 /// The destination that a command is to act on: never on all at once.
@@ -149,7 +165,7 @@ pub(super) fn of(filter: &LetterFilter) -> Result<&str, Failure> {
 
 /// Counted as rejected, as before; but closed.
 fn discarded(destination: &DestinationId, letter: &Letter) -> Outcome {
-    let Letter { said: letter, event } = letter;
+    let Letter { said: letter, event, .. } = letter;
     let (topic, partition, offset) = (letter.topic.clone(), letter.partition, letter.offset);
     let origin = match event.clone() {
         Some((source, message_id)) => Origin::Event { topic, partition, offset, source, message_id },

@@ -2,16 +2,21 @@
 //!
 //! A letter is open until its event has another outcome: sent again and delivered, or discarded. The topic of
 //! the letters is only ever added to, so which are open is read from the outcomes. Both topics are read in
-//! batches; what stays in memory is one entry for each letter, with its record only for who needs it.
+//! batches; what stays in memory is one entry for each letter, without its record.
+//!
+//! Both are kept for 30 days, unless somebody has set that otherwise, and Kafka forgets by the segment: a letter
+//! may outlive what was said of it. All outcomes of a destination are in one partition, which is forgotten from
+//! its beginning, so one outcome that is left proves that the last word is. A letter of `deliver` of which there
+//! is none, from a time of which Kafka has forgotten outcomes, is neither open nor closed: it is unknown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use millrace_bus::{BatchLimits, Bus, CancellationToken, Start};
-use millrace_event_model::topics::{DEAD_LETTERS, OUTCOMES, TopicName};
+use millrace_bus::{BatchLimits, Bus, CancellationToken, Received, Start};
+use millrace_event_model::topics::{Cleanup, DEAD_LETTERS, OUTCOMES, TopicName};
 use millrace_event_model::wire::{Message, WireRecord};
-use millrace_event_model::{DeadLetter, Disposition, Event, MessageId, Origin, Outcome, SourceId};
+use millrace_event_model::{DeadLetter, Disposition, Event, MessageId, Origin, Outcome, SourceId, Stage};
 
 use crate::cli::LetterFilter;
 use crate::exit::Failure;
@@ -29,65 +34,86 @@ const EMPTY_BATCHES: u32 = 300;
 /// Letters and outcomes are stored by clocks that may differ so much: so far before a time reading begins.
 const CLOCKS: TimeDelta = TimeDelta::hours(1);
 
-/// What is kept of a letter's record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// All of it: it is sent or shown.
-    Record,
-    /// Nothing but whose event it is.
-    Name,
-}
-
-/// A letter, and the event that it holds, if it holds one.
-#[derive(Debug)]
+/// A letter without its record.
+#[derive(Debug, Clone)]
 pub(super) struct Letter {
-    /// Its record is empty after [`Keep::Name`].
+    /// Its record is empty.
     pub(super) said: DeadLetter,
+    /// The event that it holds, if it holds one.
     pub(super) event: Option<(SourceId, MessageId)>,
+    /// Whether it holds its record: one that is too large does not.
+    pub(super) is_whole: bool,
+    /// Where it is itself: partition and offset.
+    pub(super) place: (i32, i64),
+    /// When Kafka had it.
+    pub(super) appended_at: DateTime<Utc>,
 }
 
 impl Letter {
-    pub(super) fn new(mut said: DeadLetter, keep: Keep) -> Self {
+    fn new(mut said: DeadLetter, place: (i32, i64), appended_at: DateTime<Utc>) -> Self {
         let event = Event::decode(&said.original).ok().map(|event| (event.source, event.message_id));
-        if keep == Keep::Name {
-            // Its parts are slices of what was read: one that stays keeps a whole batch in memory.
-            said.original = WireRecord::new(None, None);
-        }
-        Self { said, event }
+        let is_whole = said.original.value.is_some();
+        // Its parts are slices of what was read: one that stays keeps a whole batch in memory.
+        said.original = WireRecord::new(None, None);
+        Self { said, event, is_whole, place, appended_at }
     }
 }
 
-/// Those that wait for somebody, the oldest first.
-pub(super) async fn open(bus: &Bus, filter: &LetterFilter, keep: Keep) -> Result<Vec<Letter>, Failure> {
-    let mut letters = read(bus, filter, keep).await?;
-    let Some(oldest) = letters.first() else { return Ok(letters) };
+/// Letters that wait for somebody.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    /// The oldest first.
+    pub(super) letters: Vec<Letter>,
+    /// So many more may be open: Kafka has forgotten the outcomes of their time.
+    pub(super) unknown: usize,
+}
+
+/// Those that the filter takes and that wait for somebody.
+pub(super) async fn open(bus: &Bus, filter: &LetterFilter) -> Result<Open, Failure> {
+    let letters = read(bus, filter).await?;
+    let Some(oldest) = letters.first() else { return Ok(Open::default()) };
     let since = oldest.said.at;
     let mut words = LastWords::of(&letters);
-    fold(bus, &OUTCOMES.of(bus.workspace()), Some(since), |outcome| words.add(&outcome)).await?;
-    letters.retain(|letter| words.leave_open(&letter.said));
-    Ok(letters)
+    let take = |outcome: Received<Outcome>| {
+        if let Ok(outcome) = outcome.message {
+            words.add(&outcome);
+        }
+    };
+    let forgotten = fold(bus, &OUTCOMES.of(bus.workspace()), Some(since), take).await?;
+    Ok(words.sort(letters, forgotten))
 }
 
 /// Those that the filter takes, open or not, the oldest first.
-pub(super) async fn read(bus: &Bus, filter: &LetterFilter, keep: Keep) -> Result<Vec<Letter>, Failure> {
+pub(super) async fn read(bus: &Bus, filter: &LetterFilter) -> Result<Vec<Letter>, Failure> {
     let mut latest = Latest::default();
-    fold(bus, &DEAD_LETTERS.of(bus.workspace()), filter.from, |said: DeadLetter| {
+    fold(bus, &DEAD_LETTERS.of(bus.workspace()), filter.from, |received: Received<DeadLetter>| {
+        let Ok(said) = received.message else { return };
         if filter.of.as_ref().is_none_or(|of| said.subject == *of) {
-            latest.add(Letter::new(said, keep));
+            latest.add(Letter::new(said, (received.partition, received.offset), received.appended_at));
         }
     })
     .await?;
     Ok(latest.taken_by(filter))
 }
 
-/// Gives what a topic holds now to `take`, from those on that were stored at a time; what cannot be decoded is
-/// passed over.
+/// The last one of an id, with its record.
+pub(super) async fn find(bus: &Bus, id: &str) -> Result<Option<DeadLetter>, Failure> {
+    let mut found = None;
+    fold(bus, &DEAD_LETTERS.of(bus.workspace()), None, |received: Received<DeadLetter>| {
+        found = received.message.ok().filter(|said| said.id() == id).or(found.take());
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Gives what a topic holds now to `take`, from those on that were stored at a time. Returns until when Kafka has
+/// forgotten some since that time, or may have.
 async fn fold<M: Message>(
     bus: &Bus,
     topic: &TopicName<M>,
     since: Option<DateTime<Utc>>,
-    mut take: impl FnMut(M),
-) -> Result<(), Failure> {
+    mut take: impl FnMut(Received<M>),
+) -> Result<Option<DateTime<Utc>>, Failure> {
     let watermarks = bus.watermarks(topic.as_str()).await?;
     let mut from: BTreeMap<i32, i64> =
         watermarks.iter().map(|(partition, (low, _))| (*partition, *low)).collect();
@@ -96,6 +122,19 @@ async fn fold<M: Message>(
             from.entry(partition).and_modify(|low| *low = offset.max(*low));
         }
     }
+    let is_cut = |partition: &i32| {
+        let low = watermarks.get(partition).map_or(0, |(low, _)| *low);
+        low > 0 && from.get(partition) == Some(&low)
+    };
+    // Until the first that is left was stored. Where none is, by the topic's contract: a partition that nobody
+    // writes to any more must not make all letters doubtful.
+    let kept = match topic.spec().cleanup {
+        Cleanup::Delete { days } => TimeDelta::days(days.into()),
+        Cleanup::Compact => TimeDelta::zero(),
+    };
+    let emptied = Utc::now() - kept;
+    let mut cut: BTreeMap<i32, Option<DateTime<Utc>>> =
+        watermarks.keys().filter(|partition| is_cut(partition)).map(|p| (*p, None)).collect();
     let mut reader = bus.reader(topic, &from, Start::Earliest)?;
     let ends_at = |positions: &BTreeMap<i32, i64>| {
         watermarks
@@ -112,9 +151,14 @@ async fn fold<M: Message>(
                 topic.as_str()
             )));
         }
-        batch.records.into_iter().filter_map(|received| received.message.ok()).for_each(&mut take);
+        for received in batch.records {
+            if let Some(until) = cut.get_mut(&received.partition) {
+                until.get_or_insert(received.appended_at);
+            }
+            take(received);
+        }
     }
-    Ok(())
+    Ok(cut.into_values().map(|until| until.unwrap_or(emptied)).max())
 }
 
 /// One for each id: a crash may have stored one twice, and what was sent again may have failed again.
@@ -144,13 +188,13 @@ fn key(letter: &DeadLetter) -> Key {
     (letter.subject.clone(), letter.topic.clone(), letter.partition, letter.offset)
 }
 
-/// For each letter, whether the last outcome leaves it open. Outcomes of a destination come in the order of
-/// writing.
-struct LastWords(BTreeMap<Key, bool>);
+/// Of each letter, whether the last outcome leaves it open, if there is one. Outcomes of a destination come in
+/// the order of writing.
+struct LastWords(BTreeMap<Key, Option<bool>>);
 
 impl LastWords {
     fn of(letters: &[Letter]) -> Self {
-        Self(letters.iter().map(|letter| (key(&letter.said), true)).collect())
+        Self(letters.iter().map(|letter| (key(&letter.said), None)).collect())
     }
 
     fn add(&mut self, outcome: &Outcome) {
@@ -163,19 +207,31 @@ impl LastWords {
             && outcome.reason.as_ref().is_none_or(|reason| reason.code != DISCARDED);
         let at = |offset| (outcome.destination.to_string(), topic.clone(), partition, offset);
         for (_, open) in self.0.range_mut(at(first)..=at(end)) {
-            *open = is_open;
+            *open = Some(is_open);
         }
     }
 
-    fn leave_open(&self, letter: &DeadLetter) -> bool {
-        self.0.get(&key(letter)).is_none_or(|open| *open)
+    /// `forgotten`: until when Kafka may have forgotten outcomes.
+    fn sort(&self, letters: Vec<Letter>, forgotten: Option<DateTime<Utc>>) -> Open {
+        let mut open = Open::default();
+        for letter in letters {
+            // The other stages write no outcomes.
+            let may_be_closed = letter.said.stage == Stage::Deliver
+                && forgotten.is_some_and(|until| letter.appended_at < until + CLOCKS);
+            match self.0.get(&key(&letter.said)).copied().flatten() {
+                Some(false) => {}
+                None if may_be_closed => open.unknown += 1,
+                Some(true) | None => open.letters.push(letter),
+            }
+        }
+        open
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use millrace_event_model::{Reason, Stage};
+    use millrace_event_model::Reason;
 
     use super::*;
 
@@ -190,7 +246,8 @@ mod tests {
             at: DateTime::from_timestamp(second, 0).unwrap(),
             original: WireRecord::new(None, None),
         };
-        Letter::new(said, Keep::Name)
+        let appended_at = said.at;
+        Letter::new(said, (0, offset), appended_at)
     }
 
     fn outcome(first: i64, last: i64, disposition: Disposition, code: &str) -> Outcome {
@@ -216,9 +273,22 @@ mod tests {
         ] {
             words.add(&outcome);
         }
-        let open = letters.iter().filter(|letter| words.leave_open(&letter.said));
-        let open: Vec<_> = open.map(|letter| letter.said.offset).collect();
-        assert_eq!(open, [3, 9], "failed again, and of one that has no outcome yet");
+        let sort = |forgotten: Option<i64>| {
+            let until = forgotten.and_then(|second| DateTime::from_timestamp(second, 0));
+            let open = words.sort(letters.to_vec(), until);
+            (open.letters.iter().map(|letter| letter.said.offset).collect::<Vec<_>>(), open.unknown)
+        };
+        assert_eq!(sort(None), (vec![3, 9], 0), "failed again, and of one that has no outcome yet");
+        assert_eq!(sort(Some(10)), (vec![3], 1), "its outcomes may have been there");
+        assert_eq!(sort(Some(-2 * 3600)), (vec![3, 9], 0), "what is forgotten was before it");
+    }
+
+    #[test]
+    fn letters_of_other_stages_are_never_unknown() {
+        let mut letter = letter(1, 0);
+        letter.said.stage = Stage::WarehouseLoader;
+        let open = LastWords::of(&[letter.clone()]).sort(vec![letter], Some(Utc::now()));
+        assert_eq!((open.letters.len(), open.unknown), (1, 0));
     }
 
     fn latest(letters: Vec<Letter>, filter: &LetterFilter) -> Vec<(i64, i64)> {
@@ -238,7 +308,7 @@ mod tests {
     fn a_filter_takes_no_letter_whose_event_has_failed_otherwise_since() {
         let mut again = letter(1, 7);
         again.said.reason = Reason::new("http_422", "no");
-        let letters = || vec![letter(1, 5), letter(2, 6), Letter { said: again.said.clone(), event: None }];
+        let letters = || vec![letter(1, 5), letter(2, 6), again.clone()];
         let code = |code: &str| LetterFilter { code: Some(code.to_owned()), ..LetterFilter::default() };
         assert_eq!(latest(letters(), &code("http_400")), [(2, 6)]);
         assert_eq!(latest(letters(), &code("http_422")), [(1, 7)]);

@@ -1,20 +1,24 @@
 //! `millrace replay --destination` and `millrace dead-letters replay`: events are sent to a destination again.
 
-use std::collections::BTreeMap;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range as Times;
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use millrace_bus::{Bus, PublisherOptions, Range, Start};
-use millrace_deliver::{Again, DestinationOptions, Resent, is_possible, send_again};
+use chrono::{DateTime, Utc};
+use millrace_bus::{Bus, PublisherOptions, Range};
+use millrace_deliver::{Again, DestinationOptions, LetterRoutes, send_again};
 use millrace_event_model::topics::{AUDIT, CONTROL, EVENTS};
-use millrace_event_model::{Control, DeadLetter, DestinationId, Disposition, Lane};
+use millrace_event_model::{Control, DeadLetter, DestinationId, Lane};
 use millrace_service::config::Mode;
 use millrace_service::{Stop, stop_on_signals};
 use serde_json::json;
 
-use super::dead_letters::given_up;
+use self::report::{Asked, as_json, finish, text, told, told_impossible};
+use super::dead_letters::{given_up, told_unknown};
 use super::held::Held;
-use super::letters::{Keep, Letter};
+use super::letters::{Letter, Open};
 use super::{dead_letters, operate};
 use crate::cli::{LetterFilter, Output, Place, ReplayArgs};
 use crate::exit::Failure;
@@ -30,14 +34,14 @@ pub(crate) async fn letters(
 ) -> Result<(), Failure> {
     let job = Job::open(place, dead_letters::of(filter)?).await?;
     if dry_run {
-        job.count_letters(&given_up(job.bus(), filter, Keep::Record).await?, output);
+        job.count_letters(&given_up(job.bus(), filter).await?, output);
         return Ok(());
     }
     let held = Held::take(&job.installation, &job.id, "dead-letters-replay").await?;
     let stop = held.stop();
     let ended = async {
-        let letters = given_up(job.bus(), filter, Keep::Record).await?;
-        job.send_letters(letters, &stop, output).await
+        let open = given_up(job.bus(), filter).await?;
+        job.send_letters(open, &Asked::Letters(filter.clone()), &stop, output).await
     };
     let ended = ended.await;
     held.release().await;
@@ -47,13 +51,12 @@ pub(crate) async fn letters(
 /// `millrace replay --destination`.
 pub(crate) async fn replay(args: &ReplayArgs, id: &str, output: Output) -> Result<(), Failure> {
     let time = args.past.time(Utc::now())?;
-    let (from, to) = (time.start, time.end);
     let job = Job::open(&args.place, id).await?;
     if args.dry_run {
-        return job.replay(args, (from, to), &Stop::new(), output).await;
+        return job.replay(args, time, &Stop::new(), output).await;
     }
     let held = Held::take(&job.installation, &job.id, "replay").await?;
-    let ended = job.replay(args, (from, to), &held.stop(), output).await;
+    let ended = job.replay(args, time, &held.stop(), output).await;
     held.release().await;
     ended
 }
@@ -86,23 +89,23 @@ impl Job {
     async fn replay(
         self,
         args: &ReplayArgs,
-        (from, to): (DateTime<Utc>, DateTime<Utc>),
+        time: Times<DateTime<Utc>>,
         stop: &Stop,
         output: Output,
     ) -> Result<(), Failure> {
-        let Asked { lanes, cut } = self.ranges(from, to).await?;
+        let Offsets { lanes, cut } = self.offsets(&time).await?;
         if cut {
             output::aside(CUT);
         }
         if args.only.is_some() {
             let filter = LetterFilter { of: Some(self.id.to_string()), ..LetterFilter::default() };
-            let mut letters = given_up(self.bus(), &filter, Keep::Record).await?;
-            letters.retain(|letter| self.holds(&lanes, &letter.said));
+            let mut open = given_up(self.bus(), &filter).await?;
+            open.letters.retain(|letter| self.holds(&lanes, &letter.said));
             if args.dry_run {
-                self.count_letters(&letters, output);
+                self.count_letters(&open, output);
                 return Ok(());
             }
-            return self.send_letters(letters, stop, output).await;
+            return self.send_letters(open, &Asked::Failed(time), stop, output).await;
         }
         let events: i64 =
             lanes.iter().flat_map(|(_, ranges)| ranges).map(|range| range.end - range.start).sum();
@@ -113,11 +116,11 @@ impl Job {
             return Ok(());
         }
         let subject = format!("{}, {events} events", self.id);
-        self.send(Again::Ranges(lanes), &subject, Some(to), stop, output).await
+        self.send(Again::Ranges(lanes), &subject, &Asked::Time(time), stop, output).await
     }
 
     /// What the lanes of its connections hold of a time, by when Kafka had it.
-    async fn ranges(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Asked, Failure> {
+    async fn offsets(&self, time: &Times<DateTime<Utc>>) -> Result<Offsets, Failure> {
         let mut lanes: BTreeMap<Lane, Vec<Range>> = BTreeMap::new();
         let mut cut = false;
         for connection in &self.options.connections {
@@ -125,8 +128,8 @@ impl Job {
                 continue;
             }
             let topic = EVENTS.lane(self.bus().workspace(), &connection.lane);
-            let starts = self.bus().offsets_at(topic.as_str(), from).await?;
-            let ends = self.bus().offsets_at(topic.as_str(), to).await?;
+            let starts = self.bus().offsets_at(topic.as_str(), time.start).await?;
+            let ends = self.bus().offsets_at(topic.as_str(), time.end).await?;
             // After the offsets: what retention has taken meanwhile counts as taken.
             let watermarks = self.bus().watermarks(topic.as_str()).await?;
             let mut ranges = Vec::new();
@@ -137,7 +140,7 @@ impl Job {
             }
             lanes.insert(connection.lane.clone(), ranges);
         }
-        Ok(Asked { lanes: lanes.into_iter().collect(), cut })
+        Ok(Offsets { lanes: lanes.into_iter().collect(), cut })
     }
 
     fn holds(&self, lanes: &[(Lane, Vec<Range>)], letter: &DeadLetter) -> bool {
@@ -151,21 +154,28 @@ impl Job {
 
     /// Those that can be sent, and how many cannot.
     fn possible(&self, letters: &[Letter]) -> (usize, usize) {
-        let workspace = self.bus().workspace();
-        let can = |letter: &&Letter| is_possible(&self.options.connections, workspace, &letter.said);
+        let routes = LetterRoutes::new(&self.options.connections, self.bus().workspace());
+        let can = |letter: &&Letter| {
+            letter.is_whole
+                && routes.lead(&letter.said.topic, letter.event.as_ref().map(|(source, _)| source))
+        };
         let possible = letters.iter().filter(can).count();
         (possible, letters.len() - possible)
     }
 
-    fn count_letters(&self, letters: &[Letter], output: Output) {
+    fn count_letters(&self, Open { letters, unknown }: &Open, output: Output) {
         let (possible, impossible) = self.possible(letters);
         let (id, by_code) = (&self.id, dead_letters::by_code(letters));
         let json = json!({
-            "destination": id, "letters": possible, "impossible": impossible, "by_code": by_code, "dry_run": true,
+            "destination": id, "letters": possible, "impossible": impossible, "unknown": unknown,
+            "by_code": by_code, "dry_run": true,
         });
         let mut text = format!("{possible} dead letters would be sent to {id} again");
         if impossible > 0 {
             text.push_str(&told_impossible(id, impossible as u64));
+        }
+        if *unknown > 0 {
+            text.push_str(&format!("\n{}", told_unknown(*unknown)));
         }
         let codes = dead_letters::codes(letters);
         if !codes.is_empty() {
@@ -174,49 +184,50 @@ impl Job {
         output::result(output, &json, text);
     }
 
-    async fn send_letters(self, letters: Vec<Letter>, stop: &Stop, output: Output) -> Result<(), Failure> {
+    async fn send_letters(
+        self,
+        Open { letters, unknown }: Open,
+        asked: &Asked,
+        stop: &Stop,
+        output: Output,
+    ) -> Result<(), Failure> {
+        if unknown > 0 {
+            output::aside(told_unknown(unknown));
+        }
         let subject = format!("{}, {} dead letters", self.id, letters.len());
-        let letters = letters.into_iter().map(|letter| letter.said).collect();
-        self.send(Again::Letters(letters), &subject, None, stop, output).await
+        let mut places = BTreeMap::<i32, BTreeSet<i64>>::new();
+        for Letter { place: (partition, offset), .. } in letters {
+            places.entry(partition).or_default().insert(offset);
+        }
+        self.send(Again::Letters(places), &subject, asked, stop, output).await
     }
 
-    /// `to`: where the time ends whose events are sent.
     async fn send(
         self,
         again: Again,
         subject: &str,
-        to: Option<DateTime<Utc>>,
+        asked: &Asked,
         stop: &Stop,
         output: Output,
     ) -> Result<(), Failure> {
         let Self { installation, id, options } = self;
         let bus = installation.bus.clone();
-        refuse_paused(&bus, &id).await?;
+        refuse_paused(&bus, &id, stop).await?;
         let publisher = bus.publisher(PublisherOptions::default())?;
         let entry = operate::audit("destination.replayed", subject);
         let noted = publisher.publish(&AUDIT.of(bus.workspace()), [&entry]).await?;
         tracing::info!(destination = %id, noted = noted.count(), "sending again");
         tokio::spawn(stop_on_signals(stop.clone()));
-        let resent = send_again(options, again, &bus, Arc::clone(&installation.clock), stop).await;
-        let resent = resent.map_err(|error| Failure::Failed(error.full()))?;
-        let go_on = go_on_from(&bus, &resent.rest).await?;
-        output::result(output, &as_json(&id, &resent, go_on), text(&id, &resent));
-        let Some(why) = resent.stopped else { return Ok(()) };
-        let how = match (go_on, to) {
-            (Some(from), Some(to)) => format!(
-                "to go on: millrace replay --destination {id} --from {} --to {} (what came in after that and was \
-                 sent already is sent again)",
-                instant(from),
-                instant(to)
-            ),
-            _ => "run it again to go on".to_owned(),
-        };
-        Err(Failure::Partial(format!("stopped before the end, and the rest is as it was: {why}; {how}")))
+        let clock = Arc::clone(&installation.clock);
+        let mut tell = |news| output::aside(told(&id, &news));
+        let resent = send_again(options, again, &bus, clock, stop, &mut tell).await;
+        output::result(output, &as_json(&id, &resent, asked), text(&id, &resent));
+        finish(&id, &resent, asked)
     }
 }
 
 /// What a time means in offsets.
-struct Asked {
+struct Offsets {
     lanes: Vec<(Lane, Vec<Range>)>,
     /// Retention may have taken its beginning.
     cut: bool,
@@ -231,63 +242,20 @@ fn is_cut(start: i64, low: i64) -> bool {
     low > 0 && start <= low
 }
 
-/// When the first came in that has not ended.
-async fn go_on_from(bus: &Bus, rest: &[(Lane, Vec<Range>)]) -> Result<Option<DateTime<Utc>>, Failure> {
-    let mut from = None;
-    for (lane, ranges) in rest {
-        let reader = bus.reader(&EVENTS.lane(bus.workspace(), lane), &BTreeMap::new(), Start::Latest)?;
-        let firsts: Vec<_> =
-            ranges.iter().map(|range| Range::stored(range.partition, range.start, range.start + 1)).collect();
-        let batch = reader.read_ranges(&firsts).await?;
-        from = batch.records.iter().map(|record| record.appended_at).chain(from).min();
-    }
-    Ok(from)
-}
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
 /// What an operator has stopped, another does not pass by.
-async fn refuse_paused(bus: &Bus, id: &DestinationId) -> Result<(), Failure> {
-    let words = bus.read_all(&CONTROL.of(bus.workspace())).await?;
-    let words = words.into_iter().filter_map(|received| received.message.ok());
-    match words.filter(|word| word.destination() == Some(id)).last() {
+async fn refuse_paused(bus: &Bus, id: &DestinationId, stop: &Stop) -> Result<(), Failure> {
+    let mut operators = bus.follow(&CONTROL.of(bus.workspace())).await?;
+    let mut last = None;
+    while !operators.is_current() && !stop.is_requested() {
+        let words = operators.next(stop.token()).await?;
+        last = words.into_iter().rfind(|word| word.destination() == Some(id)).or(last);
+    }
+    match last {
         Some(Control::Pause { reason, .. }) => {
             Err(Failure::Failed(format!("{id} is paused ({reason}); `millrace resume {id}` first")))
         }
         _ => Ok(()),
     }
-}
-
-fn as_json(id: &DestinationId, resent: &Resent, go_on: Option<DateTime<Utc>>) -> serde_json::Value {
-    let ended: BTreeMap<_, _> = resent.ended.iter().map(|(end, count)| (end.as_str(), count)).collect();
-    json!({
-        "destination": id, "ended": ended, "impossible": resent.impossible, "stopped": resent.stopped,
-        "go_on_from": go_on.map(instant),
-    })
-}
-
-fn text(id: &DestinationId, resent: &Resent) -> String {
-    let of = |disposition| resent.ended.get(&disposition).copied().unwrap_or_default();
-    let mut text = format!(
-        "sent to {id} again: {} delivered, {} filtered, {} duplicate, {} rejected",
-        of(Disposition::Delivered),
-        of(Disposition::Filtered),
-        of(Disposition::Duplicate),
-        of(Disposition::Rejected)
-    );
-    if resent.impossible > 0 {
-        text.push_str(&told_impossible(id, resent.impossible));
-    }
-    text
-}
-
-fn told_impossible(id: &DestinationId, count: u64) -> String {
-    format!(
-        "\n{count} letters cannot be sent from here: they are of changes, of a source or lane that leads to {id} no \
-         more, or too large to be kept whole (`millrace replay --destination {id}` reads the events themselves)"
-    )
 }
 
 #[cfg(test)]
