@@ -16,6 +16,12 @@ pub trait Destination: Send + Sync {
     /// Whether the settings work: reaches the other side without changing anything there.
     async fn check(&self) -> Result<(), ConnectorError>;
 
+    /// What a [`Self::check`] that went well leaves open, for people. Nothing: it has been answered by those
+    /// who know the credentials.
+    fn unchecked(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What a batch may be.
     fn limits(&self) -> Limits;
 

@@ -25,6 +25,7 @@ mod exit;
 mod installation;
 mod judge;
 mod output;
+mod secrets;
 mod stages;
 
 use std::process::ExitCode;

@@ -134,6 +134,11 @@ impl Destination for HttpDestination {
         }
     }
 
+    fn unchecked(&self) -> Option<&'static str> {
+        matches!(self.profile.check, Check::Reach(_))
+            .then_some("it answers; whether it takes the credentials was not tried")
+    }
+
     fn limits(&self) -> Limits {
         let Profile { max_items, max_bytes, max_wait, concurrency, timeout, rate, ordered, .. } =
             self.profile;

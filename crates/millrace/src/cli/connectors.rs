@@ -23,6 +23,9 @@ pub(crate) enum PreviewCommand {
         /// brings its own.
         #[arg(short, long)]
         settings: Option<PathBuf>,
+        /// Show the secrets of --settings, which are *** otherwise.
+        #[arg(long)]
+        show_secrets: bool,
         /// A folder with connectors of your own; without it: ./connectors, if there is one.
         #[arg(long)]
         connectors: Option<PathBuf>,

@@ -19,7 +19,8 @@ const KAFKA_PATIENCE: Duration = Duration::from_secs(15);
 /// What was asked, and the answer.
 struct Answer {
     what: String,
-    result: Result<(), Failure>,
+    /// Where it is well: what that leaves open.
+    result: Result<Option<&'static str>, Failure>,
 }
 
 /// `millrace check [--connect]`. Without `--connect` nothing is opened.
@@ -34,13 +35,22 @@ pub(crate) async fn run(place: &Place, connect: bool, dev: bool, output: Output)
     }
     let answers = connect_all(config, place, mode).await?;
     let told = |answer: &Answer| answer.result.as_ref().err().map(Failure::text);
-    let rows = answers
-        .iter()
-        .map(|answer| vec![answer.what.clone(), told(answer).unwrap_or_else(|| "ok".to_owned())]);
-    let json = answers.iter().map(|answer| json!({"what": answer.what, "problem": told(answer)}));
+    let rows =
+        answers.iter().map(|answer| vec![answer.what.clone(), told(answer).unwrap_or_else(|| well(answer))]);
+    let json = answers.iter().map(|answer| {
+        let open = answer.result.as_ref().ok().copied().flatten();
+        json!({"what": answer.what, "problem": told(answer), "unchecked": open})
+    });
     let text = format!("{summary}\n\n{}", output::table(&["", "answer"], rows));
     output::result(output, &json!({"valid": true, "answers": json.collect::<Vec<_>>()}), text);
     judgement(&answers)
+}
+
+fn well(answer: &Answer) -> String {
+    match answer.result {
+        Ok(Some(open)) => format!("ok: {open}"),
+        _ => "ok".to_owned(),
+    }
 }
 
 fn summary(config: &Config, mode: Mode) -> String {
@@ -88,26 +98,26 @@ async fn connect_all(config: Config, place: &Place, mode: Mode) -> Result<Vec<An
 
 async fn ask_all(installation: &Installation) -> Vec<Answer> {
     // The installation is open, so its state has answered.
-    let mut answers = vec![Answer { what: "state".to_owned(), result: Ok(()) }];
+    let mut answers = vec![Answer { what: "state".to_owned(), result: Ok(None) }];
     let mut note = |what: String, result| answers.push(Answer { what, result });
-    note("kafka and its topics".to_owned(), kafka(installation).await);
+    note("kafka and its topics".to_owned(), kafka(installation).await.map(|()| None));
     for source in elt_sources(installation) {
         let asked = match installation.source(source) {
-            Ok(connector) => connector.check().await.map_err(Failure::from),
+            Ok(connector) => connector.check().await.map(|()| None).map_err(Failure::from),
             Err(failure) => Err(failure),
         };
         note(format!("source {}", source.id), asked);
     }
     for warehouse in &installation.config.warehouses {
         let asked = match installation.warehouse(warehouse) {
-            Ok(connector) => connector.check().await.map_err(Failure::from),
+            Ok(connector) => connector.check().await.map(|()| None).map_err(Failure::from),
             Err(failure) => Err(failure),
         };
         note(format!("warehouse {}", warehouse.id), asked);
     }
     for destination in installation.config.destinations.iter().filter(|destination| destination.enabled) {
         let asked = match installation.destination(destination) {
-            Ok(connector) => connector.check().await.map_err(Failure::from),
+            Ok(connector) => connector.check().await.map(|()| connector.unchecked()).map_err(Failure::from),
             Err(failure) => Err(failure),
         };
         note(format!("destination {}", destination.id), asked);

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{ConnectorsCommand, Output};
 use crate::exit::Failure;
 use crate::output;
+use crate::secrets::is_secret;
 
 /// `millrace connectors …`
 pub(crate) async fn run(what: &ConnectorsCommand, output: Output) -> Result<(), Failure> {
@@ -79,11 +80,13 @@ fn show(registry: &Registry, kind: &str, output: Output) -> Result<(), Failure> 
     let properties = one.schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
     let required = one.schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
     let rows = properties.iter().map(|(name, property)| {
-        let needed = if required.iter().any(|one| one == name) { "required" } else { "" };
+        let required = required.iter().any(|one| one == name).then_some("required");
+        let secret = is_secret(property, &one.schema).then_some("secret");
+        let marks: Vec<&str> = required.into_iter().chain(secret).collect();
         let default = property.get("default").filter(|default| !default.is_null());
         vec![
             name.clone(),
-            needed.to_owned(),
+            marks.join(", "),
             output::cell(default),
             output::cell(property.get("description")).replace('\n', " "),
         ]

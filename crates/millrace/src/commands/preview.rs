@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::cli::PreviewCommand;
 use crate::exit::Failure;
 use crate::output;
+use crate::secrets::{mask, secrets};
 
 /// A line of input longer than this is no event: it would not fit a topic either.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
@@ -28,7 +29,7 @@ pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
             })?;
             each_line(|line| millrace_warehouse_loader::preview_rows(line, dialect, Utc::now()))
         }
-        PreviewCommand::Requests { destination, settings, connectors } => {
+        PreviewCommand::Requests { destination, settings, show_secrets, connectors } => {
             millrace_service::install_tls();
             let registry = crate::connectors::of_folder(connectors.as_deref())?;
             let Some(entry) = registry.destination_entry(destination) else {
@@ -38,12 +39,19 @@ pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
                     known.join(", ")
                 )));
             };
+            let mut hidden = Vec::new();
             let built = match settings {
-                Some(file) => Ok(built(entry, &read_json(file)?).map_err(Failure::Usage)?),
+                Some(file) => {
+                    let settings = read_json(file)?;
+                    if !show_secrets {
+                        hidden = secrets(&(entry.schema)(), &settings);
+                    }
+                    Ok(built(entry, &settings).map_err(Failure::Usage)?)
+                }
                 // Lines in RudderStack's form bring their settings; what others lack is told of each.
                 None => built(entry, &example(destination)),
             };
-            each_line(|line| requests(line, entry, &built))
+            each_line(|line| requests(line, entry, &built, &hidden))
         }
         PreviewCommand::Privacy { policy } => {
             let policy: Policy = match policy {
@@ -105,7 +113,12 @@ fn built(entry: &DestinationEntry, settings: &Value) -> Result<Arc<dyn Destinati
     (entry.build)(settings, &context).map_err(|error| error.full())
 }
 
-fn requests(line: &str, entry: &DestinationEntry, built: &Result<Arc<dyn Destination>, String>) -> Value {
+fn requests(
+    line: &str,
+    entry: &DestinationEntry,
+    built: &Result<Arc<dyn Destination>, String>,
+    hidden: &[String],
+) -> Value {
     let input: Value = match serde_json::from_str(line) {
         Ok(input @ Value::Object(_)) => input,
         Ok(_) => return json!({"error": "the line is not a JSON object"}),
@@ -113,10 +126,17 @@ fn requests(line: &str, entry: &DestinationEntry, built: &Result<Arc<dyn Destina
     };
     let made = match (input.get("message"), input.pointer("/destination/Config")) {
         (Some(Value::Object(message)), Some(config)) => {
+            // The line itself holds their secrets: it is for programs, which get the very requests.
             millrace_connectors::rudder::requests(entry, config, message.clone())
+                .map(|requests| json!(requests))
         }
         _ => built.as_ref().map_err(Clone::clone).and_then(|destination| {
-            destination.transform(&item(&input, line)).map_err(|reason| reason.message)
+            let requests = destination.transform(&item(&input, line)).map_err(|reason| reason.message)?;
+            let mut shown = json!(requests);
+            if !hidden.is_empty() {
+                mask(&mut shown, hidden);
+            }
+            Ok(shown)
         }),
     };
     match made {

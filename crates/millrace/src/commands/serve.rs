@@ -194,7 +194,19 @@ fn welcome(config: &Config, endpoints: &Endpoints, place: &Place, output: Output
         };
         text.push_str(&format!("  flows            {} to {to}\n", connection.from));
     }
-    text.push_str("\n  try              millrace send --wait\n");
-    text.push_str("                   millrace query 'select event, user_id, received_at from web.tracks'");
+    let events = |from| http_sources(config).any(|source| source.id == from);
+    let of_events = config.connections.iter().filter(|connection| events(connection.from.clone()));
+    let schema = of_events.into_iter().find_map(|connection| match &connection.to {
+        Target::Warehouse { schema, .. } => Some(schema.to_string()),
+        Target::Destination { .. } => None,
+    });
+    match schema {
+        Some(schema) => {
+            text.push_str("\n  try              millrace send --wait\n");
+            let query = format!("select event, user_id, received_at from {schema}.tracks");
+            text.push_str(&format!("                   millrace query '{query}'"));
+        }
+        None => text.push_str("\n  try              millrace send identify"),
+    }
     output::result(output, &json, text);
 }

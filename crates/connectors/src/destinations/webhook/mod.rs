@@ -76,6 +76,10 @@ impl Destination for Webhook {
         self.client.reach(&self.settings.url).await
     }
 
+    fn unchecked(&self) -> Option<&'static str> {
+        Some("it answers; whether it takes the events was not tried")
+    }
+
     fn limits(&self) -> Limits {
         Limits::single(CONCURRENCY, self.settings.timeout.0 + GRACE)
     }
