@@ -221,6 +221,21 @@ fn all_that_is_wrong_with_a_file_comes_at_once_with_its_line() {
 }
 
 #[tokio::test]
+async fn the_page_for_authors_says_what_works() {
+    let page = include_str!("../../../../docs/connectors/writing.md");
+    let blocks: Vec<_> =
+        page.split("```yaml\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
+    let [begin, map, _batch, answers, tests, _config] = blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let file = format!("kind: destination\nname: acme\nsummary: Acme\n{begin}{map}{answers}{tests}");
+    let compiled =
+        Arc::new(Compiled::read("writing.md", &file).unwrap_or_else(|errors| panic!("{errors:?}")));
+    assert_eq!(compiled.spec.tests.len(), 3);
+    for verdict in trial::run(&compiled).await {
+        assert_eq!(verdict.failure, None, "{}", verdict.test);
+    }
+}
+
+#[tokio::test]
 async fn the_catalogs_files_are_right_and_pass_their_tests() {
     for (name, text) in CATALOG {
         let compiled = Arc::new(Compiled::read(name, text).unwrap_or_else(|errors| panic!("{errors:?}")));
