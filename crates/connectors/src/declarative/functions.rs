@@ -152,7 +152,7 @@ pub(super) fn boolean(value: &Value) -> Value {
 }
 
 /// Numbers are taken for seconds up to the year 5138, and for milliseconds beyond it.
-const LATEST_SECONDS: i64 = 100_000_000_000;
+const LATEST_SECONDS: u64 = 100_000_000_000;
 
 pub(super) fn seconds(value: &Value) -> Value {
     moment(value, |millis| json!(millis.div_euclid(1000)))
@@ -169,7 +169,7 @@ pub(super) fn timestamp(value: &Value) -> Value {
 fn moment(value: &Value, make: impl Fn(i64) -> Value) -> Value {
     let millis = match value {
         Value::String(text) => parse_moment(text).map(|micros| micros.div_euclid(1000)),
-        Value::Number(number) => number.as_i64().map(|number| match number.abs() < LATEST_SECONDS {
+        Value::Number(number) => number.as_i64().map(|number| match number.unsigned_abs() < LATEST_SECONDS {
             true => number * 1000,
             false => number,
         }),
@@ -299,6 +299,7 @@ mod tests {
             ("unix_millis", json!(1_700_000_000), json!(1_700_000_000_000_i64)),
             ("timestamp", json!("2023-11-14T23:13:20+01:00"), json!("2023-11-14T22:13:20.000Z")),
             ("unix_seconds", json!("soon"), json!(null)),
+            ("unix_millis", json!(i64::MIN), json!(i64::MIN)),
             ("flatten", json!({"a": {"b": 1}}), json!({"a.b": 1})),
             ("keys", json!({"a": 1, "b": 2}), json!(["a", "b"])),
             ("host", json!("http://localhost:1112/x"), json!("localhost:1112")),
