@@ -180,9 +180,6 @@ pub(crate) struct Copies {
 /// Bytes of a piece that the messages of a batch share. Whoever keeps one of them keeps so much.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Bytes that the headers of a message mostly have room in.
-const HEADERS_ROOM: usize = 512;
-
 impl Copies {
     /// Of messages that come and go together, some hundred in a piece of memory: one for each would cost more than
     /// the copy. A piece is given back with the last of its messages.
@@ -192,7 +189,9 @@ impl Copies {
 
     /// Of this message, in memory of its own.
     pub(crate) fn of_one(message: &BorrowedMessage<'_>) -> Self {
-        Self { room: BytesMut::new(), piece: message.key_len() + message.payload_len() + HEADERS_ROOM }
+        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+        let headers = headers.map(|header| header.value.map_or(0, <[u8]>::len)).sum::<usize>();
+        Self { room: BytesMut::new(), piece: message.key_len() + message.payload_len() + headers }
     }
 
     /// Copies and decodes a message.

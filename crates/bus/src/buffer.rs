@@ -2,23 +2,26 @@
 //! partition, and the rebalances that the owner has not heard of yet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::batch::Filling;
 use crate::{BusError, GroupEvent, Positions, Received};
 
-/// A partition with so many messages, or so many bytes of them, that the owner has not taken is not fetched
-/// until half of them are gone.
-const BUFFERED_MESSAGES: usize = 1_000;
-const BUFFERED_BYTES: usize = 2 * 1024 * 1024;
+/// A partition with so many messages, or so many bytes of them, that the owner has not taken is full until half
+/// of them are gone.
+const BUFFERED_MESSAGES: usize = 256;
+const BUFFERED_BYTES: usize = 1024 * 1024;
 
 /// What the poll thread and the owner share.
 pub(crate) struct Shared<M> {
     group: String,
     state: Mutex<State<M>>,
     changed: Notify,
+    /// The owner has taken some while the poll thread waited for that.
+    taken: Condvar,
 }
 
 struct State<M> {
@@ -31,6 +34,10 @@ struct State<M> {
     served: i32,
     failed: Option<BusError>,
     closing: bool,
+    /// Messages have come that the owner was not woken for.
+    untold: bool,
+    /// The poll thread waits for the owner.
+    waiting: bool,
 }
 
 struct Buffer<M> {
@@ -63,8 +70,10 @@ impl<M> Shared<M> {
             served: -1,
             failed: None,
             closing: false,
+            untold: false,
+            waiting: false,
         };
-        Self { group, state: Mutex::new(state), changed: Notify::new() }
+        Self { group, state: Mutex::new(state), changed: Notify::new(), taken: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<M>> {
@@ -89,6 +98,9 @@ impl<M> Shared<M> {
             return Some(Err(BusError::GroupEnded { group: self.group.clone(), reason }));
         }
         let filling = state.take_records(room);
+        if state.waiting {
+            self.taken.notify_one();
+        }
         (!filling.is_empty()).then(|| Ok(GroupEvent::Records(filling.finish())))
     }
 
@@ -110,6 +122,7 @@ impl<M> Shared<M> {
         state.closing = true;
         // Whoever waits for an answer to these hears that none will come.
         state.rebalances.clear();
+        self.taken.notify_one();
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -157,6 +170,7 @@ impl<M> Shared<M> {
         self.lock().partitions.get(&partition).map(|buffer| buffer.next)
     }
 
+    /// The owner hears of it with the next [`Self::tell`].
     pub(crate) fn push(&self, received: Received<M>) {
         let mut state = self.lock();
         // Revoked meanwhile: its next owner reads it.
@@ -164,8 +178,28 @@ impl<M> Shared<M> {
         buffer.next = received.offset + 1;
         buffer.bytes += received.bytes();
         buffer.records.push_back(received);
-        drop(state);
-        self.changed.notify_one();
+        state.untold = true;
+    }
+
+    /// Wakes the owner, if there is something that it has not heard of.
+    pub(crate) fn tell(&self) {
+        if std::mem::take(&mut self.lock().untold) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Returns when no partition that is fetched is full any more, or after so long.
+    pub(crate) fn wait_for_room(&self, patience: Duration) {
+        let mut state = self.lock();
+        if !state.any_fetched(Buffer::is_full) {
+            return;
+        }
+        state.waiting = true;
+        let not_yet =
+            |state: &mut State<M>| !state.closing && state.any_fetched(|buffer| !buffer.is_half_empty());
+        let waited = self.taken.wait_timeout_while(state, patience, not_yet);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting = false;
     }
 
     /// The partitions that Kafka is to stop sending, and to send again.
@@ -189,6 +223,14 @@ impl<M> Shared<M> {
 }
 
 impl<M> State<M> {
+    fn any_fetched(&self, is_so: impl Fn(&Buffer<M>) -> bool) -> bool {
+        let mut fetched = self
+            .partitions
+            .iter()
+            .filter(|(partition, buffer)| buffer.fetching && !self.held.contains(partition));
+        fetched.any(|(_, buffer)| is_so(buffer))
+    }
+
     /// Each partition in turn gives what it has, beginning behind the one that was served last.
     fn take_records(&mut self, room: usize) -> Filling<M> {
         let mut filling = Filling::default();
@@ -260,7 +302,7 @@ mod tests {
     #[test]
     fn no_partition_waits_for_another_that_has_more() {
         let shared = shared(&[0, 1, 2]);
-        push(&shared, 0, 0..900);
+        push(&shared, 0, 0..200);
         push(&shared, 2, 0..1);
         let first = take(&shared, 10).unwrap();
         assert!(first.ranges.iter().all(|range| range.partition == 0));
@@ -272,13 +314,34 @@ mod tests {
     #[test]
     fn a_full_partition_is_not_fetched_until_it_is_half_empty() {
         let shared = shared(&[0, 1]);
-        push(&shared, 0, 0..1_000);
+        push(&shared, 0, 0..256);
         assert_eq!(shared.regulate(), (vec![0], vec![]));
         assert_eq!(shared.regulate(), (vec![], vec![]));
-        take(&shared, 400).unwrap();
-        assert_eq!(shared.regulate(), (vec![], vec![]));
         take(&shared, 100).unwrap();
+        assert_eq!(shared.regulate(), (vec![], vec![]));
+        take(&shared, 28).unwrap();
         assert_eq!(shared.regulate(), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn a_full_partition_is_waited_for_and_no_longer_than_that() {
+        let shared = shared(&[0, 1]);
+        let waits = |patience: Duration| {
+            let began = std::time::Instant::now();
+            shared.wait_for_room(patience);
+            began.elapsed() >= patience
+        };
+        push(&shared, 0, 0..255);
+        assert!(!waits(Duration::from_secs(60)), "it is not full");
+        push(&shared, 0, 255..256);
+        assert!(waits(Duration::from_millis(20)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| while take(&shared, 10).is_some() {});
+            assert!(!waits(Duration::from_secs(60)), "the owner has taken some");
+        });
+        push(&shared, 1, 0..256);
+        shared.hold(&[1], true);
+        assert!(!waits(Duration::from_secs(60)), "of those that are held nobody takes any");
     }
 
     #[test]

@@ -24,6 +24,15 @@ use crate::{Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Posi
 /// How soon the thread notices that a partition wants to be fetched again, or that it is to close.
 const POLL: Duration = Duration::from_millis(50);
 
+/// After so many messages that were there without waiting, the owner hears of them: waking it for each would
+/// cost more than all else. So many may be buffered beyond the bounds of a partition.
+const POLLED_AT_ONCE: usize = 256;
+
+/// A partition that is full for so long is not fetched until the owner has taken half of it. To take it off at
+/// once would be dear: the client throws away what it has fetched ahead, and may wait half a second before it
+/// fetches again. Meanwhile a rebalance waits.
+const FULL_FOR: Duration = Duration::from_millis(500);
+
 /// The context of a member's client: it brings the owner's word into each rebalance.
 pub(crate) struct Member<M> {
     group: String,
@@ -157,19 +166,21 @@ pub(crate) fn poll_until_closed<M: Message + Send>(
     shared: &Shared<M>,
 ) {
     while !shared.is_closing() {
-        match consumer.poll(POLL) {
-            None => {}
-            Some(Ok(message)) => {
-                if let Err(error) = accept(&message, topic, &consumer, shared) {
-                    shared.fail(error);
-                }
+        let mut wait = POLL;
+        for _ in 0..POLLED_AT_ONCE {
+            let taken = match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => accept(&message, topic, &consumer, shared),
+                Some(Err(error)) => judge(error, group, topic, &consumer, shared),
+            };
+            if let Err(error) = taken {
+                shared.fail(error);
+                break;
             }
-            Some(Err(error)) => {
-                if let Err(error) = judge(error, group, topic, &consumer, shared) {
-                    shared.fail(error);
-                }
-            }
+            wait = Duration::ZERO;
         }
+        shared.tell();
+        shared.wait_for_room(FULL_FOR);
         let (full, drained) = shared.regulate();
         let regulated = pause(topic, &full, &consumer).and_then(|()| resume(topic, &drained, &consumer));
         if let Err(source) = regulated {
