@@ -186,14 +186,19 @@ impl Drop for Process {
 }
 
 /// Runs a command to its end; one that does not come to it is killed, and the test fails.
-pub(crate) fn output(mut command: Command) -> Output {
+pub(crate) fn output(command: Command) -> Output {
+    output_within(PATIENCE, command)
+}
+
+/// The same of one that may take longer than most.
+pub(crate) fn output_within(patience: Duration, mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id();
     let (tell, ended) = std::sync::mpsc::channel();
     let waiting = std::thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+    let Ok(output) = ended.recv_timeout(patience) else {
         let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
-        panic!("{command:?} did not end within {} s", PATIENCE.as_secs());
+        panic!("{command:?} did not end within {} s", patience.as_secs());
     };
     waiting.join().unwrap().unwrap();
     output.unwrap()
