@@ -68,8 +68,18 @@ pub enum Payload {
 pub struct Prepared {
     /// The item's idempotency key.
     pub id: String,
+    /// The item's key, for its order.
+    pub key: PartitionKey,
     /// What [`Destination::transform`] made of it.
     pub requests: Vec<HttpRequest>,
+}
+
+impl Prepared {
+    /// An item with what was made of it.
+    #[must_use]
+    pub fn of(item: &Item, requests: Vec<HttpRequest>) -> Self {
+        Self { id: item.id.clone(), key: item.key, requests }
+    }
 }
 
 /// An HTTP request before signing. `Serialize` gives the form of `millrace preview requests`.
@@ -194,8 +204,11 @@ pub struct Limits {
     /// that makes several requests the connector keeps it for each of them.
     pub rate: Option<Rate>,
     /// Whether items of one key are sent one after the other. Where the other side does not care, they may
-    /// share a batch.
+    /// be in several calls at once.
     pub ordered: bool,
+    /// Whether items of one key may share a call: [`Destination::deliver`] sends them in their order, and sends
+    /// none whose forerunner has to be tried again.
+    pub together: bool,
 }
 
 impl Limits {
@@ -210,6 +223,7 @@ impl Limits {
             timeout,
             rate: None,
             ordered: true,
+            together: false,
         }
     }
 }
@@ -237,7 +251,8 @@ pub enum ItemOutcome {
         /// Why it did not work.
         reason: Reason,
     },
-    /// Nothing was sent for it: the rate leaves no room until this long from now. It is no attempt.
+    /// Nothing was sent for it: the rate leaves no room until this long from now, or one before it of its key has
+    /// to be tried again first. It is no attempt.
     NotSent {
         /// How long nothing needs to be tried.
         after: Duration,

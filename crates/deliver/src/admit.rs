@@ -10,7 +10,7 @@ use millrace_privacy::{Consent, IntegrationNames, LeftOutBy, left_out_by};
 use millrace_transform::Filter;
 
 use crate::backoff::Attempts;
-use crate::ledger::{End, Filtered, Subject};
+use crate::ledger::{End, Filtered};
 
 /// A record as it was read.
 #[derive(Debug)]
@@ -25,7 +25,6 @@ pub(crate) struct Read {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) item: Item,
-    pub(crate) subject: Subject,
     /// The run of a change.
     pub(crate) run: Option<u64>,
     /// When it came in, for the latency.
@@ -43,18 +42,21 @@ pub(crate) struct Pending {
 pub(crate) enum Admission {
     /// Of no connection to this destination.
     Foreign,
-    /// It ends here.
-    Ends(Subject, End),
+    /// It ends here; `None`: it could not be read.
+    Ends(Option<Box<Payload>>, End),
     /// It is to be sent.
     Send(Box<Pending>),
 }
+
+/// The connections of each lane, by source, with the `when` of each.
+pub(crate) type Connections = Vec<HashMap<SourceId, Option<Filter>, ahash::RandomState>>;
 
 /// The connections that lead to a destination.
 #[derive(Debug)]
 pub(crate) struct Routes {
     pub(crate) destination: DestinationId,
-    /// By the place of the lane's topic in the list of topics, and source.
-    pub(crate) connections: HashMap<(usize, SourceId), Option<Filter>>,
+    /// Of each lane: its topic has the same place in the list of topics.
+    pub(crate) connections: Connections,
     /// What the client may call the destination.
     pub(crate) names: IntegrationNames,
     /// What the user must have consented to.
@@ -72,34 +74,32 @@ impl Routes {
             Ok(Payload::Document(_)) => Admission::Foreign,
             Err(error) => {
                 let reason = Reason::new("malformed_record", error.to_string());
-                Admission::Ends(Subject::Unknown, End::Rejected(reason, Box::new(raw)))
+                Admission::Ends(None, End::Rejected(reason, Box::new(raw)))
             }
         }
     }
 
     fn admit_event(&self, topic: usize, event: Event, raw: WireRecord) -> Admission {
-        let Some(filter) = self.connections.get(&(topic, event.source.clone())) else {
+        let of_lane = self.connections.get(topic);
+        let Some(filter) = of_lane.and_then(|sources| sources.get(&event.source)) else {
             return Admission::Foreign;
         };
         // What the user said comes first, then what the client said: neither is the operator's to overrule.
-        if let Some(by) = left_out_by(&self.consent, &self.names, &event.body) {
-            let filtered = match by {
-                LeftOutBy::User => Filtered::Consent,
-                LeftOutBy::Client => Filtered::Client,
-            };
-            return Admission::Ends(Subject::of_event(&event), End::Filtered(filtered));
-        }
-        match filter.as_ref().map_or(Ok(true), |filter| filter.keeps(&event)) {
-            Ok(true) => Admission::Send(Box::new(pending_event(event, raw))),
-            Ok(false) => Admission::Ends(Subject::of_event(&event), End::Filtered(Filtered::Connection)),
-            Err(reason) => Admission::Ends(Subject::of_event(&event), End::Rejected(reason, Box::new(raw))),
-        }
+        let end = match left_out_by(&self.consent, &self.names, &event.body) {
+            Some(LeftOutBy::User) => End::Filtered(Filtered::Consent),
+            Some(LeftOutBy::Client) => End::Filtered(Filtered::Client),
+            None => match filter.as_ref().map_or(Ok(true), |filter| filter.keeps(&event)) {
+                Ok(true) => return Admission::Send(Box::new(pending_event(event, raw))),
+                Ok(false) => End::Filtered(Filtered::Connection),
+                Err(reason) => End::Rejected(reason, Box::new(raw)),
+            },
+        };
+        Admission::Ends(Some(Box::new(Payload::Event(event))), end)
     }
 }
 
 fn pending_event(event: Event, raw: WireRecord) -> Pending {
     Pending {
-        subject: Subject::of_event(&event),
         run: None,
         since: event.received_at,
         attempts: Attempts::default(),
@@ -112,7 +112,6 @@ fn pending_event(event: Event, raw: WireRecord) -> Pending {
 
 fn pending_change(change: Change, raw: WireRecord) -> Pending {
     Pending {
-        subject: Subject::of_change(&change),
         run: Some(change.run),
         since: change.published_at,
         attempts: Attempts::default(),
@@ -136,7 +135,7 @@ mod tests {
         let when = Filter::compile("event != 'Noise'").unwrap();
         let routes = Routes {
             destination: "hook".parse().unwrap(),
-            connections: HashMap::from([((0, "web".parse().unwrap()), Some(when))]),
+            connections: vec![HashMap::from_iter([("web".parse().unwrap(), Some(when))])],
             names: IntegrationNames::new(["hook", "webhook"]),
             consent: Consent::try_from(vec![millrace_privacy::ConsentRule {
                 provider: None,

@@ -66,6 +66,8 @@ pub(crate) struct Flow {
     bounds: Bounds,
     /// Items of one key are sent one after the other.
     ordered: bool,
+    /// But may share a call, which keeps their order.
+    together: bool,
     owned: BTreeMap<Place, Owned>,
     /// How many partitions were ever assigned: numbers the ownerships.
     ownerships: u64,
@@ -105,6 +107,7 @@ impl Flow {
             patience: retry,
             bounds,
             ordered: limits.ordered,
+            together: limits.together,
             owned: BTreeMap::new(),
             ownerships: 0,
             served: None,
@@ -131,7 +134,7 @@ impl Flow {
     pub(crate) fn own(&mut self, position: &Position) {
         self.give_up(position.place);
         self.ownerships += 1;
-        let window = Window::resume(position.low, &position.done);
+        let window = Window::resume(position.low, &position.done, self.together);
         let owned = Owned { window, ownership: self.ownerships, leaving: false, dirty: true };
         self.owned.insert(position.place, owned);
     }
@@ -232,10 +235,10 @@ impl Flow {
                 self.ledger.foreign(place, offset);
                 return;
             }
-            Admission::Ends(subject, end) => {
+            Admission::Ends(payload, end) => {
                 owned.window.offer(offset, None);
                 self.metrics.ended(&end);
-                self.ledger.ended((place, offset), &subject, end, 0, now);
+                self.ledger.ended((place, offset), payload.as_deref(), end, 0, now);
                 return;
             }
             Admission::Send(pending) => pending,
@@ -279,7 +282,7 @@ impl Flow {
 
     fn end_unsent(&mut self, place: Place, offset: i64, pending: &Pending, end: End, now: DateTime<Utc>) {
         self.metrics.ended(&end);
-        self.ledger.ended((place, offset), &pending.subject, end, 0, now);
+        self.ledger.ended((place, offset), Some(&pending.item.payload), end, 0, now);
         if let Some(owned) = self.owned.get_mut(&place) {
             owned.window.offer(offset, None);
         }
@@ -297,7 +300,8 @@ impl Flow {
         self.bytes -= pending.bytes;
         self.unstored += usize::from(pending.attempts.count() > 0);
         self.metrics.ended(&end);
-        self.ledger.ended((place, offset), &pending.subject, end, pending.attempts.count(), now);
+        let (payload, attempts) = (&pending.item.payload, pending.attempts.count());
+        self.ledger.ended((place, offset), Some(payload), end, attempts, now);
     }
 
     /// Whether a statement is due before its time: half the window is taken by what was sent and is not

@@ -8,12 +8,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use millrace_connector::Payload;
 use millrace_event_model::topics::MAX_MESSAGE_BYTES;
 use millrace_event_model::wire::WireRecord;
-use millrace_event_model::{
-    Change, DeadLetter, DestinationId, Disposition, Event, MessageId, Origin, Outcome, PartitionKey, Reason,
-    SourceId, Stage, SyncId,
-};
+use millrace_event_model::{DeadLetter, DestinationId, Disposition, Origin, Outcome, Reason, Stage};
 
 /// The rest of a record's size is for its key and headers, ours and its own.
 const MAX_DEAD_LETTER_VALUE: usize = MAX_MESSAGE_BYTES - 64 * 1024;
@@ -23,38 +21,6 @@ const MAX_DEAD_LETTER_VALUE: usize = MAX_MESSAGE_BYTES - 64 * 1024;
 pub(crate) struct Place {
     pub(crate) topic: usize,
     pub(crate) partition: i32,
-}
-
-/// Whose end it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Subject {
-    Event {
-        source: SourceId,
-        message_id: MessageId,
-    },
-    Change {
-        sync: SyncId,
-        run: u64,
-        key: PartitionKey,
-        row_hash: PartitionKey,
-    },
-    /// A record that could not be read.
-    Unknown,
-}
-
-impl Subject {
-    pub(crate) fn of_event(event: &Event) -> Self {
-        Self::Event { source: event.source.clone(), message_id: event.message_id.clone() }
-    }
-
-    pub(crate) fn of_change(change: &Change) -> Self {
-        Self::Change {
-            sync: change.sync.clone(),
-            run: change.run,
-            key: change.key,
-            row_hash: change.row_hash,
-        }
-    }
 }
 
 /// How one item ended.
@@ -105,7 +71,8 @@ enum Mark {
 pub(crate) struct Ledger {
     destination: DestinationId,
     topics: Vec<String>,
-    marks: BTreeMap<Place, BTreeMap<i64, Mark>>,
+    /// In the order of the ends: sorted when they are told.
+    marks: BTreeMap<Place, Vec<(i64, Mark)>>,
     statement: Statement,
     /// Records that the next statement tells of, those of no connection among them.
     told: usize,
@@ -138,22 +105,21 @@ impl Ledger {
         self.mark(place, offset, Mark::Foreign);
     }
 
-    /// An item has ended.
+    /// An item has ended; one without a payload is a record that could not be read.
     pub(crate) fn ended(
         &mut self,
         (place, offset): (Place, i64),
-        subject: &Subject,
+        payload: Option<&Payload>,
         end: End,
         attempts: u32,
         at: DateTime<Utc>,
     ) {
         self.told += 1;
-        let quiet = match (&end, subject) {
-            (End::Rejected(..) | End::LeftOut(_) | End::Superseded, _)
-            | (_, Subject::Change { .. } | Subject::Unknown) => None,
-            (End::Delivered, Subject::Event { .. }) => Some(Quiet::Delivered),
-            (End::Duplicate, Subject::Event { .. }) => Some(Quiet::Duplicate),
-            (End::Filtered(by), Subject::Event { .. }) => Some(Quiet::Filtered(*by)),
+        let quiet = match (&end, payload) {
+            (End::Delivered, Some(Payload::Event(_))) => Some(Quiet::Delivered),
+            (End::Duplicate, Some(Payload::Event(_))) => Some(Quiet::Duplicate),
+            (End::Filtered(by), Some(Payload::Event(_))) => Some(Quiet::Filtered(*by)),
+            _ => None,
         };
         if let Some(quiet) = quiet {
             self.mark(place, offset, Mark::Quiet(quiet, attempts));
@@ -161,7 +127,7 @@ impl Ledger {
         }
         self.mark(place, offset, Mark::Loud);
         let (disposition, reason) = describe(&end);
-        let origin = self.origin(place, offset, subject);
+        let origin = self.origin(place, offset, payload);
         let destination = self.destination.clone();
         self.statement.outcomes.push(Outcome { destination, origin, disposition, reason, attempts, at });
         if let End::Rejected(reason, original) = end {
@@ -209,7 +175,11 @@ impl Ledger {
         self.told = 0;
         self.bytes = 0;
         let mut statement = std::mem::take(&mut self.statement);
-        for (place, marks) in std::mem::take(&mut self.marks) {
+        for (place, mut marks) in std::mem::take(&mut self.marks) {
+            // An offset that ended twice, before and after its partition was away, is told as it ended last.
+            marks.reverse();
+            marks.sort_by_key(|(offset, _)| *offset);
+            marks.dedup_by_key(|(offset, _)| *offset);
             for run in runs(&marks) {
                 let (disposition, reason) = describe(&run.quiet.into());
                 statement.outcomes.push(Outcome {
@@ -226,20 +196,26 @@ impl Ledger {
     }
 
     fn mark(&mut self, place: Place, offset: i64, mark: Mark) {
-        self.marks.entry(place).or_default().insert(offset, mark);
+        self.marks.entry(place).or_default().push((offset, mark));
     }
 
-    fn origin(&self, place: Place, offset: i64, subject: &Subject) -> Origin {
-        match subject.clone() {
-            Subject::Event { source, message_id } => Origin::Event {
+    fn origin(&self, place: Place, offset: i64, payload: Option<&Payload>) -> Origin {
+        match payload {
+            Some(Payload::Event(event)) => Origin::Event {
                 topic: self.topic(place),
                 partition: place.partition,
                 offset,
-                source,
-                message_id,
+                source: event.source.clone(),
+                message_id: event.message_id.clone(),
             },
-            Subject::Change { sync, run, key, row_hash } => Origin::Change { sync, run, key, row_hash },
-            Subject::Unknown => self.events(place, offset, offset, 1),
+            Some(Payload::Change(change)) => Origin::Change {
+                sync: change.sync.clone(),
+                run: change.run,
+                key: change.key,
+                row_hash: change.row_hash,
+            },
+            // No topic carries a document.
+            Some(Payload::Document(_)) | None => self.events(place, offset, offset, 1),
         }
     }
 
@@ -314,7 +290,7 @@ struct Run {
     count: u64,
 }
 
-fn runs(marks: &BTreeMap<i64, Mark>) -> Vec<Run> {
+fn runs(marks: &[(i64, Mark)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     // Whether the last run may go on, and at which offset.
     let mut open_at = None;
@@ -342,6 +318,9 @@ fn runs(marks: &BTreeMap<i64, Mark>) -> Vec<Run> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
+    use bytes::Bytes;
+    use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey};
+
     use super::*;
 
     const PLACE: Place = Place { topic: 0, partition: 3 };
@@ -350,8 +329,21 @@ mod tests {
         Ledger::new("hook".parse().unwrap(), vec!["acme.events.main".to_owned()])
     }
 
-    fn event() -> Subject {
-        Subject::Event { source: "web".parse().unwrap(), message_id: MessageId("m".to_owned()) }
+    fn event() -> Payload {
+        Payload::Event(Event {
+            event_type: "track".to_owned(),
+            message_id: MessageId("m".to_owned()),
+            rudder_id: uuid::Uuid::nil(),
+            received_at: at(),
+            sent_at: None,
+            request_ip: None,
+            geo: None,
+            source: "web".parse().unwrap(),
+            policy: None,
+            traceparent: None,
+            key: PartitionKey([0; 16]),
+            body: Bytes::new(),
+        })
     }
 
     fn at() -> DateTime<Utc> {
@@ -375,12 +367,21 @@ mod tests {
     fn neighbours_that_ended_alike_are_one_run_in_whatever_order_they_ended() {
         let mut ledger = ledger();
         for offset in [4, 2, 3, 7, 8] {
-            ledger.ended((PLACE, offset), &event(), End::Delivered, 1, at());
+            ledger.ended((PLACE, offset), Some(&event()), End::Delivered, 1, at());
         }
-        ledger.ended((PLACE, 5), &event(), End::Filtered(Filtered::Connection), 0, at());
+        ledger.ended((PLACE, 5), Some(&event()), End::Filtered(Filtered::Connection), 0, at());
         assert_eq!(ledger.len(), 6);
         assert_eq!(told(&mut ledger), ["delivered 2-4 x3", "filtered 5-5 x1", "delivered 7-8 x2"]);
         assert_eq!(told(&mut ledger), Vec::<String>::new(), "each is told once");
+    }
+
+    #[test]
+    fn what_ended_twice_is_told_as_it_ended_last() {
+        let mut ledger = ledger();
+        for end in [End::Delivered, End::Duplicate] {
+            ledger.ended((PLACE, 4), Some(&event()), end, 1, at());
+        }
+        assert_eq!(told(&mut ledger), ["duplicate 4-4 x1"]);
     }
 
     #[test]
@@ -390,7 +391,7 @@ mod tests {
             ledger.foreign(PLACE, offset);
         }
         for offset in [1, 4, 8] {
-            ledger.ended((PLACE, offset), &event(), End::Delivered, 1, at());
+            ledger.ended((PLACE, offset), Some(&event()), End::Delivered, 1, at());
         }
         let expected = ["delivered 1-4 x2", "delivered 8-8 x1"];
         assert_eq!(told(&mut ledger), expected, "7 has not ended, so the run may not cover it");
@@ -400,7 +401,7 @@ mod tests {
     fn what_took_several_attempts_is_told_apart() {
         let mut ledger = ledger();
         for (offset, attempts) in [(0, 1), (1, 3), (2, 3)] {
-            ledger.ended((PLACE, offset), &event(), End::Delivered, attempts, at());
+            ledger.ended((PLACE, offset), Some(&event()), End::Delivered, attempts, at());
         }
         let attempts = ledger.take(at()).outcomes.iter().map(|outcome| outcome.attempts).collect::<Vec<_>>();
         assert_eq!(attempts, [1, 3]);
@@ -411,7 +412,7 @@ mod tests {
         let mut ledger = ledger();
         let record = WireRecord::new(None, None).with("type", "track");
         let end = End::Rejected(Reason::new("http_400", "no"), Box::new(record.clone()));
-        ledger.ended((PLACE, 9), &event(), end, 2, at());
+        ledger.ended((PLACE, 9), Some(&event()), end, 2, at());
         let statement = ledger.take(at());
         let [outcome] = &statement.outcomes[..] else { panic!("{statement:?}") };
         assert_eq!((outcome.disposition, outcome.attempts), (Disposition::Rejected, 2));
@@ -426,8 +427,17 @@ mod tests {
         let mut ledger = ledger();
         for (offset, end) in [(0, End::Superseded), (1, End::Delivered)] {
             let key = PartitionKey([1; 16]);
-            let subject = Subject::Change { sync: "s".parse().unwrap(), run: 7, key, row_hash: key };
-            ledger.ended((PLACE, offset), &subject, end, 1, at());
+            let change = Payload::Change(Change {
+                sync: "s".parse().unwrap(),
+                run: 7,
+                destination: "hook".parse().unwrap(),
+                op: ChangeOp::Upsert,
+                key,
+                row_hash: key,
+                published_at: at(),
+                body: Bytes::new(),
+            });
+            ledger.ended((PLACE, offset), Some(&change), end, 1, at());
         }
         assert_eq!(told(&mut ledger), ["superseded run 7", "delivered run 7"]);
     }

@@ -1,13 +1,14 @@
 //! The stage's metrics, one set for each destination. Never labelled by user, event name or message id.
 
 use chrono::TimeDelta;
-use metrics::{Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use millrace_event_model::{DestinationId, Reason};
 
 use crate::ledger::{End, Filtered};
 
 pub(crate) struct Metrics {
     destination: String,
+    sent: Counter,
     latency: Histogram,
     unfinished: Gauge,
     unstored: Gauge,
@@ -21,6 +22,10 @@ impl Metrics {
     pub(crate) fn of(destination: &DestinationId) -> Self {
         let destination = destination.to_string();
         Self {
+            sent: counter!(
+                "millrace_component_sent_events_total", "role" => "deliver",
+                "component" => destination.clone()
+            ),
             latency: histogram!("millrace_delivery_latency_seconds", "destination" => destination.clone()),
             unfinished: gauge!("millrace_deliver_unfinished_items", "destination" => destination.clone()),
             unstored: gauge!("millrace_deliver_unstored_items", "destination" => destination.clone()),
@@ -32,7 +37,8 @@ impl Metrics {
         }
     }
 
-    /// From the door to the destination's yes.
+    /// From the door to the destination's yes, of the item of a call that waited longest: to record each would
+    /// cost more than to send it.
     pub(crate) fn delivered(&self, latency: TimeDelta) {
         self.latency.record(latency.to_std().unwrap_or_default().as_secs_f64());
     }
@@ -49,14 +55,7 @@ impl Metrics {
     /// An item has ended.
     pub(crate) fn ended(&self, end: &End) {
         let (reason, intentional) = match end {
-            End::Delivered => {
-                counter!(
-                    "millrace_component_sent_events_total", "role" => "deliver",
-                    "component" => self.destination.clone()
-                )
-                .increment(1);
-                return;
-            }
+            End::Delivered => return self.sent.increment(1),
             End::Filtered(Filtered::Consent) => ("no_consent", "true"),
             End::Filtered(Filtered::Client) => ("integrations", "true"),
             End::Filtered(Filtered::Connection) => ("filtered", "true"),

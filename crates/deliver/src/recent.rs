@@ -14,14 +14,14 @@ use crate::backoff::later;
 pub(crate) struct Recent<K, V> {
     window: Duration,
     capacity: usize,
-    newer: HashMap<K, V>,
-    older: HashMap<K, V>,
+    newer: HashMap<K, V, ahash::RandomState>,
+    older: HashMap<K, V, ahash::RandomState>,
     turn_at: Option<DateTime<Utc>>,
 }
 
 impl<K: Hash + Eq, V: Copy> Recent<K, V> {
     pub(crate) fn new(window: Duration, capacity: usize) -> Self {
-        Self { window, capacity, newer: HashMap::new(), older: HashMap::new(), turn_at: None }
+        Self { window, capacity, newer: HashMap::default(), older: HashMap::default(), turn_at: None }
     }
 
     /// What is remembered of `key`; if nothing, `value` is from now on.
@@ -45,8 +45,10 @@ impl<K: Hash + Eq, V: Copy> Recent<K, V> {
         if now < turn_at && self.newer.len() < self.capacity / 2 {
             return;
         }
+        // The room of what is forgotten is used again.
+        std::mem::swap(&mut self.newer, &mut self.older);
+        self.newer.clear();
         // After a silence of two windows all of it is too old.
-        self.older = std::mem::take(&mut self.newer);
         if now >= later(turn_at, self.window) {
             self.older.clear();
         }

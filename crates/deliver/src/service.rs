@@ -8,12 +8,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use millrace_bus::{Bus, BusError, Publisher, PublisherOptions, Start};
 use millrace_event_model::topics::CONTROL;
-use millrace_event_model::{Control, DestinationId, Lane, SourceId};
+use millrace_event_model::{Control, DestinationId, Lane};
 use millrace_service::{Health, SharedClock, Stop, Tasks};
-use millrace_transform::Filter;
 use tokio::sync::watch;
 
-use crate::admit::Routes;
+use crate::admit::{Connections, Routes};
 use crate::engine::{Controls, Engine};
 use crate::flow::Flow;
 use crate::intake::Topic;
@@ -153,17 +152,16 @@ impl Shared {
     }
 }
 
-pub(crate) type Connections = HashMap<(usize, SourceId), Option<Filter>>;
-
-/// The lanes of connections, each once with its earliest start, and the connections by lane and source.
+/// The lanes of connections, each once with its earliest start, and their connections in the same order.
 pub(crate) fn lanes(connections: Vec<EventConnection>) -> (Vec<(Topic, Start)>, Connections) {
     let mut lanes: Vec<(Lane, Start)> = Vec::new();
-    let mut by_source = HashMap::new();
+    let mut by_source = Connections::new();
     for EventConnection { source, lane, filter, start } in connections {
         let at = match lanes.iter().position(|(other, _)| *other == lane) {
             Some(at) => at,
             None => {
                 lanes.push((lane, start));
+                by_source.push(HashMap::default());
                 lanes.len() - 1
             }
         };
@@ -172,7 +170,9 @@ pub(crate) fn lanes(connections: Vec<EventConnection>) -> (Vec<(Topic, Start)>, 
         {
             *earliest = start;
         }
-        by_source.insert((at, source), filter);
+        if let Some(of_lane) = by_source.get_mut(at) {
+            of_lane.insert(source, filter);
+        }
     }
     (lanes.into_iter().map(|(lane, start)| (Topic::Events(lane), start)).collect(), by_source)
 }

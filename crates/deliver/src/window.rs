@@ -5,16 +5,21 @@
 //! offset. A window holds the items that were read and have not ended; everything else below [`Window::next`]
 //! is done, which makes the resume state small: a low offset and the gaps between the unfinished.
 //!
-//! An item without a key is a queue by itself: where a destination does not care for order, all are.
+//! An item without a key is a queue by itself: where a destination does not care for order, all are. Where a
+//! call keeps the order of its items, those behind the head may join it, and one that fails goes alone.
 //!
-//! The laws: *no two items of a key are in flight*; *a key's items are sent in order*; *low only grows*;
+//! The laws: *no two calls have items of a key*; *a key's items are sent in order*; *low only grows*;
 //! *nothing is skipped and every offset ends exactly once*; *resuming skips what was done and nothing
 //! else*. The property test `the_laws_hold` holds them against any order of events, crashes included.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod unfinished;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use millrace_event_model::PartitionKey;
+
+use unfinished::Unfinished;
 
 /// The unfinished items of one partition.
 #[derive(Debug)]
@@ -23,12 +28,14 @@ pub(crate) struct Window<T> {
     next: i64,
     /// From the resume state: ranges at or above `next` that are done already.
     done_ahead: VecDeque<(i64, i64)>,
-    pending: BTreeMap<i64, Entry<T>>,
-    keys: HashMap<PartitionKey, Queue>,
+    pending: Unfinished<Entry<T>>,
+    keys: HashMap<PartitionKey, Queue, ahash::RandomState>,
     ready: BTreeSet<i64>,
     waiting: BTreeSet<(DateTime<Utc>, i64)>,
     parked: usize,
     in_flight: usize,
+    /// Items of a key may share a call.
+    together: bool,
 }
 
 #[derive(Debug)]
@@ -36,6 +43,8 @@ struct Entry<T> {
     /// `None`: its order does not matter, and it waits for no other.
     key: Option<PartitionKey>,
     state: State,
+    /// The next of its key.
+    behind: Option<i64>,
     /// Without a key: it has failed and is parked.
     failing: bool,
     item: T,
@@ -45,31 +54,38 @@ struct Entry<T> {
 enum State {
     /// Behind another of its key.
     Queued,
+    /// At the head of its key, or next to those of it that join a call.
     Ready,
+    /// In flight, in the call that is being made up.
+    Joining,
     InFlight,
     Waiting(DateTime<Utc>),
 }
 
-/// The items of one key, the head first.
-#[derive(Debug, Default)]
+/// The items of one key: each [`Entry`] knows the one behind it.
+#[derive(Debug)]
 struct Queue {
-    offsets: VecDeque<i64>,
+    head: i64,
+    tail: i64,
+    len: usize,
     /// The head has failed: it and all behind it are parked.
     failing: bool,
 }
 
 impl<T> Window<T> {
-    /// A window that goes on from a resume state: `low`, and the ranges above it that are done.
-    pub(crate) fn resume(low: i64, done: &[(i64, i64)]) -> Self {
+    /// A window that goes on from a resume state: `low`, and the ranges above it that are done. `together`:
+    /// items of a key may share a call.
+    pub(crate) fn resume(low: i64, done: &[(i64, i64)], together: bool) -> Self {
         let mut window = Self {
             next: low,
             done_ahead: done.iter().copied().filter(|(start, end)| start < end && *end > low).collect(),
-            pending: BTreeMap::new(),
-            keys: HashMap::new(),
+            pending: Unfinished::new(),
+            keys: HashMap::default(),
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
             parked: 0,
             in_flight: 0,
+            together,
         };
         window.skip_done();
         window
@@ -91,20 +107,29 @@ impl<T> Window<T> {
         self.skip_done();
         let Some((key, item)) = item else { return };
         let state = key.map_or(State::Ready, |key| self.queue_up(key, offset));
-        self.pending.insert(offset, Entry { key, state, failing: false, item });
+        self.pending.push(offset, Entry { key, state, behind: None, failing: false, item });
         if state == State::Ready {
             self.ready.insert(offset);
         }
     }
 
     fn queue_up(&mut self, key: PartitionKey, offset: i64) -> State {
-        let queue = self.keys.entry(key).or_default();
-        queue.offsets.push_back(offset);
+        let Some(queue) = self.keys.get_mut(&key) else {
+            self.keys.insert(key, Queue { head: offset, tail: offset, len: 1, failing: false });
+            return State::Ready;
+        };
+        queue.len += 1;
         self.parked += usize::from(queue.failing);
-        if queue.offsets.len() == 1 { State::Ready } else { State::Queued }
+        let before = self.pending.get_mut(std::mem::replace(&mut queue.tail, offset));
+        let joins = |before: &mut Entry<T>| {
+            before.behind = Some(offset);
+            self.together && before.state == State::Joining && !queue.failing
+        };
+        if before.is_some_and(joins) { State::Ready } else { State::Queued }
     }
 
-    /// The oldest item that may be sent now; from here on it is in flight.
+    /// The oldest item that may be sent now. From here on it is in flight, in the call that is being made up:
+    /// until [`Self::depart`], those behind it may join it.
     pub(crate) fn take(&mut self, now: DateTime<Utc>) -> Option<i64> {
         self.wake(now);
         let offset = self.ready.first().copied()?;
@@ -114,7 +139,7 @@ impl<T> Window<T> {
     /// The same of those that have not failed.
     pub(crate) fn take_fresh(&mut self, now: DateTime<Utc>) -> Option<i64> {
         self.wake(now);
-        let fresh = |offset: &&i64| !self.pending.get(*offset).is_some_and(|entry| self.has_failed(entry));
+        let fresh = |offset: &&i64| !self.pending.get(**offset).is_some_and(|entry| self.has_failed(entry));
         let offset = self.ready.iter().find(fresh).copied()?;
         self.begin(offset)
     }
@@ -136,48 +161,96 @@ impl<T> Window<T> {
 
     fn begin(&mut self, offset: i64) -> Option<i64> {
         self.ready.remove(&offset);
-        let entry = self.pending.get_mut(&offset)?;
-        entry.state = State::InFlight;
+        let entry = self.pending.get_mut(offset)?;
+        entry.state = State::Joining;
         self.in_flight += 1;
+        let (key, behind) = (entry.key, entry.behind);
+        let failing = || key.and_then(|key| self.keys.get(&key)).is_some_and(|queue| queue.failing);
+        if let Some(behind) = behind.filter(|_| self.together && !failing()) {
+            self.change(behind, State::Queued, State::Ready);
+        }
         Some(offset)
+    }
+
+    /// The call of an item is made: nothing more joins it.
+    pub(crate) fn depart(&mut self, offset: i64) {
+        let Some(entry) = self.pending.get_mut(offset) else { return };
+        entry.state = State::InFlight;
+        if let Some(behind) = entry.behind {
+            self.change(behind, State::Ready, State::Queued);
+        }
+    }
+
+    /// Whether no other of its key is before it.
+    pub(crate) fn is_head(&self, offset: i64) -> bool {
+        let key = self.pending.get(offset).and_then(|entry| entry.key);
+        let queue = key.and_then(|key| self.keys.get(&key));
+        queue.is_none_or(|queue| queue.head == offset)
+    }
+
+    /// Lets an item that is in this state into that one; one of the two is [`State::Ready`].
+    fn change(&mut self, offset: i64, from: State, to: State) {
+        let Some(entry) = self.pending.get_mut(offset).filter(|entry| entry.state == from) else { return };
+        entry.state = to;
+        match to {
+            State::Ready => self.ready.insert(offset),
+            _ => self.ready.remove(&offset),
+        };
     }
 
     /// An item has ended, however it did; the next of its key may be sent. `None`: it is not in this
     /// window.
     pub(crate) fn finish(&mut self, offset: i64) -> Option<T> {
-        let entry = self.pending.remove(&offset)?;
+        let entry = self.pending.remove(offset)?;
         self.forget_state(offset, entry.state);
         let Some((key, queue)) = entry.key.and_then(|key| Some((key, self.keys.get_mut(&key)?))) else {
             self.parked -= usize::from(entry.failing);
             return Some(entry.item);
         };
         self.parked -= usize::from(queue.failing);
-        if queue.offsets.front() != Some(&offset) {
-            queue.offsets.retain(|other| *other != offset);
+        queue.len -= 1;
+        if queue.head != offset {
+            self.close_gap(key, offset, entry.behind);
             return Some(entry.item);
         }
-        queue.offsets.pop_front();
         if std::mem::take(&mut queue.failing) {
-            self.parked -= queue.offsets.len();
+            self.parked -= queue.len;
         }
-        match queue.offsets.front() {
+        match entry.behind {
             Some(next) => {
-                self.ready.insert(*next);
-                if let Some(next) = self.pending.get_mut(next) {
-                    next.state = State::Ready;
-                }
+                queue.head = next;
+                self.change(next, State::Queued, State::Ready);
             }
             None => drop(self.keys.remove(&key)),
         }
         Some(entry.item)
     }
 
+    /// One in the middle of its key, or at its end, has ended.
+    fn close_gap(&mut self, key: PartitionKey, offset: i64, behind: Option<i64>) {
+        let Some(queue) = self.keys.get_mut(&key) else { return };
+        let before = successors(&self.pending, queue).find(|(_, entry)| entry.behind == Some(offset));
+        let Some((before, _)) = before else { return };
+        if queue.tail == offset {
+            queue.tail = before;
+        }
+        if let Some(before) = self.pending.get_mut(before) {
+            before.behind = behind;
+        }
+    }
+
     /// An item in flight did not make it: it and all later ones of its key are parked until then.
     pub(crate) fn postpone(&mut self, offset: i64, until: DateTime<Utc>) {
-        let Some(entry) = self.pending.get_mut(&offset) else { return };
-        entry.state = State::Waiting(until);
+        let is_head = self.is_head(offset);
+        let Some(entry) = self.pending.get_mut(offset) else { return };
         self.in_flight -= 1;
-        self.waiting.insert((until, offset));
+        if is_head {
+            entry.state = State::Waiting(until);
+            self.waiting.insert((until, offset));
+        } else {
+            // One before it in the same call did not make it either, and is tried first.
+            entry.state = State::Queued;
+        }
         let Some(key) = entry.key else {
             self.parked += usize::from(!std::mem::replace(&mut entry.failing, true));
             return;
@@ -185,36 +258,41 @@ impl<T> Window<T> {
         if let Some(queue) = self.keys.get_mut(&key)
             && !std::mem::replace(&mut queue.failing, true)
         {
-            self.parked += queue.offsets.len();
+            self.parked += queue.len;
         }
     }
 
-    /// An item in flight was not sent after all: it may be sent at once.
+    /// An item in flight was not sent after all: it may be sent at once, if no other of its key is before it.
     pub(crate) fn put_back(&mut self, offset: i64) {
-        if let Some(entry) = self.pending.get_mut(&offset) {
-            entry.state = State::Ready;
-            self.in_flight -= 1;
-            self.ready.insert(offset);
+        let is_head = self.is_head(offset);
+        let Some(entry) = self.pending.get_mut(offset) else { return };
+        let behind = entry.behind;
+        entry.state = State::Queued;
+        self.in_flight -= 1;
+        if is_head {
+            self.change(offset, State::Queued, State::Ready);
+        }
+        if let Some(behind) = behind {
+            self.change(behind, State::Ready, State::Queued);
         }
     }
 
     /// Unfinished items of a key that are not in flight, the oldest first.
     pub(crate) fn of_key(&self, key: PartitionKey) -> impl Iterator<Item = (i64, &T)> {
-        let offsets = self.keys.get(&key).into_iter().flat_map(|queue| queue.offsets.iter().copied());
-        offsets.filter_map(|offset| {
-            let entry = self.pending.get(&offset)?;
-            (entry.state != State::InFlight).then_some((offset, &entry.item))
-        })
+        let of_key = self.keys.get(&key).into_iter().flat_map(|queue| successors(&self.pending, queue));
+        of_key
+            .filter(|(_, entry)| !matches!(entry.state, State::Joining | State::InFlight))
+            .map(|(offset, entry)| (offset, &entry.item))
     }
 
     /// Takes out any unfinished item; for a window that is given up.
     pub(crate) fn pop(&mut self) -> Option<T> {
-        self.pending.pop_first().map(|(_, entry)| entry.item)
+        self.pending.pop_first().map(|entry| entry.item)
     }
 
     /// An unfinished item.
     pub(crate) fn get_mut(&mut self, offset: i64) -> Option<&mut T> {
-        self.pending.get_mut(&offset).map(|entry| &mut entry.item)
+        self.pending.get_mut(offset).map(|entry| &mut entry.item)
     }
 
     /// One past the last offset that was read.
@@ -225,7 +303,7 @@ impl<T> Window<T> {
 
     /// Everything below it is done.
     pub(crate) fn low(&self) -> i64 {
-        self.pending.first_key_value().map_or(self.next, |(offset, _)| *offset)
+        self.pending.first().unwrap_or(self.next)
     }
 
     /// What above [`Self::low`] is done too: at most one range for each unfinished item, and what is left
@@ -233,9 +311,9 @@ impl<T> Window<T> {
     pub(crate) fn done(&self) -> Vec<(i64, i64)> {
         let mut ranges = Vec::new();
         let mut start = self.low();
-        for offset in self.pending.keys() {
-            if start < *offset {
-                ranges.push((start, *offset));
+        for offset in self.pending.offsets() {
+            if start < offset {
+                ranges.push((start, offset));
             }
             start = offset + 1;
         }
@@ -279,7 +357,7 @@ impl<T> Window<T> {
                 self.waiting.remove(&(due, offset));
                 self.ready.remove(&offset);
             }
-            State::InFlight => self.in_flight -= 1,
+            State::Joining | State::InFlight => self.in_flight -= 1,
             State::Queued => {}
         }
     }
@@ -293,6 +371,15 @@ impl<T> Window<T> {
             self.done_ahead.pop_front();
         }
     }
+}
+
+/// The items of a key, the head first.
+fn successors<'w, T>(
+    pending: &'w Unfinished<Entry<T>>,
+    queue: &Queue,
+) -> impl Iterator<Item = (i64, &'w Entry<T>)> + use<'w, T> {
+    let item = |offset: i64| pending.get(offset).map(|entry| (offset, entry));
+    std::iter::successors(item(queue.head), move |(_, entry)| item(entry.behind?))
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ impl Kit {
                 Err(_) => return (mapped, Finding::Broken(format!("it panics on wild event {seed}"))),
                 Ok(Ok(requests)) if !requests.is_empty() => {
                     mapped.extend(requests.iter().cloned());
-                    batch.push(Prepared { id: item.id, requests });
+                    batch.push(Prepared::of(&item, requests));
                 }
                 Ok(_) => {}
             }
@@ -220,7 +220,7 @@ impl Kit {
         let Some(one) = self.prepared() else { return NO_SAMPLE };
         let size = one.requests.iter().map(|request| request.body.len()).sum::<usize>().max(1);
         let count = limits.max_items.min(limits.max_bytes / size).clamp(1, 10_000);
-        let batch = (0..count).map(|number| Prepared { id: number.to_string(), ..one.clone() }).collect();
+        let batch = (0..count).map(|number| one_of_another(&one, number)).collect();
         let outcomes = self.destination.deliver(batch).await;
         let undelivered = outcomes.iter().filter(|outcome| **outcome != ItemOutcome::Delivered).count();
         let largest = self.stub.seen().iter().map(|seen| seen.body.len()).max().unwrap_or_default();
@@ -299,8 +299,14 @@ impl Kit {
     fn prepared(&self) -> Option<Prepared> {
         let item = item(0, sample());
         let requests = self.destination.transform(&item).ok().filter(|requests| !requests.is_empty())?;
-        Some(Prepared { id: item.id, requests })
+        Some(Prepared::of(&item, requests))
     }
+}
+
+/// The same of another person: so that all of them may be under way at once.
+fn one_of_another(one: &Prepared, number: usize) -> Prepared {
+    let key = PartitionKey((number as u128).to_be_bytes());
+    Prepared { id: number.to_string(), key, ..one.clone() }
 }
 
 const NO_SAMPLE: Finding = Finding::Skipped("an ordinary event makes no request here");

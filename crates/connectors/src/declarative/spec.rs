@@ -264,12 +264,11 @@ pub struct RateLimit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {
-    /// Items of one person go one after the other: no two of them share a batch, and each waits until the one
-    /// before it was answered.
+    /// Items of one person go in their order: those that follow one another share a request where they are joined
+    /// in an array, and any other waits until the one before it was answered.
     #[default]
     User,
-    /// Items may overtake one another, and those of one person share a batch: faster where one person does
-    /// much at once.
+    /// Items may overtake one another: faster where one person does much at once.
     None,
 }
 

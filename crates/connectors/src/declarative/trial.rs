@@ -75,7 +75,7 @@ async fn run_case(compiled: &Arc<Compiled>, case: &TestCase) -> Result<(), Strin
         match destination.transform(&item) {
             Ok(made) => {
                 requests.extend(made.iter().cloned());
-                prepared.push(Prepared { id: item.id, requests: made });
+                prepared.push(Prepared::of(&item, made));
             }
             Err(reason) => return rejected(case, &reason.message),
         }

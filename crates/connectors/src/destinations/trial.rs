@@ -40,7 +40,9 @@ impl Trial {
     pub(super) async fn deliver(&self, items: &[Item]) -> Vec<&'static str> {
         let prepare = |(number, item): (usize, &Item)| Prepared {
             id: number.to_string(),
-            requests: self.destination.transform(item).unwrap(),
+            // Of another person each, so that all of them may be under way at once.
+            key: PartitionKey((number as u128).to_be_bytes()),
+            ..Prepared::of(item, self.destination.transform(item).unwrap())
         };
         let batch = items.iter().enumerate().map(prepare).collect();
         self.destination.deliver(batch).await.iter().map(word).collect()

@@ -5,7 +5,8 @@ use std::iter::Peekable;
 use std::vec;
 
 use bytes::Bytes;
-use millrace_connector::{HttpRequest, RequestBody};
+use millrace_connector::{HttpRequest, Prepared, RequestBody};
+use millrace_event_model::PartitionKey;
 use serde_json::{Map, Value};
 
 use super::path;
@@ -67,12 +68,14 @@ impl Call {
 pub(super) struct Unsent {
     /// The item's place in the batch.
     pub(super) item: usize,
+    /// The item's key.
+    pub(super) key: PartitionKey,
     requests: Peekable<vec::IntoIter<HttpRequest>>,
 }
 
 impl Unsent {
-    pub(super) fn new(item: usize, requests: Vec<HttpRequest>) -> Self {
-        Self { item, requests: requests.into_iter().peekable() }
+    pub(super) fn new(item: usize, Prepared { key, requests, .. }: Prepared) -> Self {
+        Self { item, key, requests: requests.into_iter().peekable() }
     }
 
     pub(super) fn is_done(&mut self) -> bool {
@@ -89,16 +92,21 @@ impl Unsent {
 
 /// Takes the next request of each item, with those behind it that fit into the same call, and joins what
 /// may be joined. An item is in one call alone: calls are under way at once, and its requests have an
-/// order. The calls are in the order of their first items, and the elements of a call in the order of its
-/// requests.
+/// order. So have the items of a key, where the profile says so: one behind another is in the same call, or
+/// waits for the next round. The calls are in the order of their first items, and the elements of a call in the
+/// order of its requests.
 #[must_use]
 pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
     let mut calls: Vec<(usize, Call)> = Vec::new();
     // Of each kind the last that has room.
     let mut open: HashMap<Like, Joined> = HashMap::new();
+    let mut forerunners = Forerunners::default();
     for unsent in batch {
-        let Some(request) = unsent.requests.next() else { continue };
         let item = unsent.item;
+        if profile.ordered && !forerunners.let_pass(unsent, &profile.joins, &open, profile.max_bytes) {
+            continue;
+        }
+        let Some(request) = unsent.requests.next() else { continue };
         let Some((join, part)) = joinable(&profile.joins, &request) else {
             calls.push((item, Call::alone(item, request)));
             continue;
@@ -118,6 +126,9 @@ pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
             joined.add(item, part);
             unsent.requests.next();
         }
+        if profile.ordered && unsent.is_done() {
+            forerunners.may_be_joined(unsent.key, joined.first_item);
+        }
         open.insert(like, joined);
     }
     calls.extend(open.into_values().map(Joined::call));
@@ -135,6 +146,36 @@ pub(super) fn plan_all(profile: &Profile, batch: &[Unsent]) -> Vec<Call> {
         left.retain_mut(|unsent| !unsent.is_done());
     }
     calls
+}
+
+/// Of each key that has an item in this round the call that another of its items may join, by the first item of
+/// the call; `None`: the others wait.
+#[derive(Default)]
+struct Forerunners(HashMap<PartitionKey, Option<usize>>);
+
+impl Forerunners {
+    /// Whether the next request of an item keeps the order of its key in this round.
+    fn let_pass(
+        &mut self,
+        unsent: &mut Unsent,
+        rules: &[JoinRule],
+        open: &HashMap<Like, Joined>,
+        max_bytes: usize,
+    ) -> bool {
+        let Some(call) = self.0.insert(unsent.key, None) else { return true };
+        let joins = |call| {
+            let request = unsent.requests.peek()?;
+            let (join, part) = joinable(rules, request)?;
+            let joined = open.get(&Like::of(request, join, &part))?;
+            Some(joined.first_item == call && joined.has_room(&part, max_bytes))
+        };
+        call.and_then(joins).unwrap_or(false)
+    }
+
+    /// All that an item has is in this call.
+    fn may_be_joined(&mut self, key: PartitionKey, call: usize) {
+        self.0.insert(key, Some(call));
+    }
 }
 
 /// What all requests of a call have in common.

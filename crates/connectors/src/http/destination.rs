@@ -1,5 +1,6 @@
 //! A mapper, a profile and a client: the one implementation of the trait for all that speak HTTP.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -143,7 +144,9 @@ impl Destination for HttpDestination {
         let Profile { max_items, max_bytes, max_wait, concurrency, timeout, rate, ordered, .. } =
             self.profile;
         // A call that begins just before the batch's time is over may take as long again.
-        Limits { max_items, max_bytes, max_wait, concurrency, timeout: timeout * 2 + GRACE, rate, ordered }
+        let timeout = timeout * 2 + GRACE;
+        let together = true;
+        Limits { max_items, max_bytes, max_wait, concurrency, timeout, rate, ordered, together }
     }
 
     fn transform(&self, item: &Item) -> Result<Vec<HttpRequest>, Reason> {
@@ -159,6 +162,7 @@ impl Destination for HttpDestination {
     async fn deliver(&self, batch: Vec<Prepared>) -> Vec<ItemOutcome> {
         let deadline = Instant::now() + self.profile.timeout;
         let mut outcomes = vec![ItemOutcome::Delivered; batch.len()];
+        let keys = batch.iter().map(|prepared| prepared.key).collect::<Vec<_>>();
         let mut left = unsent(batch);
         let (promise, not_sent) = self.promise(&mut left);
         for (item, outcome) in not_sent {
@@ -168,13 +172,29 @@ impl Destination for HttpDestination {
         }
         // The first call of each item, then the second of those whose first went well, and so on.
         while !left.is_empty() {
+            let mut held = HashSet::new();
             for (item, outcome) in self.round(&mut left, promise.as_ref(), deadline).await {
+                if !is_final(&outcome) {
+                    held.extend(keys.get(item).copied());
+                }
                 if let Some(known) = outcomes.get_mut(item) {
                     *known = outcome;
                 }
             }
             left.retain_mut(|unsent| {
-                !unsent.is_done() && outcomes.get(unsent.item) == Some(&ItemOutcome::Delivered)
+                let outcome = outcomes.get_mut(unsent.item);
+                let Some(outcome) = outcome.filter(|outcome| **outcome == ItemOutcome::Delivered) else {
+                    return false;
+                };
+                if unsent.is_done() {
+                    return false;
+                }
+                if self.profile.ordered && held.contains(&unsent.key) {
+                    // One before it has to be tried again first.
+                    *outcome = ItemOutcome::NotSent { after: Duration::ZERO };
+                    return false;
+                }
+                true
             });
         }
         outcomes
@@ -188,7 +208,7 @@ impl Destination for HttpDestination {
 /// The items that have something to send.
 fn unsent(batch: Vec<Prepared>) -> Vec<Unsent> {
     let items = batch.into_iter().enumerate();
-    let items = items.map(|(item, prepared)| Unsent::new(item, prepared.requests));
+    let items = items.map(|(item, prepared)| Unsent::new(item, prepared));
     items.filter_map(|mut unsent| (!unsent.is_done()).then_some(unsent)).collect()
 }
 
@@ -200,6 +220,11 @@ fn never_sent(requests: usize, rate: Rate, timeout: Duration) -> Reason {
          time-out of {timeout:?} in which they have to be sent"
     );
     Reason::new("rate_too_low", told)
+}
+
+/// Whether the item is not sent again.
+fn is_final(outcome: &ItemOutcome) -> bool {
+    matches!(outcome, ItemOutcome::Delivered | ItemOutcome::Filtered(_) | ItemOutcome::Rejected(_))
 }
 
 impl fmt::Debug for HttpDestination {

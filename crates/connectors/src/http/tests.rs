@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use millrace_connector::conformance::{Reply, Stub};
 use millrace_connector::{Destination, Document, HttpRequest, ItemOutcome, Prepared, Rate};
-use millrace_event_model::Reason;
+use millrace_event_model::{PartitionKey, Reason};
 use millrace_service::{ManualClock, Secret};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -47,7 +47,11 @@ fn body(request: &HttpRequest) -> Value {
 
 /// Of each request the item has no other.
 fn all_alone(requests: Vec<HttpRequest>) -> Vec<Unsent> {
-    requests.into_iter().enumerate().map(|(item, request)| Unsent::new(item, vec![request])).collect()
+    requests
+        .into_iter()
+        .enumerate()
+        .map(|(item, request)| Unsent::new(item, prepared(item as u32, vec![request])))
+        .collect()
 }
 
 #[test]
@@ -229,7 +233,7 @@ fn destination_at(profile: Profile, origin: &str) -> HttpDestination {
 }
 
 fn prepared(id: u32, requests: Vec<HttpRequest>) -> Prepared {
-    Prepared { id: id.to_string(), requests }
+    Prepared { id: id.to_string(), key: PartitionKey([id as u8; 16]), requests }
 }
 
 #[tokio::test]
@@ -340,6 +344,47 @@ async fn like_requests_of_an_item_are_one_call_and_none_overtakes_another() {
     ];
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
     assert_eq!(seen.len(), 5, "and the other item's own");
+}
+
+/// Two persons' items: joined where they may be, and none overtakes another of its person.
+#[tokio::test]
+async fn items_of_a_person_are_in_one_call_or_in_calls_one_after_the_other() {
+    let of = |key: u8, request: HttpRequest| Prepared {
+        id: "m".to_owned(),
+        key: PartitionKey([key; 16]),
+        requests: vec![request],
+    };
+    let other = || HttpRequest::post("http://vendor.test/other");
+    let batch = || {
+        vec![
+            of(1, contacts(&[0])),
+            of(2, other()),
+            of(1, contacts(&[1])),
+            of(1, other()),
+            of(1, contacts(&[2])),
+        ]
+    };
+    let seen = |stub: &Stub| {
+        stub.seen()
+            .iter()
+            .map(|seen| (seen.path.clone(), seen.json()["contacts"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let stub = Stub::start([]).await.unwrap();
+    let outcomes = destination(joining(Join::arrays(&["contacts"], 5)), &stub).deliver(batch()).await;
+    assert_eq!(classes(&outcomes), ["delivered"; 5]);
+    let mut first_round = seen(&stub);
+    let rest = first_round.split_off(2);
+    first_round.sort_by_key(|(path, _)| path.clone());
+    assert_eq!(first_round[0].1, json!([{"id": 0}, {"id": 1}]));
+    let expected = [("/other".to_owned(), Value::Null), ("/contacts".to_owned(), json!([{"id": 2}]))];
+    assert_eq!(rest, expected);
+
+    let stub = Stub::start([Reply::status(503), Reply::status(503)]).await.unwrap();
+    let outcomes = destination(joining(Join::arrays(&["contacts"], 5)), &stub).deliver(batch()).await;
+    let expected = ["transient", "transient", "transient", "not_sent", "not_sent"];
+    assert_eq!(classes(&outcomes), expected);
+    assert_eq!(stub.seen().len(), 2, "nothing is sent before what has to be sent again");
 }
 
 #[tokio::test]

@@ -41,7 +41,9 @@ impl Flow {
         {
             let Some(member) = self.member(ticket, destination, now) else { continue };
             if let Some(before) = self.forming.add(member, now) {
-                return Some(self.begin(before, now));
+                let call = self.begin(before, now);
+                self.put_back_stray(ticket);
+                return Some(call);
             }
         }
         let due = self.forming.due()?;
@@ -70,7 +72,7 @@ impl Flow {
                 None
             }
             Ok(requests) => {
-                let prepared = Prepared { id: pending.item.id.clone(), requests };
+                let prepared = Prepared::of(&pending.item, requests);
                 Some(Member { ticket, prepared, at_most: pending.at_most })
             }
             Err(reason) => {
@@ -85,9 +87,12 @@ impl Flow {
         self.gate.probe_sent();
         self.breaker.called();
         self.pace.called(now);
-        for member in &members {
-            if let Some(pending) = self.pending(member.ticket) {
-                pending.attempts.begin();
+        for Member { ticket, .. } in &members {
+            if let Some(owned) = self.owned.get_mut(&ticket.place) {
+                owned.window.depart(ticket.offset);
+                if let Some(pending) = owned.window.get_mut(ticket.offset) {
+                    pending.attempts.begin();
+                }
             }
         }
         members.into_iter().map(|member| (member.ticket, member.prepared)).collect()
@@ -127,13 +132,31 @@ impl Flow {
         }
     }
 
+    /// The first of a new call did not fit into the one that has just been made: if that has others of its key,
+    /// it waits for them.
+    fn put_back_stray(&mut self, ticket: Ticket) {
+        let window = self.owned.get(&ticket.place).map(|owned| &owned.window);
+        if window.is_some_and(|window| !window.is_head(ticket.offset)) {
+            self.put_back_formed(|formed| *formed == ticket);
+        }
+    }
+
     /// A call has come back, with how it went for each of its items.
     pub(crate) fn landed(&mut self, answers: Vec<(Ticket, ItemOutcome)>, now: DateTime<Utc>) {
         self.judge(&answers, now);
+        if let Some(since) = self.oldest_delivered(&answers) {
+            self.metrics.delivered(now - since);
+        }
         let together = answers.len();
         for (ticket, outcome) in answers {
             self.sent(ticket, outcome, together, now);
         }
+    }
+
+    /// Since when the one that waited longest of those that a call delivered was under way.
+    fn oldest_delivered(&mut self, answers: &[(Ticket, ItemOutcome)]) -> Option<DateTime<Utc>> {
+        let delivered = answers.iter().filter(|(_, outcome)| *outcome == ItemOutcome::Delivered);
+        delivered.filter_map(|(ticket, _)| self.pending(*ticket).map(|pending| pending.since)).min()
     }
 
     /// What a call says of the destination: that holds whoever owns the partitions by now.
@@ -202,10 +225,7 @@ impl Flow {
         let Some(owned) = known else { return };
         let Some(pending) = owned.window.get_mut(ticket.offset) else { return };
         match outcome {
-            ItemOutcome::Delivered => {
-                self.metrics.delivered(now - pending.since);
-                self.end((ticket.place, ticket.offset), End::Delivered, now);
-            }
+            ItemOutcome::Delivered => self.end((ticket.place, ticket.offset), End::Delivered, now),
             ItemOutcome::Filtered(reason) => {
                 self.end((ticket.place, ticket.offset), End::LeftOut(reason), now);
             }

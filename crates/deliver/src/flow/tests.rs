@@ -77,7 +77,7 @@ fn flow() -> Flow {
 fn flow_within(limits: Limits) -> Flow {
     let source = |name: &str| name.parse::<SourceId>().unwrap();
     let filter = Filter::compile("type == 'track'").unwrap();
-    let connections = HashMap::from([((0, source("web")), Some(filter)), ((0, source("app")), None)]);
+    let connections = vec![HashMap::from_iter([(source("web"), Some(filter)), (source("app"), None)])];
     let routes = Routes {
         destination: "hook".parse().unwrap(),
         connections,

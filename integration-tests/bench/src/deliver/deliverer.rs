@@ -23,6 +23,9 @@ pub(crate) const EVENTS_HEADER: &str = "x-events";
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a request that is not full waits for more events.
+const MAX_WAIT: Duration = Duration::from_millis(50);
+
 /// How the process under test is set up.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DelivererArgs {
@@ -40,6 +43,9 @@ pub(crate) struct DelivererArgs {
     /// Requests under way at once, for each destination.
     #[arg(long)]
     concurrency: usize,
+    /// The events of a user are sent in order.
+    #[arg(long)]
+    ordered: bool,
     /// Requests a second, for each destination.
     #[arg(long)]
     rate: Option<NonZeroU32>,
@@ -64,7 +70,10 @@ async fn deliver(args: &DelivererArgs) -> Result<(), BenchError> {
         let (id, url) = to.split_once('=').ok_or_else(wrong)?;
         let id = id.parse().map_err(|error| BenchError::Failed(format!("{error}")))?;
         let rate = args.rate.map(|calls| Rate { calls, per: Duration::from_secs(1) });
-        let limits = Limits { max_items: args.batch, rate, ..Limits::single(args.concurrency, TIMEOUT) };
+        let max_wait = if args.batch > 1 { MAX_WAIT } else { Duration::ZERO };
+        let single = Limits::single(args.concurrency, TIMEOUT);
+        let limits =
+            Limits { max_items: args.batch, max_wait, rate, ordered: args.ordered, together: true, ..single };
         let post = Post { url: url.to_owned(), limits, http: reqwest::Client::new() };
         let mut options = DestinationOptions::new(id, Arc::new(post));
         options.connections.push(EventConnection {

@@ -91,20 +91,26 @@ fn planned(events: u64) -> Vec<Row> {
         paths.extend(others.iter().map(|other| (*other).to_owned()));
         paths
     };
-    let stage = |title: &str, paths: Vec<String>, events: u64, batch: usize| {
+    let plan = |paths: Vec<String>, events: u64, batch: usize| {
         let awaited = paths.iter().filter(|path| path.starts_with("/well/")).cloned().collect();
-        Row::new(title, Run::Stage(runs::Plan { paths, awaited, events, batch, rate: None }))
+        runs::Plan { paths, awaited, events, batch, ordered: false, rate: None }
     };
+    let stage = |title: &str, paths: Vec<String>, events: u64, batch: usize| {
+        Row::new(title, Run::Stage(plan(paths, events, batch)))
+    };
+    let in_order = runs::Plan { ordered: true, ..plan(well(1), fewer, 100) };
     let flaky = "/flaky/0".to_owned();
     let limited = runs::Plan {
         paths: vec![flaky.clone()],
         awaited: vec![flaky],
         events: u64::from(RATE) * 30,
         batch: 1,
+        ordered: true,
         rate: Some(RATE),
     };
     vec![
         stage("requests of 100", well(1), events, 100),
+        Row::new("requests of 100, each user's events in order", Run::Stage(in_order)),
         Row::new("floor: consume only", Run::Consume),
         Row::new("floor: post only, requests of 100", Run::Post { events, batch: 100 }),
         stage("a request per event", well(1), fewer, 1),

@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     /// For each of them. The topic may hold more.
     pub(crate) events: u64,
     pub(crate) batch: usize,
+    /// The events of a user are sent in order.
+    pub(crate) ordered: bool,
     pub(crate) rate: Option<u32>,
 }
 
@@ -81,6 +83,9 @@ impl Stage<'_> {
         for path in &plan.paths {
             self.destinations += 1;
             option("--to", format!("d{}=http://{}{path}", self.destinations, sink.address));
+        }
+        if plan.ordered {
+            arguments.push("--ordered".to_owned());
         }
         let stage = Server::start(&arguments, None)?;
         until_sent(&sink.address, plan)?;

@@ -113,8 +113,8 @@ fn tracks(destination: &dyn Destination, people: u8) -> Vec<Prepared> {
         );
         let id = number.to_string();
         let key = PartitionKey([number; 16]);
-        let item = Item { id: id.clone(), key, payload: Payload::Document(document) };
-        Prepared { id, requests: destination.transform(&item).unwrap() }
+        let item = Item { id, key, payload: Payload::Document(document) };
+        Prepared::of(&item, destination.transform(&item).unwrap())
     };
     (0..people).map(prepare).collect()
 }

@@ -140,7 +140,7 @@ fn destination(stub: &Stub, more: Value) -> Arc<dyn Destination> {
 async fn deliver(destination: &dyn Destination, rows: &[Value]) -> Vec<ItemOutcome> {
     let prepared = |row: &Value| {
         let item = change(ChangeOp::Upsert, row.clone());
-        Prepared { id: item.id.clone(), requests: destination.transform(&item).unwrap() }
+        Prepared::of(&item, destination.transform(&item).unwrap())
     };
     destination.deliver(rows.iter().map(prepared).collect()).await
 }

@@ -186,7 +186,7 @@ async fn answers(replies: Vec<Reply>, events: usize) -> (Vec<ItemOutcome>, Vec<S
             key: PartitionKey([0; 16]),
             payload: Payload::Document(Document::complete(event.as_object().unwrap().clone())),
         };
-        Prepared { id: item.id.clone(), requests: destination.transform(&item).unwrap() }
+        Prepared::of(&item, destination.transform(&item).unwrap())
     };
     let outcomes = destination.deliver((0..events).map(prepared).collect()).await;
     (outcomes, stub.seen())

@@ -105,7 +105,7 @@ async fn what_the_validation_server_minds_is_the_reason_without_the_value() {
     let fields = json!({"type": "track", "event": "Opened", "anonymousId": "a-1"});
     let document = Document::complete(fields.as_object().unwrap().clone());
     let item = Item { id: "1".to_owned(), key: PartitionKey([1; 16]), payload: Payload::Document(document) };
-    let prepared = Prepared { id: "1".to_owned(), requests: destination.transform(&item).unwrap() };
+    let prepared = Prepared::of(&item, destination.transform(&item).unwrap());
     let outcomes = destination.deliver(vec![prepared.clone()]).await;
     let ItemOutcome::Rejected(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
     assert!(reason.message.contains("NAME_INVALID at events"), "{}", reason.message);

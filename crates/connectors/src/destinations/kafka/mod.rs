@@ -109,6 +109,8 @@ impl Destination for Kafka {
             timeout: DELIVERY_TIMEOUT + GRACE,
             rate: None,
             ordered: true,
+            // The producer has many records under way, and one may be refused alone.
+            together: false,
         }
     }
 

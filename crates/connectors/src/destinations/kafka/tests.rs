@@ -123,9 +123,9 @@ async fn records_are_stored_and_each_has_its_outcome() {
     let settings = json!({"brokers": broker.bootstrap(), "topic": topic.as_str()});
     let kafka = Kafka::new(&settings, &context()).unwrap();
     kafka.check().await.unwrap();
-    let prepared = |fields: Value| Prepared {
-        id: "web/1".to_owned(),
-        requests: kafka.transform(&event(fields)).unwrap(),
+    let prepared = |fields: Value| {
+        let item = event(fields);
+        Prepared::of(&item, kafka.transform(&item).unwrap())
     };
     let large = "x".repeat(4 * 1024 * 1024);
     let batch = vec![
@@ -165,9 +165,9 @@ async fn a_topic_that_an_event_chose_and_that_is_not_there_fails_that_event_alon
     let settings = json!({"brokers": broker.bootstrap(), "topic": topic.as_str(), "event_topics": true,
         "topics": {"Lost": "of-the-settings"}});
     let kafka = Kafka::new(&settings, &context()).unwrap();
-    let prepared = |fields: Value| Prepared {
-        id: "web/1".to_owned(),
-        requests: kafka.transform(&event(fields)).unwrap(),
+    let prepared = |fields: Value| {
+        let item = event(fields);
+        Prepared::of(&item, kafka.transform(&item).unwrap())
     };
     let batch = vec![
         prepared(json!({"type": "page", "integrations": {"Kafka": {"topic": "of-the-client"}}})),

@@ -149,6 +149,7 @@ impl Destination for ObjectStorage {
             rate: None,
             // A row has its own time, and a file is not read in order.
             ordered: false,
+            together: false,
         }
     }
 

@@ -69,7 +69,7 @@ fn change() -> Item {
 }
 
 async fn deliver(storage: &ObjectStorage, items: &[Item]) {
-    let prepared = |item: &Item| Prepared { id: item.id.clone(), requests: storage.transform(item).unwrap() };
+    let prepared = |item: &Item| Prepared::of(item, storage.transform(item).unwrap());
     let outcomes = storage.deliver(items.iter().map(prepared).collect()).await;
     assert_eq!(outcomes, vec![ItemOutcome::Delivered; items.len()]);
 }
@@ -136,7 +136,7 @@ async fn files_in_s3_and_a_bucket_that_is_not_there_pauses() {
     let missing = at("no-such-bucket");
     assert!(missing.check().await.is_err());
     let item = event("m-1", 0, "{}");
-    let prepared = Prepared { id: item.id.clone(), requests: missing.transform(&item).unwrap() };
+    let prepared = Prepared::of(&item, missing.transform(&item).unwrap());
     let outcomes = missing.deliver(vec![prepared]).await;
     assert!(matches!(outcomes[..], [ItemOutcome::Config(_)]), "{outcomes:?}");
 }
@@ -232,7 +232,7 @@ async fn a_file_in_the_place_of_the_folder_pauses() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     let storage = in_folder(&folder.path().join("file/raw"), "ndjson");
     let item = event("m-1", 0, "{}");
-    let prepared = Prepared { id: item.id.clone(), requests: storage.transform(&item).unwrap() };
+    let prepared = Prepared::of(&item, storage.transform(&item).unwrap());
     let outcomes = storage.deliver(vec![prepared]).await;
     assert!(
         matches!(&outcomes[..], [ItemOutcome::Config(why)] if why.code == "folder_unwritable"),

@@ -142,7 +142,7 @@ fn uuid() -> uuid::Uuid {
 }
 
 async fn send(webhook: &Webhook, item: &Item) -> ItemOutcome {
-    let prepared = Prepared { id: item.id.clone(), requests: webhook.transform(item).unwrap() };
+    let prepared = Prepared::of(item, webhook.transform(item).unwrap());
     webhook.deliver(vec![prepared]).await.remove(0)
 }
 
@@ -272,7 +272,10 @@ async fn the_signature_is_the_one_that_receivers_libraries_expect() {
     let webhook = Webhook::new(&settings, &context(), Arc::new(clock)).unwrap();
     let mut request = webhook.transform(&event("{}")).unwrap().remove(0);
     request.body = RequestBody::Json(Bytes::from_static(br#"{"test": 2432232314}"#));
-    let prepared = Prepared { id: "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned(), requests: vec![request] };
+    let prepared = Prepared {
+        id: "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned(),
+        ..Prepared::of(&event("{}"), vec![request])
+    };
     assert_eq!(webhook.deliver(vec![prepared]).await, [ItemOutcome::Delivered]);
     let signature = receiver.requests()[0].headers["webhook-signature"].to_str().unwrap().to_owned();
     assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");

@@ -107,6 +107,27 @@ fn where_order_does_not_matter_items_of_a_key_share_a_call() {
 }
 
 #[test]
+fn where_a_call_keeps_their_order_items_of_a_key_share_one_and_no_other_overtakes_it() {
+    let limits = Limits { together: true, max_bytes: 10, max_wait: Duration::from_secs(5), ..batches(9) };
+    let mut flow = flow_within(limits);
+    for (offset, body) in ["xxxx", "xxxx", "xxxx"].into_iter().enumerate() {
+        read(&mut flow, offset as i64, NewEvent { body, ..event(offset as i64, 1) });
+    }
+    let first = flow.next_call(&Pure, at(0)).unwrap();
+    let first = first.into_iter().map(|(ticket, _)| ticket).collect::<Vec<_>>();
+    assert_eq!(offsets(&first), [0, 1]);
+    assert_eq!(send(&mut flow, 9), [], "the one that did not fit waits for those before it");
+    flow.landed(first.into_iter().map(|ticket| (ticket, retry_outcome())).collect(), at(9));
+    let again = (flow.next_due(at(9)).unwrap() - at(0)).num_seconds() + 1;
+    assert_eq!(send(&mut flow, again), []);
+    let alone = calls(&mut flow, again + 5);
+    assert_eq!(alone.iter().map(|call| offsets(call)).collect::<Vec<_>>(), [[0]], "a key that fails");
+    land(&mut flow, alone[0][0], ItemOutcome::Delivered, at(99));
+    assert_eq!(send(&mut flow, 200), []);
+    assert_eq!(offsets(&send(&mut flow, 205)), [1, 2]);
+}
+
+#[test]
 fn a_throttled_destination_is_held_back_whole_and_as_long_as_it_asks_for() {
     let mut flow = flow();
     for offset in 0..2 {
