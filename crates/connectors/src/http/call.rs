@@ -82,11 +82,11 @@ impl Unsent {
         self.requests.peek().is_none()
     }
 
-    /// What the next request gives to a call of its like, if it has one.
-    fn alike(&mut self, rules: &[JoinRule], like: &Like) -> Option<Part> {
+    /// What the next request gives to a call, if it is of its like and there is room.
+    fn joins(&mut self, rules: &[JoinRule], call: &Joined<'_>, max_bytes: usize) -> Option<Part> {
         let request = self.requests.peek()?;
         let (join, part) = joinable(rules, request)?;
-        (Like::of(request, join, &part) == *like).then_some(part)
+        (call.is_like(request, join, &part) && call.has_room(&part, max_bytes)).then_some(part)
     }
 }
 
@@ -99,7 +99,7 @@ impl Unsent {
 pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
     let mut calls: Vec<(usize, Call)> = Vec::new();
     // Of each kind the last that has room.
-    let mut open: HashMap<Like, Joined> = HashMap::new();
+    let mut open: Vec<Joined<'_>> = Vec::new();
     let mut forerunners = Forerunners::default();
     for unsent in batch {
         let item = unsent.item;
@@ -111,27 +111,32 @@ pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
             calls.push((item, Call::alone(item, request)));
             continue;
         };
-        let like = Like::of(&request, join, &part);
-        let mut joined = match open.remove(&like) {
-            Some(joined) if joined.has_room(&part, profile.max_bytes) => joined,
-            full => {
-                calls.extend(full.map(Joined::call));
-                Joined::new(item, request, join.clone())
+        let like = open.iter().rposition(|call| call.is_like(&request, join, &part));
+        let full =
+            like.filter(|at| open.get(*at).is_some_and(|call| !call.has_room(&part, profile.max_bytes)));
+        // One that is full, or the one that has waited longest, makes room for a new one.
+        let shut = full.or((like.is_none() && open.len() >= MOST_OPEN).then_some(0));
+        if let Some(at) = shut {
+            calls.push(open.remove(at).call());
+        }
+        let at = match like.filter(|_| full.is_none()) {
+            Some(at) => at,
+            None => {
+                open.push(Joined::new(item, request, join, &part));
+                open.len() - 1
             }
         };
+        let Some(joined) = open.get_mut(at) else { continue };
         joined.add(item, part);
-        while let Some(part) = unsent.alike(&profile.joins, &like)
-            && joined.has_room(&part, profile.max_bytes)
-        {
+        while let Some(part) = unsent.joins(&profile.joins, joined, profile.max_bytes) {
             joined.add(item, part);
             unsent.requests.next();
         }
         if profile.ordered && unsent.is_done() {
             forerunners.may_be_joined(unsent.key, joined.first_item);
         }
-        open.insert(like, joined);
     }
-    calls.extend(open.into_values().map(Joined::call));
+    calls.extend(open.into_iter().map(Joined::call));
     calls.sort_unstable_by_key(|(first, _)| *first);
     calls.into_iter().map(|(_, call)| call).collect()
 }
@@ -159,41 +164,17 @@ impl Forerunners {
         &mut self,
         unsent: &mut Unsent,
         rules: &[JoinRule],
-        open: &HashMap<Like, Joined>,
+        open: &[Joined<'_>],
         max_bytes: usize,
     ) -> bool {
         let Some(call) = self.0.insert(unsent.key, None) else { return true };
-        let joins = |call| {
-            let request = unsent.requests.peek()?;
-            let (join, part) = joinable(rules, request)?;
-            let joined = open.get(&Like::of(request, join, &part))?;
-            Some(joined.first_item == call && joined.has_room(&part, max_bytes))
-        };
-        call.and_then(joins).unwrap_or(false)
+        let call = call.and_then(|first| open.iter().find(|call| call.first_item == first));
+        call.is_some_and(|call| unsent.joins(rules, call, max_bytes).is_some())
     }
 
     /// All that an item has is in this call.
     fn may_be_joined(&mut self, key: PartitionKey, call: usize) {
         self.0.insert(key, Some(call));
-    }
-}
-
-/// What all requests of a call have in common.
-#[derive(PartialEq, Eq, Hash)]
-struct Like {
-    head: String,
-    rest: Option<String>,
-}
-
-impl Like {
-    fn of(request: &HttpRequest, join: &Join, part: &Part) -> Self {
-        let HttpRequest { method, url, headers, query, .. } = request;
-        let head = format!("{method} {url}\n{headers:?}\n{query:?}\n{:p}", std::ptr::from_ref(join));
-        let rest = match part {
-            Part::Whole(_) => None,
-            Part::Arrays { rest, .. } => Some(rest.to_string()),
-        };
-        Self { head, rest }
     }
 }
 
@@ -210,6 +191,13 @@ impl Part {
         match self {
             Self::Whole(body) => body.len(),
             Self::Arrays { bytes, .. } => *bytes,
+        }
+    }
+
+    fn rest(&self) -> Option<&Value> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Arrays { rest, .. } => Some(rest),
         }
     }
 }
@@ -259,20 +247,39 @@ fn to_form(body: Value) -> RequestBody {
     RequestBody::Form(fields.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
-struct Joined {
+/// Calls that are being joined at once: more kinds of requests are looked for in vain among so many, and those of
+/// the oldest kind are joined no further.
+const MOST_OPEN: usize = 64;
+
+/// A call that is being joined.
+struct Joined<'p> {
     first_item: usize,
     first: HttpRequest,
-    join: Join,
+    join: &'p Join,
+    /// What a body has beside the arrays.
+    rest: Option<Value>,
     items: Vec<usize>,
     parts: Vec<(usize, Part)>,
     counts: HashMap<String, usize>,
     bytes: usize,
 }
 
-impl Joined {
-    fn new(first_item: usize, first: HttpRequest, join: Join) -> Self {
+impl<'p> Joined<'p> {
+    fn new(first_item: usize, first: HttpRequest, join: &'p Join, part: &Part) -> Self {
         let (items, parts) = (Vec::new(), Vec::new());
-        Self { first_item, first, join, items, parts, counts: HashMap::new(), bytes: 0 }
+        let rest = part.rest().cloned();
+        Self { first_item, first, join, rest, items, parts, counts: HashMap::new(), bytes: 0 }
+    }
+
+    /// Whether a request differs in nothing but what it gives.
+    fn is_like(&self, request: &HttpRequest, join: &Join, part: &Part) -> bool {
+        let HttpRequest { method, url, headers, query, .. } = &self.first;
+        std::ptr::eq(self.join, join)
+            && *url == request.url
+            && *method == request.method
+            && *headers == request.headers
+            && *query == request.query
+            && self.rest.as_ref() == part.rest()
     }
 
     fn has_room(&self, part: &Part, max_bytes: usize) -> bool {
@@ -307,7 +314,7 @@ impl Joined {
     fn call(self) -> (usize, Call) {
         let Self { first_item, mut first, join, items, parts, .. } = self;
         let (body, elements) = match join {
-            Join::Wrap { at, with, .. } => wrapped(&at, &with, parts),
+            Join::Wrap { at, with, .. } => wrapped(at, with, parts),
             Join::Arrays { .. } => {
                 let (body, elements) = concatenated(parts);
                 (written(body, &first.body), elements)
