@@ -122,19 +122,7 @@ async fn fold<M: Message>(
             from.entry(partition).and_modify(|low| *low = offset.max(*low));
         }
     }
-    let is_cut = |partition: &i32| {
-        let low = watermarks.get(partition).map_or(0, |(low, _)| *low);
-        low > 0 && from.get(partition) == Some(&low)
-    };
-    // Until the first that is left was stored. Where none is, by the topic's contract: a partition that nobody
-    // writes to any more must not make all letters doubtful.
-    let kept = match topic.spec().cleanup {
-        Cleanup::Delete { days } => TimeDelta::days(days.into()),
-        Cleanup::Compact => TimeDelta::zero(),
-    };
-    let emptied = Utc::now() - kept;
-    let mut cut: BTreeMap<i32, Option<DateTime<Utc>>> =
-        watermarks.keys().filter(|partition| is_cut(partition)).map(|p| (*p, None)).collect();
+    let mut forgotten = Forgotten::new(&watermarks, &from);
     let mut reader = bus.reader(topic, &from, Start::Earliest)?;
     let ends_at = |positions: &BTreeMap<i32, i64>| {
         watermarks
@@ -152,13 +140,41 @@ async fn fold<M: Message>(
             )));
         }
         for received in batch.records {
-            if let Some(until) = cut.get_mut(&received.partition) {
-                until.get_or_insert(received.appended_at);
-            }
+            forgotten.left(received.partition, received.appended_at);
             take(received);
         }
     }
-    Ok(cut.into_values().map(|until| until.unwrap_or(emptied)).max())
+    let kept = match topic.spec().cleanup {
+        Cleanup::Delete { days } => TimeDelta::days(days.into()),
+        Cleanup::Compact => TimeDelta::zero(),
+    };
+    Ok(forgotten.until(Utc::now() - kept))
+}
+
+/// The partitions of which Kafka may have forgotten messages of the time that is read, each with when the first
+/// that is left was stored.
+struct Forgotten(BTreeMap<i32, Option<DateTime<Utc>>>);
+
+impl Forgotten {
+    /// Those whose beginning is gone, and that are read from what is their beginning now.
+    fn new(watermarks: &BTreeMap<i32, (i64, i64)>, from: &BTreeMap<i32, i64>) -> Self {
+        let is_cut =
+            |(partition, (low, _)): &(&i32, &(i64, i64))| *low > 0 && from.get(partition) == Some(low);
+        Self(watermarks.iter().filter(is_cut).map(|(partition, _)| (*partition, None)).collect())
+    }
+
+    /// A message of a partition is left, which has come after those before it.
+    fn left(&mut self, partition: i32, appended_at: DateTime<Utc>) {
+        if let Some(first) = self.0.get_mut(&partition) {
+            first.get_or_insert(appended_at);
+        }
+    }
+
+    /// Until when messages may be gone. `emptied`: of a partition of which none is left, by the topic's contract;
+    /// one that nobody writes to any more must not make all letters doubtful.
+    fn until(&self, emptied: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.0.values().map(|first| first.unwrap_or(emptied)).max()
+    }
 }
 
 /// One for each id: a crash may have stored one twice, and what was sent again may have failed again.
@@ -281,6 +297,27 @@ mod tests {
         assert_eq!(sort(None), (vec![3, 9], 0), "failed again, and of one that has no outcome yet");
         assert_eq!(sort(Some(10)), (vec![3], 1), "its outcomes may have been there");
         assert_eq!(sort(Some(-2 * 3600)), (vec![3, 9], 0), "what is forgotten was before it");
+    }
+
+    #[test]
+    fn outcomes_may_be_gone_until_the_first_that_is_left_where_reading_begins_with_it() {
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        let until = |watermarks: &[(i64, i64)], from: &[i64], left: &[(i32, i64)]| {
+            let numbered = |n: usize| i32::try_from(n).unwrap();
+            let watermarks = watermarks.iter().enumerate().map(|(p, marks)| (numbered(p), *marks)).collect();
+            let from = from.iter().enumerate().map(|(p, offset)| (numbered(p), *offset)).collect();
+            let mut forgotten = Forgotten::new(&watermarks, &from);
+            left.iter().for_each(|(partition, second)| forgotten.left(*partition, at(*second)));
+            forgotten.until(at(3))
+        };
+        assert_eq!(
+            until(&[(0, 9), (0, 0)], &[0, 0], &[(0, 50), (0, 51)]),
+            None,
+            "all that ever was is there"
+        );
+        assert_eq!(until(&[(4, 9)], &[6], &[(0, 50)]), None, "and all of the time that is asked for");
+        assert_eq!(until(&[(4, 9), (0, 5)], &[4, 0], &[(0, 50), (1, 7), (0, 51)]), Some(at(50)));
+        assert_eq!(until(&[(4, 9), (5, 5)], &[4, 5], &[(0, 1)]), Some(at(3)), "of the second none is left");
     }
 
     #[test]
