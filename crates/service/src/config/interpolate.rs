@@ -128,7 +128,7 @@ fn variable(name: &str, or: &Or<'_>, environment: &Environment<'_>) -> Result<St
         }),
         (None, Or::Error) => Err(Unresolved {
             message: format!("the environment variable {name} is not set"),
-            help: Some(format!("set it, or give a default: ${{{name}:-default}}")),
+            help: Some(format!("set it, or give a default where it is no secret: ${{{name}:-default}}")),
         }),
     }
 }
