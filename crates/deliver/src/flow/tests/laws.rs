@@ -116,17 +116,21 @@ impl World {
             prop_assert!(!call.is_empty() && call.len() <= self.limits.max_items, "{} items", call.len());
             prop_assert!(call.len() == 1 || bytes <= self.limits.max_bytes, "{bytes} bytes");
             let call = call.into_iter().map(|(ticket, _)| ticket).collect::<Vec<_>>();
-            let mut busy = self.under_way.iter().flatten().map(|ticket| ticket.offset).collect::<Vec<_>>();
+            let busy = self.under_way.iter().flatten().map(|ticket| ticket.offset).collect::<Vec<_>>();
+            let mut in_call = Vec::new();
             for ticket in &call {
                 let key = self.log[ticket.offset as usize].0;
                 if self.limits.ordered {
                     let of_key = |offset: &i64| self.log[*offset as usize].0 == key;
-                    prop_assert!(!busy.iter().any(of_key), "two of a key in flight");
+                    prop_assert!(!busy.iter().any(of_key), "two calls have items of a key");
+                    let alone = self.limits.together || !in_call.iter().any(of_key);
+                    prop_assert!(alone, "two of a key in a call");
                     let mut before = (0..ticket.offset).filter(of_key);
-                    prop_assert!(before.all(|offset| self.ended.contains_key(&offset)), "order");
+                    let sent = |offset| self.ended.contains_key(&offset) || in_call.contains(&offset);
+                    prop_assert!(before.all(sent), "order");
                 }
                 prop_assert!(!self.ended.contains_key(&ticket.offset), "what has ended is not sent again");
-                busy.push(ticket.offset);
+                in_call.push(ticket.offset);
             }
             self.under_way.push(call);
         }
@@ -225,8 +229,8 @@ impl World {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (1..8_usize, 20..100_usize, 0..4_u64, 1..4_usize, any::<bool>(), any::<bool>()).prop_map(
-        |(max_items, max_bytes, wait, concurrency, rated, ordered)| Limits {
+    (1..8_usize, 20..100_usize, 0..4_u64, 1..4_usize, any::<bool>(), any::<[bool; 2]>()).prop_map(
+        |(max_items, max_bytes, wait, concurrency, rated, [ordered, together])| Limits {
             max_items,
             max_bytes,
             max_wait: Duration::from_secs(wait),
@@ -235,6 +239,7 @@ fn limits() -> impl Strategy<Value = Limits> {
                 per: Duration::from_secs(10),
             }),
             ordered,
+            together,
             ..Limits::single(concurrency, Duration::from_secs(1))
         },
     )
