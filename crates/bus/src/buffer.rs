@@ -114,6 +114,7 @@ impl<M> Shared<M> {
             }
         }
         drop(state);
+        self.taken.notify_one();
         self.changed.notify_one();
     }
 
@@ -170,15 +171,17 @@ impl<M> Shared<M> {
         self.lock().partitions.get(&partition).map(|buffer| buffer.next)
     }
 
-    /// The owner hears of it with the next [`Self::tell`].
-    pub(crate) fn push(&self, received: Received<M>) {
+    /// Whether its partition is full. The owner hears of it with the next [`Self::tell`].
+    pub(crate) fn push(&self, received: Received<M>) -> bool {
         let mut state = self.lock();
         // Revoked meanwhile: its next owner reads it.
-        let Some(buffer) = state.partitions.get_mut(&received.partition) else { return };
+        let Some(buffer) = state.partitions.get_mut(&received.partition) else { return false };
         buffer.next = received.offset + 1;
         buffer.bytes += received.bytes();
         buffer.records.push_back(received);
+        let is_full = buffer.is_full();
         state.untold = true;
+        is_full
     }
 
     /// Wakes the owner, if there is something that it has not heard of.
@@ -188,7 +191,8 @@ impl<M> Shared<M> {
         }
     }
 
-    /// Returns when no partition that is fetched is full any more, or after so long.
+    /// Where a partition is full: returns when none of those that are fetched is more than half full, or after so
+    /// long.
     pub(crate) fn wait_for_room(&self, patience: Duration) {
         let mut state = self.lock();
         if !state.any_fetched(Buffer::is_full) {

@@ -39,11 +39,16 @@ const RECONNECT_BACKOFF_MAX_MS: &str = "1000";
 /// What a client may hold that the stage has not taken yet. The client's own bound is 64 MiB for each
 /// consumer, which twenty connections would make a gigabyte.
 const READER_QUEUE_KIB: &str = "16384";
-const MEMBER_QUEUE_KIB: &str = "8192";
+const MEMBER_QUEUE_KIB: &str = "4096";
+
+/// A member's queue is over its bound by one answer of a broker, which is 50 MiB before it is decompressed unless
+/// the client asks for less.
+const MEMBER_FETCH_BYTES: &str = "1048576";
 
 /// How long the broker may wait for the first message of those partitions of a member that are asked for. The
 /// others, whose messages were enough for the moment, are asked for only after that: with the client's own half a
-/// second an empty partition would slow the full ones down to a queue's worth each half a second.
+/// second an empty partition would slow the full ones down to a queue's worth each half a second. For it
+/// an idle member asks each broker twenty times a second.
 const MEMBER_FETCH_WAIT_MS: &str = "50";
 
 /// How soon a consumer asks again after its queue was full or a fetch failed; the client's own bounds of
@@ -157,9 +162,11 @@ pub(crate) fn member(
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", session_timeout.as_millis().to_string())
         .set("max.poll.interval.ms", max_poll_interval.as_millis().to_string());
-    for (property, value) in
-        [("queued.max.messages.kbytes", MEMBER_QUEUE_KIB), ("fetch.wait.max.ms", MEMBER_FETCH_WAIT_MS)]
-    {
+    for (property, value) in [
+        ("queued.max.messages.kbytes", MEMBER_QUEUE_KIB),
+        ("fetch.max.bytes", MEMBER_FETCH_BYTES),
+        ("fetch.wait.max.ms", MEMBER_FETCH_WAIT_MS),
+    ] {
         if !settings.properties.contains_key(property) {
             config.set(property, value);
         }

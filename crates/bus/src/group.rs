@@ -6,8 +6,8 @@
 //! time to finish what it has in hand before another member begins.
 //!
 //! A thread of its own polls Kafka whatever the owner does, so a slow owner is never taken for dead. What
-//! the owner has not taken yet waits in a bounded buffer for each partition; a partition whose buffer is
-//! full is not fetched, and holds up no other.
+//! the owner has not taken yet waits in a bounded buffer for each partition; a partition whose buffer stays
+//! full for half a second is not fetched, and holds up no other for longer.
 
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;

@@ -24,13 +24,13 @@ use crate::{Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Posi
 /// How soon the thread notices that a partition wants to be fetched again, or that it is to close.
 const POLL: Duration = Duration::from_millis(50);
 
-/// After so many messages that were there without waiting, the owner hears of them: waking it for each would
-/// cost more than all else. So many may be buffered beyond the bounds of a partition.
+/// After so many messages that were there without waiting, or when a partition is full, the owner hears of them:
+/// waking it for each would cost more than all else.
 const POLLED_AT_ONCE: usize = 256;
 
-/// A partition that is full for so long is not fetched until the owner has taken half of it. To take it off at
-/// once would be dear: the client throws away what it has fetched ahead, and may wait half a second before it
-/// fetches again. Meanwhile a rebalance waits.
+/// A partition that is full for so long is not fetched until the owner has taken half of it. To take it off at once
+/// would be dear: the client throws away what it has fetched ahead, and fetches it again. Meanwhile the other
+/// partitions wait, and so does a rebalance.
 const FULL_FOR: Duration = Duration::from_millis(500);
 
 /// The context of a member's client: it brings the owner's word into each rebalance.
@@ -171,10 +171,13 @@ pub(crate) fn poll_until_closed<M: Message + Send>(
             let taken = match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => accept(&message, topic, &consumer, shared),
-                Some(Err(error)) => judge(error, group, topic, &consumer, shared),
+                Some(Err(error)) => judge(error, group, topic, &consumer, shared).map(|()| false),
             };
-            if let Err(error) = taken {
+            let is_full = taken.unwrap_or_else(|error| {
                 shared.fail(error);
+                true
+            });
+            if is_full {
                 break;
             }
             wait = Duration::ZERO;
@@ -189,24 +192,24 @@ pub(crate) fn poll_until_closed<M: Message + Send>(
     }
 }
 
+/// Takes in a message; whether its partition is full then.
 fn accept<M: Message + Send>(
     message: &BorrowedMessage<'_>,
     topic: &TopicName<M>,
     consumer: &BaseConsumer<Member<M>>,
     shared: &Shared<M>,
-) -> Result<(), BusError> {
+) -> Result<bool, BusError> {
     let (partition, offset) = (message.partition(), message.offset());
-    let Some(expected) = shared.expected(partition) else { return Ok(()) };
+    let Some(expected) = shared.expected(partition) else { return Ok(false) };
     // Fetched twice around a pause.
     if offset < expected {
-        return Ok(());
+        return Ok(false);
     }
     if offset > expected && matches!(topic.spec().cleanup, Cleanup::Delete { .. }) {
         check_with_kafka(topic.as_str(), partition, expected, consumer)?;
     }
     // It is kept for as long as it takes to be delivered.
-    shared.push(Copies::of_one(message).receive(message));
-    Ok(())
+    Ok(shared.push(Copies::of_one(message).receive(message)))
 }
 
 /// Passes over what the client mends by itself.

@@ -206,8 +206,8 @@ pub struct Limits {
     /// Whether items of one key are sent one after the other. Where the other side does not care, they may
     /// be in several calls at once.
     pub ordered: bool,
-    /// Whether items of one key may share a call: [`Destination::deliver`] sends them in their order, and sends
-    /// none whose forerunner has to be tried again.
+    /// Whether items of one key may share a call: [`Destination::deliver`] sends them in their order, and sends none
+    /// after one of its key that has to be tried again, unless both were in one request.
     pub together: bool,
 }
 

@@ -134,7 +134,9 @@ impl Flow {
     pub(crate) fn own(&mut self, position: &Position) {
         self.give_up(position.place);
         self.ownerships += 1;
-        let window = Window::resume(position.low, &position.done, self.together);
+        // Rows do not share: a failure of the older one alone would bring it behind the newer.
+        let together = self.together && position.place.topic < self.routes.connections.len();
+        let window = Window::resume(position.low, &position.done, together);
         let owned = Owned { window, ownership: self.ownerships, leaving: false, dirty: true };
         self.owned.insert(position.place, owned);
     }

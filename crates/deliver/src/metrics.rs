@@ -37,8 +37,8 @@ impl Metrics {
         }
     }
 
-    /// From the door to the destination's yes, of the item of a call that waited longest: to record each would
-    /// cost more than to send it.
+    /// From the door to the destination's yes, of the item of a call that waited longest: one record a
+    /// call.
     pub(crate) fn delivered(&self, latency: TimeDelta) {
         self.latency.record(latency.to_std().unwrap_or_default().as_secs_f64());
     }

@@ -43,7 +43,8 @@ struct Entry<T> {
     /// `None`: its order does not matter, and it waits for no other.
     key: Option<PartitionKey>,
     state: State,
-    /// The next of its key.
+    /// The one before it of its key, and the next.
+    ahead: Option<i64>,
     behind: Option<i64>,
     /// Without a key: it has failed and is parked.
     failing: bool,
@@ -106,26 +107,29 @@ impl<T> Window<T> {
         self.next = offset + 1;
         self.skip_done();
         let Some((key, item)) = item else { return };
-        let state = key.map_or(State::Ready, |key| self.queue_up(key, offset));
-        self.pending.push(offset, Entry { key, state, behind: None, failing: false, item });
+        let (state, ahead) = key.map_or((State::Ready, None), |key| self.queue_up(key, offset));
+        self.pending.push(offset, Entry { key, state, ahead, behind: None, failing: false, item });
         if state == State::Ready {
             self.ready.insert(offset);
         }
     }
 
-    fn queue_up(&mut self, key: PartitionKey, offset: i64) -> State {
+    /// How it stands, and which one of its key is before it.
+    fn queue_up(&mut self, key: PartitionKey, offset: i64) -> (State, Option<i64>) {
         let Some(queue) = self.keys.get_mut(&key) else {
             self.keys.insert(key, Queue { head: offset, tail: offset, len: 1, failing: false });
-            return State::Ready;
+            return (State::Ready, None);
         };
         queue.len += 1;
         self.parked += usize::from(queue.failing);
-        let before = self.pending.get_mut(std::mem::replace(&mut queue.tail, offset));
+        let ahead = std::mem::replace(&mut queue.tail, offset);
+        let before = self.pending.get_mut(ahead);
         let joins = |before: &mut Entry<T>| {
             before.behind = Some(offset);
             self.together && before.state == State::Joining && !queue.failing
         };
-        if before.is_some_and(joins) { State::Ready } else { State::Queued }
+        let state = if before.is_some_and(joins) { State::Ready } else { State::Queued };
+        (state, Some(ahead))
     }
 
     /// The oldest item that may be sent now. From here on it is in flight, in the call that is being made up:
@@ -183,9 +187,7 @@ impl<T> Window<T> {
 
     /// Whether no other of its key is before it.
     pub(crate) fn is_head(&self, offset: i64) -> bool {
-        let key = self.pending.get(offset).and_then(|entry| entry.key);
-        let queue = key.and_then(|key| self.keys.get(&key));
-        queue.is_none_or(|queue| queue.head == offset)
+        self.pending.get(offset).is_none_or(|entry| entry.ahead.is_none())
     }
 
     /// Lets an item that is in this state into that one; one of the two is [`State::Ready`].
@@ -209,8 +211,11 @@ impl<T> Window<T> {
         };
         self.parked -= usize::from(queue.failing);
         queue.len -= 1;
-        if queue.head != offset {
-            self.close_gap(key, offset, entry.behind);
+        if let Some(ahead) = entry.ahead {
+            if queue.tail == offset {
+                queue.tail = ahead;
+            }
+            self.link(Some(ahead), entry.behind);
             return Some(entry.item);
         }
         if std::mem::take(&mut queue.failing) {
@@ -219,6 +224,7 @@ impl<T> Window<T> {
         match entry.behind {
             Some(next) => {
                 queue.head = next;
+                self.link(None, Some(next));
                 self.change(next, State::Queued, State::Ready);
             }
             None => drop(self.keys.remove(&key)),
@@ -226,20 +232,18 @@ impl<T> Window<T> {
         Some(entry.item)
     }
 
-    /// One in the middle of its key, or at its end, has ended.
-    fn close_gap(&mut self, key: PartitionKey, offset: i64, behind: Option<i64>) {
-        let Some(queue) = self.keys.get_mut(&key) else { return };
-        let before = successors(&self.pending, queue).find(|(_, entry)| entry.behind == Some(offset));
-        let Some((before, _)) = before else { return };
-        if queue.tail == offset {
-            queue.tail = before;
+    /// These two of a key are next to each other from now on.
+    fn link(&mut self, ahead: Option<i64>, behind: Option<i64>) {
+        if let Some(entry) = ahead.and_then(|offset| self.pending.get_mut(offset)) {
+            entry.behind = behind;
         }
-        if let Some(before) = self.pending.get_mut(before) {
-            before.behind = behind;
+        if let Some(entry) = behind.and_then(|offset| self.pending.get_mut(offset)) {
+            entry.ahead = ahead;
         }
     }
 
-    /// An item in flight did not make it: it and all later ones of its key are parked until then.
+    /// An item in flight did not make it: it and all later ones of its key are parked until then; behind another of
+    /// its key until that one has ended.
     pub(crate) fn postpone(&mut self, offset: i64, until: DateTime<Utc>) {
         let is_head = self.is_head(offset);
         let Some(entry) = self.pending.get_mut(offset) else { return };

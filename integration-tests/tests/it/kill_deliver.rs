@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::crash_points;
 use crate::dice::Dice;
 use crate::http::Http;
-use crate::stack::{Process, Site, WRITE_KEY, rounds, until};
+use crate::stack::{PATIENCE, PER_EVENT, Process, Site, WRITE_KEY, rounds, until, until_within};
 
 const CONFIG: &str = r#"
 workspace: test
@@ -74,7 +74,10 @@ fn what_was_acked_arrives_in_order_however_often_deliver_is_killed() {
     }
     let deaths = points.len() + at_random;
     let mut deliver = river.deliver("deliver-last", &[]);
-    until("all arrive", || (river.receiver.lock().unwrap().taken.len() == river.sent).then_some(()));
+    let patience = PATIENCE + PER_EVENT * u32::try_from(river.sent).unwrap();
+    until_within(patience, "all arrive", || {
+        (river.receiver.lock().unwrap().taken.len() == river.sent).then_some(())
+    });
     assert!(deliver.stop(), "{}", deliver.log());
     let after_all = river.receiver.lock().unwrap().requests;
     let mut deliver = river.deliver("deliver-again", &[]);

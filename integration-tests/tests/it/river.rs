@@ -1,8 +1,6 @@
 //! A broker and an ingest that stay while loaders come and go, and two warehouses for the same topics: one
 //! for the loaders that a test disturbs, one for those that it leaves alone.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::contents::Contents;
@@ -10,7 +8,7 @@ use crate::http::Http;
 use crate::kept::Kept;
 use crate::postgres::Database;
 use crate::sample::Sample;
-use crate::stack::{PATIENCE, Process, Site, WRITE_KEY, binary, output_within, until};
+use crate::stack::{PATIENCE, PER_EVENT, Process, Site, WRITE_KEY, binary, output_within, until};
 
 const CONFIG: &str = r#"
 workspace: test
@@ -32,9 +30,6 @@ privacy:
 
 /// The connection of the ELT source: rows by key and full refreshes.
 const CRM: &str = "  - { from: crm, to: main, schema: crm, schedule: 200ms }";
-
-/// A debug build that shares its machine has loaded an event within this.
-const PER_EVENT: Duration = Duration::from_millis(20);
 
 /// More rows than any table of a test gets.
 const QUERY_LIMIT: &str = "1000000";
@@ -180,7 +175,6 @@ impl River {
     fn run(&self, side: Side, arguments: &[&str]) -> Vec<Value> {
         let mut command = self.site.command(arguments);
         command.envs(self.variables(side));
-        // Hundreds of rounds leave much to load at once, and debug builds take their time over it.
         let patience = PATIENCE + PER_EVENT * u32::try_from(self.sample.made()).unwrap();
         let output = output_within(patience, command);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

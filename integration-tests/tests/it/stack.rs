@@ -11,6 +11,9 @@ use tempfile::TempDir;
 /// How long a test waits for any one thing. Machines that build beside it are slow; a stuck stage is not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A debug build that shares its machine has loaded, or delivered, an event within this.
+pub(crate) const PER_EVENT: Duration = Duration::from_millis(20);
+
 /// The write key of source `web` in the tests' configs.
 pub(crate) const WRITE_KEY: &str = "test-write-key";
 
@@ -190,7 +193,7 @@ pub(crate) fn output(command: Command) -> Output {
     output_within(PATIENCE, command)
 }
 
-/// The same of one that may take longer than most.
+/// The same of one that may take longer than most, as catching up does in a debug build after hundreds of rounds.
 pub(crate) fn output_within(patience: Duration, mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id();
@@ -205,16 +208,21 @@ pub(crate) fn output_within(patience: Duration, mut command: Command) -> Output 
 }
 
 /// Looks again and again until there is an answer.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same of what may take longer than most.
+pub(crate) fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(
-            began.elapsed() < PATIENCE,
+            began.elapsed() < patience,
             "after {} s it is still not true that {what}",
-            PATIENCE.as_secs()
+            patience.as_secs()
         );
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -24,6 +24,13 @@ use super::profile::{Check, Profile};
 /// What deliver waits beyond the requests' own time-outs, so that it is the client who says what happened.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Items of which nothing was sent after so many rounds, since others of their keys come first, are left to the next
+/// batch: all the others' outcomes wait for the last round.
+const MOST_ROUNDS: usize = 8;
+
+/// It was not this item's turn.
+const NOT_SENT: ItemOutcome = ItemOutcome::NotSent { after: Duration::ZERO };
+
 /// Calls that one batch has under way at once, where its requests are not alike.
 const CALLS_AT_ONCE: usize = 4;
 
@@ -105,9 +112,7 @@ impl HttpDestination {
                 None => true,
             };
             if !in_turn || Instant::now() >= deadline {
-                let reason = Reason::new("not_sent", "the batch's other calls took all of its time");
-                let outcome = ItemOutcome::Transient { after: Some(Duration::ZERO), reason };
-                return call.items.into_iter().map(|item| (item, outcome.clone())).collect();
+                return call.items.into_iter().map(|item| (item, NOT_SENT)).collect();
             }
             let outcomes = self.call(&call).await;
             call.items.into_iter().zip(outcomes).collect::<Vec<_>>()
@@ -145,7 +150,7 @@ impl Destination for HttpDestination {
             self.profile;
         // A call that begins just before the batch's time is over may take as long again.
         let timeout = timeout * 2 + GRACE;
-        let together = true;
+        let together = ordered;
         Limits { max_items, max_bytes, max_wait, concurrency, timeout, rate, ordered, together }
     }
 
@@ -171,11 +176,18 @@ impl Destination for HttpDestination {
             }
         }
         // The first call of each item, then the second of those whose first went well, and so on.
-        while !left.is_empty() {
+        let mut begun = HashSet::new();
+        for round in 1.. {
+            if left.is_empty() {
+                break;
+            }
             let mut held = HashSet::new();
             for (item, outcome) in self.round(&mut left, promise.as_ref(), deadline).await {
                 if !is_final(&outcome) {
                     held.extend(keys.get(item).copied());
+                }
+                if outcome != NOT_SENT {
+                    begun.insert(item);
                 }
                 if let Some(known) = outcomes.get_mut(item) {
                     *known = outcome;
@@ -189,13 +201,20 @@ impl Destination for HttpDestination {
                 if unsent.is_done() {
                     return false;
                 }
-                if self.profile.ordered && held.contains(&unsent.key) {
-                    // One before it has to be tried again first.
-                    *outcome = ItemOutcome::NotSent { after: Duration::ZERO };
+                let is_begun = begun.contains(&unsent.item);
+                // One before it has to be tried again first, or the others' outcomes would wait for too many.
+                let is_held = self.profile.ordered && held.contains(&unsent.key);
+                if is_held || round >= MOST_ROUNDS && !is_begun {
+                    *outcome = NOT_SENT;
                     return false;
                 }
                 true
             });
+        }
+        for item in begun {
+            if let Some(outcome) = outcomes.get_mut(item).filter(|outcome| **outcome == NOT_SENT) {
+                *outcome = part_sent();
+            }
         }
         outcomes
     }
@@ -220,6 +239,15 @@ fn never_sent(requests: usize, rate: Rate, timeout: Duration) -> Reason {
          time-out of {timeout:?} in which they have to be sent"
     );
     Reason::new("rate_too_low", told)
+}
+
+/// The rest of an item has to be sent, and all of it is sent again.
+fn part_sent() -> ItemOutcome {
+    let reason = Reason::new(
+        "part_sent",
+        "some of the item's requests were sent, and there was no time for the others",
+    );
+    ItemOutcome::Transient { after: Some(Duration::ZERO), reason }
 }
 
 /// Whether the item is not sent again.

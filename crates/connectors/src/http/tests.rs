@@ -385,6 +385,14 @@ async fn items_of_a_person_are_in_one_call_or_in_calls_one_after_the_other() {
     let expected = ["transient", "transient", "transient", "not_sent", "not_sent"];
     assert_eq!(classes(&outcomes), expected);
     assert_eq!(stub.seen().len(), 2, "nothing is sent before what has to be sent again");
+
+    let stub = Stub::start([]).await.unwrap();
+    let outcomes = destination(profile(), &stub).deliver((0..10).map(|_| of(1, other())).collect()).await;
+    assert_eq!(
+        classes(&outcomes)[7..],
+        ["delivered", "not_sent", "not_sent"],
+        "the others wait for so many rounds"
+    );
 }
 
 #[tokio::test]

@@ -147,9 +147,9 @@ impl Flow {
         if let Some(since) = self.oldest_delivered(&answers) {
             self.metrics.delivered(now - since);
         }
-        let together = answers.len();
+        let shared_by = answers.len();
         for (ticket, outcome) in answers {
-            self.sent(ticket, outcome, together, now);
+            self.sent(ticket, outcome, shared_by, now);
         }
     }
 
@@ -220,9 +220,10 @@ impl Flow {
     }
 
     /// How the sending of an item went, in a call of so many.
-    fn sent(&mut self, ticket: Ticket, outcome: ItemOutcome, together: usize, now: DateTime<Utc>) {
+    fn sent(&mut self, ticket: Ticket, outcome: ItemOutcome, shared_by: usize, now: DateTime<Utc>) {
         let known = self.owned.get_mut(&ticket.place).filter(|owned| owned.ownership == ticket.ownership);
         let Some(owned) = known else { return };
+        let is_head = owned.window.is_head(ticket.offset);
         let Some(pending) = owned.window.get_mut(ticket.offset) else { return };
         match outcome {
             ItemOutcome::Delivered => self.end((ticket.place, ticket.offset), End::Delivered, now),
@@ -231,11 +232,18 @@ impl Flow {
             }
             ItemOutcome::Rejected(reason) => self.reject(ticket, reason, now),
             // Somewhere in it is the reason: halves say where, and those without it are not held up by it.
-            ItemOutcome::Oversize(_) | ItemOutcome::Unclear(_) if together > 1 => {
-                pending.at_most = together.div_ceil(2);
+            ItemOutcome::Oversize(_) | ItemOutcome::Unclear(_) if shared_by > 1 => {
+                pending.at_most = shared_by.div_ceil(2);
                 owned.window.put_back(ticket.offset);
             }
             ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => self.reject(ticket, reason, now),
+            // The head of its key, which is tried alone from now on, may be the one to blame: it is no attempt at this
+            // one, and fewer go together.
+            ItemOutcome::Throttled { .. } | ItemOutcome::Transient { .. } if !is_head => {
+                pending.attempts.not_sent();
+                pending.at_most = shared_by.div_ceil(2);
+                owned.window.put_back(ticket.offset);
+            }
             ItemOutcome::Throttled { after, reason } => {
                 match pending.attempts.throttled(&self.retry, now, after, &reason) {
                     // All wait, and this one is not to blame.

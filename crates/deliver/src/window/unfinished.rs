@@ -1,7 +1,7 @@
 //! Values by offset, put in at the end and taken out anywhere: pure.
 //!
-//! Offsets come in order and few are left out, so a value mostly stands where the distance to the first says, and
-//! otherwise before it: nothing is hashed, and no tree is balanced.
+//! Offsets come in order, so a value stands where the distance to the first says, or before it where some are left
+//! out: nothing is hashed, and no tree is balanced.
 
 use std::collections::VecDeque;
 
