@@ -133,27 +133,16 @@ fn object(body: &[u8], what: &str) -> Result<Map<String, Value>, Reason> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use bytes::Bytes;
-    use chrono::DateTime;
-    use millrace_event_model::{MessageId, PartitionKey};
+    use millrace_event_model::testing;
     use serde_json::json;
 
     use super::*;
 
     fn item(body: &str) -> Item {
         let event = Event {
-            event_type: "track".to_owned(),
-            message_id: MessageId("m-1".to_owned()),
-            rudder_id: uuid::Uuid::nil(),
-            received_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-            sent_at: None,
             request_ip: Some("192.0.2.7".to_owned()),
             geo: Some(r#"{"country":"GB"}"#.to_owned()),
-            source: "web".parse().unwrap(),
-            policy: None,
-            traceparent: None,
-            key: PartitionKey([0; 16]),
-            body: Bytes::copy_from_slice(body.as_bytes()),
+            ..testing::event(body)
         };
         Item { id: "web/1".to_owned(), key: event.key, payload: Payload::Event(event) }
     }
@@ -175,24 +164,15 @@ mod tests {
 
     #[test]
     fn a_row_happened_when_it_was_published_unless_it_says_otherwise() {
-        let change = |body: &'static [u8]| {
-            let change = Change {
-                sync: "s".parse().unwrap(),
-                run: 1,
-                destination: "d".parse().unwrap(),
-                op: ChangeOp::Upsert,
-                key: PartitionKey([0; 16]),
-                row_hash: PartitionKey([0; 16]),
-                published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-                body: Bytes::from_static(body),
-            };
+        let change = |body: &str| {
+            let change = testing::change(ChangeOp::Upsert, body);
             Item { id: "s/1".to_owned(), key: change.key, payload: Payload::Change(change) }
         };
-        let silent = change(b"{}");
+        let silent = change("{}");
         let document = Document::of(&silent).unwrap();
         assert_eq!(document.text("type"), Some("identify"));
         assert_eq!(document.text("timestamp"), Some("2023-11-14T22:13:20.000Z"));
-        let telling = change(br#"{"timestamp":"2023-01-01T00:00:00Z"}"#);
+        let telling = change(r#"{"timestamp":"2023-01-01T00:00:00Z"}"#);
         assert_eq!(Document::of(&telling).unwrap().text("timestamp"), Some("2023-01-01T00:00:00Z"));
     }
 

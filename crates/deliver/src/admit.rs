@@ -125,8 +125,7 @@ fn pending_change(change: Change, raw: WireRecord) -> Pending {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use chrono::DateTime;
-    use millrace_event_model::{MessageId, PartitionKey};
+    use millrace_event_model::testing::event;
 
     use super::*;
 
@@ -144,22 +143,8 @@ mod tests {
             }])
             .unwrap(),
         };
-        let event = Event {
-            event_type: "track".to_owned(),
-            message_id: MessageId("m-1".to_owned()),
-            rudder_id: uuid::Uuid::nil(),
-            received_at: DateTime::UNIX_EPOCH,
-            sent_at: None,
-            request_ip: None,
-            geo: None,
-            source: "web".parse().unwrap(),
-            policy: None,
-            traceparent: None,
-            key: PartitionKey([0; 16]),
-            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
-        };
         let raw = WireRecord::new(bytes::Bytes::new(), bytes::Bytes::new());
-        let read = Read { partition: 0, offset: 0, raw, message: Ok(Payload::Event(event)) };
+        let read = Read { partition: 0, offset: 0, raw, message: Ok(Payload::Event(event(body))) };
         match routes.admit(0, read) {
             Admission::Foreign => "foreign".to_owned(),
             Admission::Send(_) => "send".to_owned(),

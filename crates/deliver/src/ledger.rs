@@ -319,7 +319,7 @@ fn runs(marks: &[(i64, Mark)]) -> Vec<Run> {
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use bytes::Bytes;
-    use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey};
+    use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey, testing};
 
     use super::*;
 
@@ -331,18 +331,9 @@ mod tests {
 
     fn event() -> Payload {
         Payload::Event(Event {
-            event_type: "track".to_owned(),
             message_id: MessageId("m".to_owned()),
-            rudder_id: uuid::Uuid::nil(),
             received_at: at(),
-            sent_at: None,
-            request_ip: None,
-            geo: None,
-            source: "web".parse().unwrap(),
-            policy: None,
-            traceparent: None,
-            key: PartitionKey([0; 16]),
-            body: Bytes::new(),
+            ..testing::event("")
         })
     }
 

@@ -19,6 +19,8 @@ mod moment;
 mod operations;
 mod outcome;
 mod record;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 pub mod topics;
 mod visible;

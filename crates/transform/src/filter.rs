@@ -109,27 +109,9 @@ fn body_fields(event: &Event) -> Result<BTreeMap<String, Value>, Reason> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod tests {
-    use chrono::DateTime;
-    use millrace_event_model::{MessageId, PartitionKey};
+    use millrace_event_model::testing::event;
 
     use super::*;
-
-    fn event(body: &str) -> Event {
-        Event {
-            event_type: "track".to_owned(),
-            message_id: MessageId("m-1".to_owned()),
-            rudder_id: uuid::Uuid::nil(),
-            received_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-            sent_at: None,
-            request_ip: None,
-            geo: None,
-            source: "web".parse().unwrap(),
-            policy: None,
-            traceparent: None,
-            key: PartitionKey([0; 16]),
-            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
-        }
-    }
 
     fn keeps(expression: &str, body: &str) -> bool {
         Filter::compile(expression).unwrap().keeps(&event(body)).unwrap()

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use millrace_connector::{
     ConnectorError, Destination, HttpRequest, Item, ItemOutcome, Limits, Payload, Prepared, Rate, RequestBody,
 };
 use millrace_event_model::wire::WireRecord;
 use millrace_event_model::{
-    Change, ChangeOp, Disposition, Event, MessageId, Origin, Outcome, Reason, SourceId,
+    Change, ChangeOp, Disposition, Event, MessageId, Origin, Outcome, Reason, SourceId, testing,
 };
 use millrace_privacy::{Consent, IntegrationNames};
 use millrace_transform::Filter;
@@ -110,16 +109,10 @@ fn read(flow: &mut Flow, offset: i64, new: NewEvent) {
     let event = Event {
         event_type: new.event_type.to_owned(),
         message_id: MessageId(new.id),
-        rudder_id: uuid::Uuid::nil(),
         received_at: at(0),
-        sent_at: None,
-        request_ip: None,
-        geo: None,
         source: new.source.parse().unwrap(),
-        policy: None,
-        traceparent: None,
         key: PartitionKey([new.key; 16]),
-        body: Bytes::from_static(new.body.as_bytes()),
+        ..testing::event(new.body)
     };
     let message = Ok(Payload::Event(event));
     flow.read(0, Read { partition: 0, offset, raw: WireRecord::default(), message }, at(0));
@@ -130,11 +123,10 @@ fn read_change(flow: &mut Flow, offset: i64, run: u64, destination: &str) {
         sync: "spenders".parse().unwrap(),
         run,
         destination: destination.parse().unwrap(),
-        op: ChangeOp::Upsert,
         key: PartitionKey([9; 16]),
         row_hash: PartitionKey([run as u8; 16]),
         published_at: at(0),
-        body: Bytes::from_static(b"{}"),
+        ..testing::change(ChangeOp::Upsert, "{}")
     };
     let message = Ok(Payload::Change(change));
     flow.read(1, Read { partition: 0, offset, raw: WireRecord::default(), message }, at(0));

@@ -17,7 +17,7 @@ use millrace_event_model::topics::{CHANGES, CONTROL, DEAD_LETTERS, EVENTS, OUTCO
 use millrace_event_model::wire::Message;
 use millrace_event_model::{
     Change, ChangeOp, Control, DeadLetter, Disposition, Event, KeyHasher, Lane, MessageId, Origin, Outcome,
-    PartitionKey, Progress, Workspace,
+    PartitionKey, Progress, Workspace, testing,
 };
 use millrace_service::{Health, Stop, SystemClock};
 use tempfile::TempDir;
@@ -58,18 +58,10 @@ impl Stack {
     /// An event of `web` for a person; its body is `name`.
     pub(crate) fn event(&self, person: &str, name: &str) -> Event {
         Event {
-            event_type: "track".to_owned(),
             message_id: MessageId(name.to_owned()),
-            rudder_id: uuid::Uuid::nil(),
             received_at: Utc::now(),
-            sent_at: None,
-            request_ip: None,
-            geo: None,
-            source: "web".parse().unwrap(),
-            policy: None,
-            traceparent: None,
             key: self.hasher.person(person, ""),
-            body: Bytes::copy_from_slice(name.as_bytes()),
+            ..testing::event(name)
         }
     }
 

@@ -257,27 +257,14 @@ fn on_one_line(body: &[u8]) -> Option<Box<RawValue>> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use chrono::DateTime;
+    use millrace_event_model::testing;
     use millrace_event_model::wire::Message;
-    use millrace_event_model::{MessageId, PartitionKey};
 
     use super::*;
 
     fn received(body: &str) -> Received<Event> {
         let at = DateTime::from_timestamp(1_764_000_000, 0).unwrap();
-        let event = Event {
-            event_type: "track".to_owned(),
-            message_id: MessageId("m-1".to_owned()),
-            rudder_id: uuid::Uuid::nil(),
-            received_at: at,
-            sent_at: None,
-            request_ip: None,
-            geo: None,
-            source: "web".parse().unwrap(),
-            policy: None,
-            traceparent: None,
-            key: PartitionKey([0; 16]),
-            body: body.as_bytes().to_vec().into(),
-        };
+        let event = Event { received_at: at, ..testing::event(body) };
         Received { partition: 3, offset: 17, appended_at: at, raw: event.encode(), message: Ok(event) }
     }
 

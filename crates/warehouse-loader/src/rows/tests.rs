@@ -1,10 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use millrace_columnar::Cell;
 use millrace_connector::{DIALECTS, WriteMode, dialect};
-use millrace_event_model::{Event, FieldType, MessageId, PartitionKey, Reason};
+use millrace_event_model::{Event, FieldType, MessageId, Reason, testing};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -18,17 +17,9 @@ fn received_at() -> DateTime<Utc> {
 fn event(event_type: &str, body: &Value) -> Event {
     Event {
         event_type: event_type.to_owned(),
-        message_id: MessageId("m-1".to_owned()),
-        rudder_id: Uuid::nil(),
         received_at: received_at(),
-        sent_at: None,
         request_ip: Some("203.0.113.9".to_owned()),
-        geo: None,
-        source: "web".parse().unwrap(),
-        policy: None,
-        traceparent: None,
-        key: PartitionKey([0; 16]),
-        body: Bytes::from(body.to_string()),
+        ..testing::event(&body.to_string())
     }
 }
 

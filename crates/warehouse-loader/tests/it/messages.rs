@@ -4,6 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
 use millrace_event_model::{
     AttemptId, Barrier, Event, KeyHasher, LoadMode, MessageId, Record, RecordBody, StreamSpec, rudder_id,
+    testing,
 };
 use serde_json::{Value, json};
 
@@ -23,14 +24,8 @@ pub(crate) fn event(number: i64, person: &str, body: Value) -> Event {
         message_id: MessageId(format!("m-{number}")),
         rudder_id: rudder_id("", person),
         received_at: at(number),
-        sent_at: None,
-        request_ip: None,
-        geo: None,
-        source: "web".parse().unwrap(),
-        policy: None,
-        traceparent: None,
         key: keys().person(person, ""),
-        body: Bytes::from(body.to_string()),
+        ..testing::event(&body.to_string())
     }
 }
 
