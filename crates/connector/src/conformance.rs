@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::Warehouse;
 
-pub use self::destination::{Finding, Promise, broken, destination};
+pub use self::destination::{Finding, Look, Place, Promise, any_destination, broken, destination};
 use self::rig::Rig;
 pub use self::stub::{Reply, Seen, Stub};
 

@@ -266,3 +266,22 @@ pub enum ItemOutcome {
     /// The call was refused and nothing says for which item: try with fewer; one by itself is rejected.
     Unclear(Reason),
 }
+
+impl ItemOutcome {
+    /// In one word: `delivered`, `filtered` and so on.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Filtered(_) => "filtered",
+            Self::Rejected(_) => "rejected",
+            Self::Throttled { .. } => "throttled",
+            Self::Transient { .. } => "transient",
+            Self::NotSent { .. } => "not_sent",
+            Self::Auth(_) => "auth",
+            Self::Config(_) => "config",
+            Self::Oversize(_) => "oversize",
+            Self::Unclear(_) => "unclear",
+        }
+    }
+}

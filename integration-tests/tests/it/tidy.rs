@@ -209,6 +209,21 @@ fn work_left_undone_is_an_issue_not_a_comment() {
     }
 }
 
+#[test]
+fn every_destination_calls_the_conformance_kit() {
+    let destinations = root().join("crates/connectors/src/destinations");
+    let mut wrong = Vec::new();
+    for file in files(&destinations, "mod.rs") {
+        let folder = file.parent().expect("a folder");
+        let text = |ending: &str| files(folder, ending).iter().map(|file| read(file)).collect::<String>();
+        let calls = ["conforms(", "conforms_at(", "conformance::any_destination("];
+        if read(&file).contains("pub fn entry()") && !calls.iter().any(|call| text(".rs").contains(call)) {
+            wrong.push(folder.display().to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "their tests do not call the kit (see trial.rs):\n{}", wrong.join("\n"));
+}
+
 /// All files below `folder` whose name ends in `ending`, build output left out.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -1,29 +1,31 @@
-//! What every destination owes deliver, checked against a server that answers by script.
+//! What every destination owes deliver, and what those that speak HTTP owe besides.
 //!
-//! A destination's tests call [`destination`] with its entry and settings that point at the server, and
-//! [`broken`] on what comes of it; `millrace connectors test` shows the same to the author of a YAML file.
-//! A promise that cannot be checked here says why it is skipped. What only one vendor does (which item of a
-//! batch failed) is for the destination's own tests.
+//! The tests of an HTTP destination call [`destination`] with its entry and settings that point at a server
+//! which answers by script; those of any other call [`any_destination`] with a [`Place`] of its kind. Both
+//! end in `assert!(broken(&promises).is_empty())`; `millrace connectors test` shows the same to the author of
+//! a YAML file. A promise that cannot be checked says why it is skipped. What only one vendor does (which
+//! item of a batch failed) is for the destination's own tests.
 
-use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod every;
+mod http;
+mod settings;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use futures::future::BoxFuture;
+use serde_json::Value;
 
-use super::events::{sample, wild};
-use super::stub::{Reply, Stub};
-use crate::{
-    Context, Destination, DestinationEntry, Document, ErrorKind, HttpRequest, Item, ItemOutcome, Payload,
-    Prepared,
-};
-use millrace_event_model::PartitionKey;
+use self::every::Every;
+use self::http::Http;
+use super::stub::Stub;
+use crate::{Context, Destination, DestinationEntry, Item};
 
 /// One promise, and whether it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promise {
-    /// `D1` to `D12`.
+    /// `D1` to `D15`.
     pub code: &'static str,
     /// What is promised.
     pub promise: &'static str,
@@ -42,57 +44,117 @@ pub enum Finding {
     Skipped(&'static str),
 }
 
-/// Events of every kind that are mapped.
-const WILD_EVENTS: u64 = 1000;
+impl Finding {
+    /// Of two findings about one promise: the broken one, else the one that was checked.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Broken(told), _) | (_, Self::Broken(told)) => Self::Broken(told),
+            (Self::Kept, _) | (_, Self::Kept) => Self::Kept,
+            (skipped, Self::Skipped(_)) => skipped,
+        }
+    }
+}
 
-/// No check may take longer: an operator waits for it.
-const CHECK_TIME: Duration = Duration::from_secs(15);
+/// Tells what is on the other side now, in words that can be compared.
+pub type Look<'t> = Box<dyn Fn() -> BoxFuture<'t, String> + Send + Sync + 't>;
 
-/// More hosts than this, and an event decides who is called.
-const MAX_HOSTS: usize = 4;
+/// What a destination sends to that speaks no HTTP: a folder, a topic.
+pub struct Place<'t> {
+    /// Settings that work.
+    pub settings: Value,
+    /// Settings that lead to where nothing can be written.
+    pub nowhere: Value,
+    /// What of the settings is never told.
+    pub secrets: Vec<String>,
+    /// An item that is refused there while others are taken; none where there is no such item.
+    pub refused: Option<Item>,
+    /// What is there now.
+    pub look: Look<'t>,
+}
 
-/// Checks all promises. `settings` are good ones for a vendor at this address (`http://127.0.0.1:port`).
+/// Checks what every destination owes.
+pub async fn any_destination(entry: &DestinationEntry, place: Place<'_>) -> Vec<Promise> {
+    let mut promises = vec![described(entry)];
+    let destination = match build(entry, &place.settings) {
+        Ok(destination) => destination,
+        Err(told) => {
+            promises.push(check_tells(Finding::Broken(told)));
+            return promises;
+        }
+    };
+    let every = Every {
+        destination,
+        nowhere: build(entry, &place.nowhere).ok(),
+        secrets: place.secrets,
+        look: place.look,
+    };
+    let no_http = Finding::Skipped("it speaks no HTTP");
+    let (check, mut told) = every.check().await;
+    let (nobody, more) = every.nobody().await;
+    told.push_str(&more);
+    promises.push(check_tells(check));
+    let (_, wild, pure) = every.wild_items().await;
+    promises.push(whatever_comes(wild));
+    promises.push(limits_kept(every.limits().await));
+    promises.push(partial_failure(every.refused(place.refused).await));
+    promises.push(promise("D7", "429, 5xx and 401 are told apart", no_http.clone()));
+    promises.push(repeatable(pure.and(every.repeats())));
+    promises.extend(kept_by_deliver());
+    promises.push(no_secret(every.reasons(&told)));
+    promises.push(promise("D12", "events do not decide who is called", no_http));
+    promises.push(empty_batch(every.empty().await));
+    promises.push(check_changes_nothing(every.check_changes_nothing().await));
+    promises.push(not_waited_for(nobody));
+    promises
+}
+
+/// Checks what every destination owes, and those that speak HTTP besides. `settings` are good ones for a
+/// vendor at this address (`http://127.0.0.1:port`).
 pub async fn destination(entry: &DestinationEntry, settings: impl Fn(&str) -> Value) -> Vec<Promise> {
-    let mut promises = vec![promise("D1", "settings are described, secrets marked", described(entry))];
-    let stub = match Stub::start([]).await {
-        Ok(stub) => stub,
-        Err(error) => {
+    let mut promises = vec![described(entry)];
+    let (stub, gone) = match (Stub::start([]).await, Stub::start([]).await) {
+        // Nobody listens on the port of a server that is gone.
+        (Ok(stub), Ok(gone)) => (stub, gone.base().to_owned()),
+        (Err(error), _) | (_, Err(error)) => {
             let told = format!("no server on the loopback: {error}");
-            promises.push(promise("D2", "check tells what is wrong", Finding::Broken(told)));
+            promises.push(check_tells(Finding::Broken(told)));
             return promises;
         }
     };
     let good = settings(stub.base());
-    let context = Context { id: "conformance".to_owned(), work_dir: std::env::temp_dir() };
-    let destination = match (entry.build)(&good, &context) {
+    let destination = match build(entry, &good) {
         Ok(destination) => destination,
-        Err(error) => {
-            let told = format!("it cannot be made with the test's settings: {}", error.full());
-            promises.push(promise("D2", "check tells what is wrong", Finding::Broken(told)));
+        Err(told) => {
+            promises.push(check_tells(Finding::Broken(told)));
             return promises;
         }
     };
-    destination.ignore_rate();
-    // Nobody listens on the port of a server that is gone.
-    let gone = Stub::start([]).await.map(|stub| stub.base().to_owned()).unwrap_or_default();
-    let unreachable = (entry.build)(&settings(&gone), &context).ok();
-    let kit = Kit { stub, destination, secrets: secrets(entry, &good) };
-    promises.push(promise("D2", "check tells what is wrong", kit.check(unreachable).await));
-    let (mapped, wild) = kit.wild_events().await;
-    promises.push(promise("D4", "whatever comes, no panic, and one outcome each", wild));
-    promises.push(promise("D5", "no call is larger than the limits", kit.limits().await));
-    promises.push(promise(
-        "D6",
-        "a partial failure reaches its items",
-        Finding::Skipped("how a vendor tells it is its own: a test of the destination shows it"),
-    ));
-    promises.push(promise("D7", "429, 5xx and 401 are told apart", kit.answers().await));
-    promises.push(promise("D8", "an item sent twice is the same request", kit.repeats()));
-    let by_deliver = "deliver keeps it for all destinations, and its tests prove it";
-    promises.push(promise("D9", "order is kept per key under retries", Finding::Skipped(by_deliver)));
-    promises.push(promise("D10", "a crash loses nothing", Finding::Skipped(by_deliver)));
-    promises.push(promise("D11", "no secret in what is told", kit.reasons().await));
-    promises.push(promise("D12", "events do not decide who is called", hosts(&mapped)));
+    let every = Every {
+        destination: Arc::clone(&destination),
+        nowhere: build(entry, &settings(&gone)).ok(),
+        secrets: settings::secrets(entry, &good),
+        look: Box::new(|| Box::pin(std::future::ready(format!("{} requests", stub.seen().len())))),
+    };
+    let http = Http { stub: &stub, destination: destination.as_ref(), secrets: &every.secrets };
+    let (check, mut told) = every.check().await;
+    let (nobody, more) = every.nobody().await;
+    told.push_str(&more);
+    promises.push(check_tells(check.and(http.credentials().await)));
+    stub.clear();
+    let (mapped, wild, pure) = every.wild_items().await;
+    promises.push(whatever_comes(wild));
+    stub.clear();
+    promises.push(limits_kept(every.limits().await.and(http.bodies())));
+    promises.push(partial_failure(http.refused().await));
+    promises.push(promise("D7", "429, 5xx and 401 are told apart", http.answers().await));
+    stub.clear();
+    promises.push(repeatable(pure.and(every.repeats())));
+    promises.extend(kept_by_deliver());
+    promises.push(no_secret(every.reasons(&told).and(http.echoes().await)));
+    promises.push(promise("D12", "events do not decide who is called", http::hosts(&mapped)));
+    promises.push(empty_batch(every.empty().await));
+    promises.push(check_changes_nothing(http.check_changes_nothing().await));
+    promises.push(not_waited_for(nobody.and(http.silence().await)));
     promises
 }
 
@@ -102,232 +164,62 @@ pub fn broken(promises: &[Promise]) -> Vec<&Promise> {
     promises.iter().filter(|one| matches!(one.finding, Finding::Broken(_))).collect()
 }
 
+fn build(entry: &DestinationEntry, settings: &Value) -> Result<Arc<dyn Destination>, String> {
+    let context = Context { id: "conformance".to_owned(), work_dir: std::env::temp_dir() };
+    let destination = (entry.build)(settings, &context)
+        .map_err(|error| format!("it cannot be made with the test's settings: {}", error.full()))?;
+    destination.ignore_rate();
+    Ok(destination)
+}
+
 fn promise(code: &'static str, promise: &'static str, finding: Finding) -> Promise {
     Promise { code, promise, finding }
 }
 
-fn described(entry: &DestinationEntry) -> Finding {
-    let schema = (entry.schema)();
-    if entry.summary.trim().is_empty() {
-        return Finding::Broken("it has no summary".to_owned());
-    }
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
-        return Finding::Broken("its settings have no schema".to_owned());
-    };
-    for (name, property) in properties {
-        if property.get("description").and_then(Value::as_str).unwrap_or_default().trim().len() < 4 {
-            return Finding::Broken(format!("setting {name:?} has no description"));
-        }
-        let named_so = ["secret", "password", "api_key", "token", "access_key", "write_key"]
-            .iter()
-            .any(|word| name.ends_with(word));
-        let text = property.get("type").is_none_or(|kind| kind == "string");
-        if named_so && text && !is_secret(property, &schema) {
-            return Finding::Broken(format!("setting {name:?} is not marked as a secret"));
-        }
-    }
-    Finding::Kept
+fn described(entry: &DestinationEntry) -> Promise {
+    promise("D1", "settings are described, secrets marked", settings::described(entry))
 }
 
-/// `writeOnly`, here or where a reference leads.
-fn is_secret(property: &Value, schema: &Value) -> bool {
-    let text = property.to_string();
-    if text.contains("\"writeOnly\":true") {
-        return true;
-    }
-    let definitions = schema.get("$defs").and_then(Value::as_object);
-    definitions.is_some_and(|definitions| {
-        definitions.iter().any(|(name, definition)| {
-            text.contains(&format!("#/$defs/{name}\""))
-                && definition.to_string().contains("\"writeOnly\":true")
-        })
-    })
+fn check_tells(finding: Finding) -> Promise {
+    promise("D2", "check tells what is wrong", finding)
 }
 
-/// The values of secret settings.
-fn secrets(entry: &DestinationEntry, settings: &Value) -> Vec<String> {
-    let schema = (entry.schema)();
-    let none = Map::new();
-    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
-    let secret = properties.iter().filter(|(_, property)| is_secret(property, &schema));
-    secret.filter_map(|(name, _)| settings.get(name)?.as_str().map(str::to_owned)).collect()
+fn whatever_comes(finding: Finding) -> Promise {
+    promise("D4", "whatever comes, no panic, and one outcome each", finding)
 }
 
-/// A destination and the server that it sends to.
-struct Kit {
-    stub: Stub,
-    destination: Arc<dyn Destination>,
-    secrets: Vec<String>,
+fn limits_kept(finding: Finding) -> Promise {
+    promise("D5", "no call is larger than the limits", finding)
 }
 
-impl Kit {
-    async fn check(&self, unreachable: Option<Arc<dyn Destination>>) -> Finding {
-        self.stub.clear();
-        if let Err(error) = self.destination.check().await {
-            return Finding::Broken(format!("a vendor that answers 200 fails the check: {}", error.full()));
-        }
-        self.stub.otherwise(Reply::status(401));
-        // A check that only reaches the vendor says nothing about credentials.
-        if let Err(error) = self.destination.check().await
-            && error.kind != ErrorKind::Pause
-        {
-            return Finding::Broken("refused credentials are no reason to pause".to_owned());
-        }
-        let Some(unreachable) = unreachable else { return Finding::Kept };
-        match tokio::time::timeout(CHECK_TIME, unreachable.check()).await {
-            Err(_) => {
-                Finding::Broken(format!("nobody answers, and the check takes longer than {CHECK_TIME:?}"))
-            }
-            Ok(Ok(())) => Finding::Broken("nobody answers, and the check is content".to_owned()),
-            Ok(Err(_)) => Finding::Kept,
-        }
-    }
-
-    /// Maps what clients may send at their worst, and sends what was mapped.
-    async fn wild_events(&self) -> (Vec<HttpRequest>, Finding) {
-        self.stub.clear();
-        let mut mapped = Vec::new();
-        let mut batch = Vec::new();
-        for seed in 0..WILD_EVENTS {
-            let item = item(seed, wild(seed));
-            let made = catch_unwind(AssertUnwindSafe(|| self.destination.transform(&item)));
-            match made {
-                Err(_) => return (mapped, Finding::Broken(format!("it panics on wild event {seed}"))),
-                Ok(Ok(requests)) if !requests.is_empty() => {
-                    mapped.extend(requests.iter().cloned());
-                    batch.push(Prepared::of(&item, requests));
-                }
-                Ok(_) => {}
-            }
-        }
-        let max = self.destination.limits().max_items.clamp(1, 100);
-        while !batch.is_empty() {
-            let part: Vec<Prepared> = batch.drain(..max.min(batch.len())).collect();
-            let count = part.len();
-            let outcomes = self.destination.deliver(part).await.len();
-            if outcomes != count {
-                let told = format!("{count} items have {outcomes} outcomes");
-                return (mapped, Finding::Broken(told));
-            }
-        }
-        (mapped, Finding::Kept)
-    }
-
-    /// A batch as large as deliver ever makes one.
-    async fn limits(&self) -> Finding {
-        self.stub.clear();
-        let limits = self.destination.limits();
-        let Some(one) = self.prepared() else { return NO_SAMPLE };
-        let size = one.requests.iter().map(|request| request.body.len()).sum::<usize>().max(1);
-        let count = limits.max_items.min(limits.max_bytes / size).clamp(1, 10_000);
-        let batch = (0..count).map(|number| one_of_another(&one, number)).collect();
-        let outcomes = self.destination.deliver(batch).await;
-        let undelivered = outcomes.iter().filter(|outcome| **outcome != ItemOutcome::Delivered).count();
-        let largest = self.stub.seen().iter().map(|seen| seen.body.len()).max().unwrap_or_default();
-        // What joins bodies, and what encodes them, adds a little to each.
-        let allowed = limits.max_bytes.saturating_add(limits.max_bytes / 4).max(size.saturating_mul(4));
-        match (outcomes.len() == count, undelivered, largest <= allowed) {
-            (true, 0, true) => Finding::Kept,
-            (_, _, false) => {
-                Finding::Broken(format!("a body of {largest} bytes, where {} are allowed", limits.max_bytes))
-            }
-            _ => Finding::Broken(format!(
-                "{undelivered} of {count} items were not delivered to a vendor that answers 200"
-            )),
-        }
-    }
-
-    async fn answers(&self) -> Finding {
-        let Some(one) = self.prepared() else { return NO_SAMPLE };
-        let cases = [
-            ("429 with Retry-After", Reply::status(429).header("retry-after", "7"), "throttled"),
-            ("503", Reply::status(503), "transient"),
-            ("401", Reply::status(401), "auth"),
-            ("200", Reply::status(200), "delivered"),
-        ];
-        for (answer, reply, expected) in cases {
-            self.stub.clear();
-            self.stub.otherwise(reply);
-            let outcome = self.destination.deliver(vec![one.clone()]).await.into_iter().next();
-            let as_expected = match (&outcome, expected) {
-                (Some(ItemOutcome::Throttled { after, .. }), "throttled") => {
-                    *after == Some(Duration::from_secs(7))
-                }
-                (Some(ItemOutcome::Transient { .. }), "transient")
-                | (Some(ItemOutcome::Auth(_)), "auth")
-                | (Some(ItemOutcome::Delivered), "delivered") => true,
-                _ => false,
-            };
-            if !as_expected {
-                return Finding::Broken(format!("{answer} should be {expected}, and is {outcome:?}"));
-            }
-        }
-        Finding::Kept
-    }
-
-    fn repeats(&self) -> Finding {
-        let item = item(0, sample());
-        match (self.destination.transform(&item), self.destination.transform(&item)) {
-            (Ok(first), Ok(second)) if first == second => Finding::Kept,
-            (Err(_), Err(_)) => NO_SAMPLE,
-            _ => Finding::Broken("the same item makes different requests".to_owned()),
-        }
-    }
-
-    /// Vendors that repeat what they were sent, in what goes wrong.
-    async fn reasons(&self) -> Finding {
-        if self.secrets.is_empty() {
-            return Finding::Skipped("no setting is a secret");
-        }
-        let Some(one) = self.prepared() else { return NO_SAMPLE };
-        for status in [400, 401, 403, 422, 500] {
-            self.stub.clear();
-            let echo = json!({"error": self.secrets.join(" "), "message": self.secrets.join(" ")});
-            self.stub.otherwise(Reply::status(status).body(echo.to_string()));
-            let mut told = format!("{:?}", self.destination.deliver(vec![one.clone()]).await);
-            if let Err(error) = self.destination.check().await {
-                told.push_str(&error.full());
-            }
-            if self.secrets.iter().any(|secret| told.contains(secret.as_str())) {
-                return Finding::Broken(format!("a secret is told after an answer {status}"));
-            }
-        }
-        Finding::Kept
-    }
-
-    /// An ordinary event, ready to send.
-    fn prepared(&self) -> Option<Prepared> {
-        let item = item(0, sample());
-        let requests = self.destination.transform(&item).ok().filter(|requests| !requests.is_empty())?;
-        Some(Prepared::of(&item, requests))
-    }
+fn partial_failure(finding: Finding) -> Promise {
+    promise("D6", "a partial failure reaches its items", finding)
 }
 
-/// The same of another person: so that all of them may be under way at once.
-fn one_of_another(one: &Prepared, number: usize) -> Prepared {
-    let key = PartitionKey((number as u128).to_be_bytes());
-    Prepared { id: number.to_string(), key, ..one.clone() }
+fn repeatable(finding: Finding) -> Promise {
+    promise("D8", "an item sent twice is the same request", finding)
 }
 
-const NO_SAMPLE: Finding = Finding::Skipped("an ordinary event makes no request here");
-
-fn item(number: u64, fields: Map<String, Value>) -> Item {
-    Item {
-        id: format!("conformance/{number}"),
-        key: PartitionKey(u128::from(number).to_be_bytes()),
-        payload: Payload::Document(Document::complete(fields)),
-    }
+fn kept_by_deliver() -> [Promise; 2] {
+    let elsewhere = Finding::Skipped("deliver keeps it for all destinations, and its tests prove it");
+    [
+        promise("D9", "order is kept per key under retries", elsewhere.clone()),
+        promise("D10", "a crash loses nothing", elsewhere),
+    ]
 }
 
-fn hosts(mapped: &[HttpRequest]) -> Finding {
-    let host = |request: &HttpRequest| {
-        let (_, behind) = request.url.split_once("://")?;
-        behind.split(['/', '?', '#']).next().map(str::to_owned)
-    };
-    let hosts: BTreeSet<String> = mapped.iter().filter_map(host).collect();
-    match hosts.len() {
-        0 => Finding::Skipped("nothing was mapped"),
-        1..=MAX_HOSTS => Finding::Kept,
-        many => Finding::Broken(format!("events made requests to {many} hosts")),
-    }
+fn no_secret(finding: Finding) -> Promise {
+    promise("D11", "no secret in what is told", finding)
+}
+
+fn empty_batch(finding: Finding) -> Promise {
+    promise("D13", "an empty batch sends nothing", finding)
+}
+
+fn check_changes_nothing(finding: Finding) -> Promise {
+    promise("D14", "a check changes nothing", finding)
+}
+
+fn not_waited_for(finding: Finding) -> Promise {
+    promise("D15", "who does not answer is given up in time, and nothing is lost", finding)
 }

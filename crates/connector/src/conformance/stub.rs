@@ -77,6 +77,13 @@ impl Seen {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether another request is this one over again, whatever its headers say.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let asked = |seen: &Self| (seen.method.clone(), seen.path.clone(), seen.query.clone());
+        asked(self) == asked(other) && self.body == other.body
+    }
+
     /// The body as JSON; `null` where it is none.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
@@ -96,6 +103,7 @@ pub struct Stub {
 struct Script {
     replies: Mutex<VecDeque<Reply>>,
     otherwise: Mutex<Reply>,
+    refused: Mutex<Vec<Seen>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -108,6 +116,7 @@ impl Stub {
         let script = Arc::new(Script {
             replies: Mutex::new(replies.into_iter().collect()),
             otherwise: Mutex::new(Reply::status(200)),
+            refused: Mutex::default(),
             seen: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -139,6 +148,11 @@ impl Stub {
         lock(&self.script.replies).extend(replies);
     }
 
+    /// Answers 422 to these very requests, whatever the script says.
+    pub fn refuse(&self, requests: Vec<Seen>) {
+        *lock(&self.script.refused) = requests;
+    }
+
     /// All requests that came, in their order.
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
@@ -149,6 +163,7 @@ impl Stub {
     pub fn clear(&self) {
         lock(&self.script.seen).clear();
         lock(&self.script.replies).clear();
+        lock(&self.script.refused).clear();
         *lock(&self.script.otherwise) = Reply::status(200);
     }
 }
@@ -174,7 +189,12 @@ async fn answer(
     let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
     let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
-    lock(&script.seen).push(Seen { method: method.to_string(), path, query, headers, body });
+    let asked = Seen { method: method.to_string(), path, query, headers, body };
+    let refused = lock(&script.refused).iter().any(|refused| refused.asks_the_same(&asked));
+    lock(&script.seen).push(asked);
+    if refused {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
     let next = lock(&script.replies).pop_front();
     let reply = next.unwrap_or_else(|| lock(&script.otherwise).clone());
     if reply.never {

@@ -5,13 +5,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use chrono::DateTime;
-use millrace_connector::conformance::{Reply, Seen, Stub};
+use millrace_connector::conformance::{self, Finding, Promise, Reply, Seen, Stub};
 use millrace_connector::{
     Context, Destination, DestinationEntry, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared,
 };
-use millrace_event_model::{Change, ChangeOp, PartitionKey, Reason};
+use millrace_event_model::{ChangeOp, PartitionKey, Reason, testing};
 use serde_json::{Value, json};
 
 /// A destination and the server it sends to.
@@ -28,24 +26,25 @@ impl Trial {
         replies: impl IntoIterator<Item = Reply>,
     ) -> Self {
         let stub = Stub::start(replies).await.unwrap();
-        let mut settings = settings;
-        settings["origin"] = stub.base().into();
-        settings["allow_private"] = true.into();
-        let destination = build(entry, &settings);
+        let destination = build(entry, &at(settings, stub.base()));
         destination.ignore_rate();
         Self { destination, stub }
     }
 
     /// Sends a batch; what became of each item in one word.
     pub(super) async fn deliver(&self, items: &[Item]) -> Vec<&'static str> {
+        self.outcomes(items).await.iter().map(ItemOutcome::as_str).collect()
+    }
+
+    /// Sends a batch.
+    pub(super) async fn outcomes(&self, items: &[Item]) -> Vec<ItemOutcome> {
         let prepare = |(number, item): (usize, &Item)| Prepared {
             id: number.to_string(),
             // Of another person each, so that all of them may be under way at once.
             key: PartitionKey((number as u128).to_be_bytes()),
             ..Prepared::of(item, self.destination.transform(item).unwrap())
         };
-        let batch = items.iter().enumerate().map(prepare).collect();
-        self.destination.deliver(batch).await.iter().map(word).collect()
+        self.destination.deliver(items.iter().enumerate().map(prepare).collect()).await
     }
 
     /// The requests that came.
@@ -56,6 +55,33 @@ impl Trial {
     /// Whether the settings work.
     pub(super) async fn check(&self) -> Result<(), String> {
         self.destination.check().await.map_err(|error| error.code)
+    }
+}
+
+/// Settings that lead to a server of the test.
+fn at(mut settings: Value, base: &str) -> Value {
+    settings["origin"] = base.into();
+    settings["allow_private"] = true.into();
+    settings
+}
+
+/// Holds a destination that speaks HTTP against the conformance kit.
+pub(super) async fn conforms(entry: &DestinationEntry, settings: Value) {
+    conforms_at(entry, |base| at(settings.clone(), base)).await;
+}
+
+/// As [`conforms`], where it is not `origin` that leads to a server of the test.
+pub(super) async fn conforms_at(entry: &DestinationEntry, settings: impl Fn(&str) -> Value) {
+    let promises = conformance::destination(entry, settings).await;
+    kept(&promises, &["D1", "D2", "D4", "D5", "D7", "D8", "D12", "D13", "D15"]);
+}
+
+/// No promise is broken, and these are not skipped either.
+pub(super) fn kept(promises: &[Promise], codes: &[&str]) {
+    assert!(conformance::broken(promises).is_empty(), "{promises:#?}");
+    for code in codes {
+        let kept = promises.iter().any(|one| one.code == *code && one.finding == Finding::Kept);
+        assert!(kept, "{code} is not kept: {promises:#?}");
     }
 }
 
@@ -81,16 +107,7 @@ pub(super) fn event(fields: Value) -> Item {
 
 /// A row that reverse ETL found.
 pub(super) fn change(op: ChangeOp, row: &Value) -> Item {
-    let change = Change {
-        sync: "big-spenders".parse().unwrap(),
-        run: 12,
-        destination: "trial".parse().unwrap(),
-        op,
-        key: PartitionKey([2; 16]),
-        row_hash: PartitionKey([3; 16]),
-        published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-        body: Bytes::from(row.to_string()),
-    };
+    let change = testing::change(op, &row.to_string());
     Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) }
 }
 
@@ -98,19 +115,4 @@ pub(super) fn change(op: ChangeOp, row: &Value) -> Item {
 pub(super) fn shown(request: &HttpRequest) -> Value {
     let written = serde_json::to_value(request).unwrap();
     json!({"url": written["url"], "query": written["query"], "body": written["body"]})
-}
-
-fn word(outcome: &ItemOutcome) -> &'static str {
-    match outcome {
-        ItemOutcome::Delivered => "delivered",
-        ItemOutcome::Filtered(_) => "filtered",
-        ItemOutcome::Rejected(_) => "rejected",
-        ItemOutcome::Throttled { .. } => "throttled",
-        ItemOutcome::Transient { .. } => "transient",
-        ItemOutcome::NotSent { .. } => "not_sent",
-        ItemOutcome::Auth(_) => "auth",
-        ItemOutcome::Config(_) => "config",
-        ItemOutcome::Oversize(_) => "oversize",
-        ItemOutcome::Unclear(_) => "unclear",
-    }
 }

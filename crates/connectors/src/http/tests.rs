@@ -134,19 +134,7 @@ fn call_of(count: u32) -> Call {
 }
 
 fn classes(outcomes: &[ItemOutcome]) -> Vec<&'static str> {
-    let class = |outcome: &ItemOutcome| match outcome {
-        ItemOutcome::Delivered => "delivered",
-        ItemOutcome::Filtered(_) => "filtered",
-        ItemOutcome::Rejected(_) => "rejected",
-        ItemOutcome::Throttled { .. } => "throttled",
-        ItemOutcome::Transient { .. } => "transient",
-        ItemOutcome::NotSent { .. } => "not_sent",
-        ItemOutcome::Auth(_) => "auth",
-        ItemOutcome::Config(_) => "config",
-        ItemOutcome::Oversize(_) => "oversize",
-        ItemOutcome::Unclear(_) => "unclear",
-    };
-    outcomes.iter().map(class).collect()
+    outcomes.iter().map(ItemOutcome::as_str).collect()
 }
 
 #[test]
@@ -225,7 +213,7 @@ fn destination(profile: Profile, stub: &Stub) -> HttpDestination {
 fn destination_at(profile: Profile, origin: &str) -> HttpDestination {
     let reach = Reach {
         private: Private::all(),
-        timeout: Duration::from_secs(5),
+        timeout: profile.timeout,
         hosts: profile.hosts.clone(),
         origin: Some(origin.parse().unwrap()),
     };
@@ -447,6 +435,19 @@ async fn a_check_tells_refused_credentials_from_a_vendor_that_is_down() {
     assert_eq!(destination.check().await.unwrap_err().code, "credentials_refused");
     let down = destination.check().await.unwrap_err();
     assert!(matches!(down.kind, millrace_connector::ErrorKind::Retry { .. }));
+}
+
+#[tokio::test]
+async fn a_vendor_that_never_answers_is_given_up_in_the_time_that_the_limits_say() {
+    let stub = Stub::start([]).await.unwrap();
+    stub.otherwise(Reply::never());
+    let destination = destination(Profile { timeout: Duration::from_millis(200), ..profile() }, &stub);
+    // Five calls, of which four are under way at once: the last is not begun.
+    let batch = (0..5).map(|id| prepared(id, vec![contacts(&[id])])).collect();
+    let limit = destination.limits().timeout;
+    let outcomes = tokio::time::timeout(limit, destination.deliver(batch)).await.unwrap();
+    assert_eq!(classes(&outcomes), ["transient"; 5]);
+    assert_eq!(stub.seen().len(), 4);
 }
 
 #[tokio::test]

@@ -2,17 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::sync::Arc;
-
-use millrace_connector::conformance::{self, Reply, Stub};
-use millrace_connector::{
-    Context, Destination, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
-};
-use millrace_event_model::{Change, ChangeOp, PartitionKey};
+use millrace_connector::conformance::Reply;
+use millrace_connector::{Document, HttpRequest, Item, RequestBody};
+use millrace_event_model::ChangeOp;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{Settings, entry, mapper};
+use crate::destinations::trial::{self, Trial, conforms};
 use crate::http::Mapper;
 
 fn amplitude(more: Value) -> Box<dyn Mapper> {
@@ -26,19 +23,8 @@ fn event(fields: Value) -> Document {
 }
 
 /// A row of reverse ETL.
-fn row(op: ChangeOp, body: &str) -> Document {
-    let change = Change {
-        sync: "people".parse().unwrap(),
-        run: 1,
-        key: PartitionKey([7; 16]),
-        destination: "am".parse().unwrap(),
-        row_hash: PartitionKey([1; 16]),
-        published_at: chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-        op,
-        body: body.to_owned().into(),
-    };
-    let item = Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) };
-    Document::of(&item).unwrap().into_owned()
+fn row(op: ChangeOp, row: Value) -> Document {
+    Document::of(&trial::change(op, &row)).unwrap().into_owned()
 }
 
 fn body(request: &HttpRequest) -> Value {
@@ -48,8 +34,8 @@ fn body(request: &HttpRequest) -> Value {
 
 #[test]
 fn a_row_is_an_identify_whose_fields_are_not_user_properties() {
-    let row =
-        row(ChangeOp::Upsert, r#"{"userId":"u-1","traits":{"plan":"pro","city":"Turin","os_name":"iOS"}}"#);
+    let traits = json!({"plan": "pro", "city": "Turin", "os_name": "iOS"});
+    let row = row(ChangeOp::Upsert, json!({"userId": "u-1", "traits": traits}));
     let requests = amplitude(json!({})).map(&row).unwrap();
     let sent = body(&requests[0])["events"][0].clone();
     assert_eq!(sent["event_type"], "$identify");
@@ -61,7 +47,7 @@ fn a_row_is_an_identify_whose_fields_are_not_user_properties() {
 
 #[test]
 fn a_row_that_is_gone_deletes_its_user_only_where_that_is_asked_for() {
-    let gone = row(ChangeOp::Delete, r#"{"userId":"u-1"}"#);
+    let gone = row(ChangeOp::Delete, json!({"userId": "u-1"}));
     assert!(!amplitude(json!({})).takes_deletes());
     let deleting = amplitude(json!({"delete_users": true, "secret_key": "s", "region": "eu"}));
     assert!(deleting.takes_deletes());
@@ -99,45 +85,24 @@ fn a_template_names_pages() {
     }
 }
 
-fn destination(stub: &Stub) -> Arc<dyn Destination> {
-    let settings = json!({"api_key": "key-of-a-test", "allow_private": true, "origin": stub.base()});
-    let context = Context { id: "am".to_owned(), work_dir: "/nonexistent".into() };
-    (entry().build)(&settings, &context).unwrap()
+fn settings() -> Value {
+    json!({"api_key": "key-of-a-test"})
 }
 
-/// A batch of tracks, one of each person.
-fn tracks(destination: &dyn Destination, people: u8) -> Vec<Prepared> {
-    let prepare = |number: u8| {
-        let document = event(
-            json!({"type": "track", "event": "Opened", "userId": format!("u-{number}"), "messageId": "m"}),
-        );
-        let id = number.to_string();
-        let key = PartitionKey([number; 16]);
-        let item = Item { id, key, payload: Payload::Document(document) };
-        Prepared::of(&item, destination.transform(&item).unwrap())
+/// One of each person.
+fn tracks(people: u8) -> Vec<Item> {
+    let track = |number: u8| {
+        let user = format!("u-{number}");
+        trial::event(json!({"type": "track", "event": "Opened", "userId": user, "messageId": "m"}))
     };
-    (0..people).map(prepare).collect()
-}
-
-fn name(outcome: &ItemOutcome) -> (&'static str, &str) {
-    match outcome {
-        ItemOutcome::Delivered => ("delivered", ""),
-        ItemOutcome::Rejected(reason) => ("rejected", &reason.message),
-        ItemOutcome::Transient { reason, .. } => ("transient", &reason.message),
-        ItemOutcome::Throttled { reason, .. } => ("throttled", &reason.message),
-        ItemOutcome::Auth(reason) => ("auth", &reason.message),
-        ItemOutcome::Unclear(reason) => ("unclear", &reason.message),
-        other => panic!("{other:?}"),
-    }
+    (0..people).map(track).collect()
 }
 
 #[tokio::test]
 async fn events_of_a_batch_are_one_call() {
-    let stub = Stub::start([]).await.unwrap();
-    let destination = destination(&stub);
-    let batch = tracks(destination.as_ref(), 3);
-    assert_eq!(destination.deliver(batch).await, vec![ItemOutcome::Delivered; 3]);
-    let seen = stub.seen();
+    let trial = Trial::start(&entry(), settings(), []).await;
+    assert_eq!(trial.deliver(&tracks(3)).await, ["delivered"; 3]);
+    let seen = trial.seen();
     assert_eq!((seen.len(), seen[0].path.as_str()), (1, "/2/httpapi"));
     let users: Vec<_> =
         seen[0].json()["events"].as_array().unwrap().iter().map(|event| event["user_id"].clone()).collect();
@@ -165,20 +130,16 @@ async fn a_refusal_meets_the_events_that_it_names() {
         ),
     ];
     for (reply, expected) in cases {
-        let stub = Stub::start([reply.clone()]).await.unwrap();
-        let destination = destination(&stub);
-        let outcomes = destination.deliver(tracks(destination.as_ref(), 3)).await;
-        for (outcome, (class, told)) in outcomes.iter().zip(expected) {
-            let (found, message) = name(outcome);
-            assert!(found == class && message.contains(told), "{reply:?}: {outcome:?}");
-            assert!(!message.contains("key-of-a-test"), "{message}");
+        let trial = Trial::start(&entry(), settings(), [reply.clone()]).await;
+        for (outcome, (class, told)) in trial.outcomes(&tracks(3)).await.iter().zip(expected) {
+            let said = format!("{outcome:?}");
+            assert!(outcome.as_str() == class && said.contains(told), "{reply:?}: {said}");
+            assert!(!said.contains("key-of-a-test"), "{said}");
         }
     }
 }
 
 #[tokio::test]
 async fn deliver_gets_what_every_destination_owes_it() {
-    let settings = |base: &str| json!({"api_key": "key-of-a-test", "allow_private": true, "origin": base});
-    let promises = conformance::destination(&entry(), settings).await;
-    assert!(conformance::broken(&promises).is_empty(), "{promises:#?}");
+    conforms(&entry(), settings()).await;
 }

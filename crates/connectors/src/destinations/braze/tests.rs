@@ -8,7 +8,7 @@ use millrace_event_model::ChangeOp;
 use serde_json::{Value, json};
 
 use super::entry;
-use crate::destinations::trial::{Trial, change, event, requests, shown};
+use crate::destinations::trial::{Trial, change, conforms, event, requests, shown};
 
 const AT: &str = "2023-11-14T22:13:20.000Z";
 
@@ -142,4 +142,9 @@ fn what_is_missing_is_named_and_nothing_is_quoted() {
         assert_eq!(reason.code, "missing_field");
         assert!(reason.message.contains(part) && !reason.message.contains("S3CRET"), "{}", reason.message);
     }
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    conforms(&entry(), settings()).await;
 }

@@ -2,19 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use chrono::DateTime;
-use millrace_connector::conformance::{Reply, Stub};
-use millrace_connector::{
-    Context, Destination, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
-};
-use millrace_event_model::{Change, ChangeOp, PartitionKey, Reason};
+use millrace_connector::conformance::Reply;
+use millrace_connector::{Document, HttpRequest, ItemOutcome, RequestBody};
+use millrace_event_model::{ChangeOp, Reason};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Settings, mapper};
+use super::{Settings, entry, mapper};
+use crate::destinations::trial::{Trial, change, conforms};
 
 fn settings(more: Value) -> Settings {
     let mut settings = json!({"site_id": "site", "api_key": "key"});
@@ -37,24 +32,10 @@ fn body(request: &HttpRequest) -> Value {
     }
 }
 
-fn change(op: ChangeOp, row: Value) -> Item {
-    let change = Change {
-        sync: "people".parse().unwrap(),
-        run: 1,
-        destination: "cio".parse().unwrap(),
-        op,
-        key: PartitionKey([1; 16]),
-        row_hash: PartitionKey([2; 16]),
-        published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-        body: Bytes::from(row.to_string()),
-    };
-    Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) }
-}
-
 #[test]
 fn a_row_identifies_its_person_and_a_row_that_is_gone_deletes_it() {
     let mapper = mapper(&settings(json!({}))).unwrap();
-    let row = change(ChangeOp::Upsert, json!({"userId": "u 1", "traits": {"plan": "pro"}}));
+    let row = change(ChangeOp::Upsert, &json!({"userId": "u 1", "traits": {"plan": "pro"}}));
     let made = mapper.map(&Document::of(&row).unwrap()).unwrap();
     assert_eq!(
         (made[0].method.as_str(), made[0].url.as_str()),
@@ -63,7 +44,7 @@ fn a_row_identifies_its_person_and_a_row_that_is_gone_deletes_it() {
     assert_eq!(body(&made[0]), json!({"plan": "pro", "_timestamp": 1_700_000_000}));
 
     assert!(mapper.takes_deletes());
-    let row = change(ChangeOp::Delete, json!({"userId": "u 1"}));
+    let row = change(ChangeOp::Delete, &json!({"userId": "u 1"}));
     let made = mapper.map(&Document::of(&row).unwrap()).unwrap();
     assert_eq!(
         (made[0].method.as_str(), made[0].url.as_str()),
@@ -129,50 +110,45 @@ fn the_credentials_are_in_the_header_alone() {
     assert!(!format!("{:?}", settings(json!({}))).contains("key\""));
 }
 
-fn destination(stub: &Stub, more: Value) -> Arc<dyn Destination> {
-    let mut settings =
-        json!({"site_id": "site", "api_key": "key", "allow_private": true, "origin": stub.base()});
+async fn trial(more: Value, replies: impl IntoIterator<Item = Reply>) -> Trial {
+    let mut settings = json!({"site_id": "site", "api_key": "key"});
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let context = Context { id: "cio".to_owned(), work_dir: "/nonexistent".into() };
-    (super::entry().build)(&settings, &context).unwrap()
-}
-
-async fn deliver(destination: &dyn Destination, rows: &[Value]) -> Vec<ItemOutcome> {
-    let prepared = |row: &Value| {
-        let item = change(ChangeOp::Upsert, row.clone());
-        Prepared::of(&item, destination.transform(&item).unwrap())
-    };
-    destination.deliver(rows.iter().map(prepared).collect()).await
+    Trial::start(&entry(), settings, replies).await
 }
 
 #[tokio::test]
 async fn a_batch_is_one_call_and_its_answer_tells_of_each_operation() {
     let refused = json!({"errors": [{"batch_index": 1, "reason": "invalid", "field": "attributes.n",
         "message": "value too long"}]});
-    let stub = Stub::start([Reply::status(207).body(refused.to_string())]).await.unwrap();
-    let destination = destination(&stub, json!({"batch": true}));
-    let rows = ["a", "b", "c"].map(|id| json!({"userId": id}));
-    let outcomes = deliver(destination.as_ref(), &rows).await;
-    let ItemOutcome::Rejected(reason) = &outcomes[1] else { panic!("{outcomes:?}") };
+    let trial = trial(json!({"batch": true}), [Reply::status(207).body(refused.to_string())]).await;
+    let rows = ["a", "b", "c"].map(|id| change(ChangeOp::Upsert, &json!({"userId": id})));
+    let outcomes = trial.outcomes(&rows).await;
+    let [ItemOutcome::Delivered, ItemOutcome::Rejected(reason), ItemOutcome::Delivered] = &outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
     assert!(reason.message.contains("value too long"), "{reason:?}");
-    assert_eq!((&outcomes[0], &outcomes[2]), (&ItemOutcome::Delivered, &ItemOutcome::Delivered));
-    let seen = stub.seen();
+    let seen = trial.seen();
     assert_eq!((seen.len(), seen[0].path.as_str()), (1, "/api/v2/batch"));
     assert_eq!(seen[0].json()["batch"][2]["identifiers"], json!({"id": "c"}));
 }
 
 #[tokio::test]
 async fn an_object_goes_out_in_a_list_and_refused_credentials_pause() {
-    let stub =
-        Stub::start([Reply::status(200), Reply::status(401), Reply::status(429).header("retry-after", "3")])
-            .await
-            .unwrap();
-    let destination = destination(&stub, json!({}));
+    let throttled = Reply::status(429).header("retry-after", "3");
+    let trial = trial(json!({}), [Reply::status(200), Reply::status(401), throttled]).await;
     let object = json!({"type": "group", "groupId": "g", "traits": {"name": "n"}});
-    assert_eq!(deliver(destination.as_ref(), &[object]).await, [ItemOutcome::Delivered]);
-    assert_eq!(stub.seen()[0].json()["batch"][0]["identifiers"]["object_id"], "g");
-    let outcomes = deliver(destination.as_ref(), &[json!({"userId": "u"})]).await;
-    assert!(matches!(outcomes[..], [ItemOutcome::Auth(_)]), "{outcomes:?}");
-    let outcomes = deliver(destination.as_ref(), &[json!({"userId": "u"})]).await;
+    assert_eq!(trial.deliver(&[change(ChangeOp::Upsert, &object)]).await, ["delivered"]);
+    assert_eq!(trial.seen()[0].json()["batch"][0]["identifiers"]["object_id"], "g");
+    let person = [change(ChangeOp::Upsert, &json!({"userId": "u"}))];
+    assert_eq!(trial.deliver(&person).await, ["auth"]);
+    let outcomes = trial.outcomes(&person).await;
     assert!(matches!(outcomes[..], [ItemOutcome::Throttled { after: Some(_), .. }]), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    for batch in [false, true] {
+        conforms(&entry(), json!({"site_id": "site", "api_key": "key-of-a-test", "batch": batch})).await;
+    }
 }

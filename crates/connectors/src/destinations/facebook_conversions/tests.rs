@@ -3,14 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use millrace_connector::conformance::{Reply, Seen, Stub};
-use millrace_connector::{Context, Document, Item, ItemOutcome, Payload, Prepared, RequestBody};
-use millrace_event_model::{PartitionKey, Reason};
+use millrace_connector::conformance::{Reply, Seen};
+use millrace_connector::{Document, Item, ItemOutcome, RequestBody};
+use millrace_event_model::Reason;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Settings, mapper};
+use super::{Settings, entry, mapper};
 use crate::destinations::shared::hashing::sha256;
+use crate::destinations::trial::{Trial, conforms, event};
 
 const AT: &str = "2023-11-14T22:13:20Z";
 
@@ -173,23 +174,14 @@ fn limited_data_use_passes_on_what_the_event_says() {
 }
 
 async fn answers(replies: Vec<Reply>, events: usize) -> (Vec<ItemOutcome>, Vec<Seen>) {
-    let stub = Stub::start(replies).await.unwrap();
-    let settings = json!({"dataset_id": "1", "access_token": "secret-token", "test_event_code": "T1",
-        "allow_private": true, "origin": stub.base()});
-    let context = Context { id: "meta".to_owned(), work_dir: "/nonexistent".into() };
-    let destination = (super::entry().build)(&settings, &context).unwrap();
-    let prepared = |number: usize| {
-        let event =
-            json!({"type": "track", "timestamp": AT, "userId": format!("u{number}"), "event": "Seen"});
-        let item = Item {
-            id: format!("web/{number}"),
-            key: PartitionKey([0; 16]),
-            payload: Payload::Document(Document::complete(event.as_object().unwrap().clone())),
-        };
-        Prepared::of(&item, destination.transform(&item).unwrap())
+    let settings = json!({"dataset_id": "1", "access_token": "secret-token", "test_event_code": "T1"});
+    let trial = Trial::start(&entry(), settings, replies).await;
+    let seen = |number: usize| {
+        let user = format!("u{number}");
+        event(json!({"type": "track", "timestamp": AT, "userId": user, "event": "Seen"}))
     };
-    let outcomes = destination.deliver((0..events).map(prepared).collect()).await;
-    (outcomes, stub.seen())
+    let items: Vec<Item> = (0..events).map(seen).collect();
+    (trial.outcomes(&items).await, trial.seen())
 }
 
 #[tokio::test]
@@ -221,4 +213,9 @@ async fn the_code_in_an_answer_says_what_to_do() {
         panic!("{outcomes:?}")
     };
     assert!(reason.message.contains("Too Old"), "{reason:?}");
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    conforms(&entry(), json!({"dataset_id": "1", "access_token": "secret-token"})).await;
 }

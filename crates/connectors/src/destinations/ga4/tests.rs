@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use millrace_connector::conformance::{self, Reply, Stub};
-use millrace_connector::{Context, Document, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody};
-use millrace_event_model::{PartitionKey, Reason};
+use millrace_connector::conformance::Reply;
+use millrace_connector::{Document, HttpRequest, ItemOutcome, RequestBody};
+use millrace_event_model::Reason;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{Settings, entry, mapper};
+use crate::destinations::trial::{Trial, conforms, event};
 
 fn map(settings: Value, fields: Value) -> Result<Vec<HttpRequest>, Reason> {
     let mut all = json!({ "api_secret": "secret-of-a-test", "measurement_id": "G-1" });
@@ -97,28 +98,21 @@ fn a_destination_feeds_one_data_stream() {
 async fn what_the_validation_server_minds_is_the_reason_without_the_value() {
     let minds = r#"{"validationMessages":[{"fieldPath":"events","validationCode":"NAME_INVALID",
         "description":"Event at index: [0] has invalid name [private]"}]}"#;
-    let stub = Stub::start([Reply::status(200).body(minds), Reply::status(204)]).await.unwrap();
-    let settings = json!({"api_secret": "secret-of-a-test", "measurement_id": "G-1", "validate": true,
-        "allow_private": true, "origin": stub.base()});
-    let context = Context { id: "ga4".to_owned(), work_dir: "/nonexistent".into() };
-    let destination = (entry().build)(&settings, &context).unwrap();
-    let fields = json!({"type": "track", "event": "Opened", "anonymousId": "a-1"});
-    let document = Document::complete(fields.as_object().unwrap().clone());
-    let item = Item { id: "1".to_owned(), key: PartitionKey([1; 16]), payload: Payload::Document(document) };
-    let prepared = Prepared::of(&item, destination.transform(&item).unwrap());
-    let outcomes = destination.deliver(vec![prepared.clone()]).await;
-    let ItemOutcome::Rejected(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
+    let settings = json!({"api_secret": "secret-of-a-test", "measurement_id": "G-1", "validate": true});
+    let trial = Trial::start(&entry(), settings, [Reply::status(200).body(minds), Reply::status(204)]).await;
+    let item = event(json!({"type": "track", "event": "Opened", "anonymousId": "a-1"}));
+    let outcomes = trial.outcomes(std::slice::from_ref(&item)).await;
+    let [ItemOutcome::Rejected(reason)] = &outcomes[..] else { panic!("{outcomes:?}") };
     assert!(reason.message.contains("NAME_INVALID at events"), "{}", reason.message);
     assert!(!reason.message.contains("private"), "{}", reason.message);
-    assert_eq!(destination.deliver(vec![prepared]).await, [ItemOutcome::Delivered]);
-    let seen = stub.seen();
+    assert_eq!(trial.deliver(&[item]).await, ["delivered"]);
+    let seen = trial.seen();
     assert_eq!(seen[0].path, "/debug/mp/collect");
     assert_eq!(seen[0].query, "api_secret=secret-of-a-test&measurement_id=G-1");
 }
 
 #[tokio::test]
 async fn deliver_gets_what_every_destination_owes_it() {
-    let settings = |base: &str| json!({"api_secret": "secret-of-a-test", "measurement_id": "G-1", "allow_private": true, "origin": base});
-    let promises = conformance::destination(&entry(), settings).await;
-    assert!(conformance::broken(&promises).is_empty(), "{promises:#?}");
+    let settings = json!({"api_secret": "secret-of-a-test", "measurement_id": "G-1"});
+    conforms(&entry(), settings).await;
 }

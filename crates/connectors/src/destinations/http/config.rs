@@ -7,6 +7,7 @@ use millrace_service::config::Period;
 use schemars::JsonSchema;
 
 use crate::declarative::spec::{Field, Ordering, RateLimit};
+pub use crate::destinations::shared::method::Method;
 
 /// Requests to any HTTP API.
 ///
@@ -57,19 +58,6 @@ pub struct Settings {
     pub ordering: Ordering,
     /// How long an answer may take: `10s`; 15 seconds unless said.
     pub timeout: Option<Period>,
-}
-
-/// The verb.
-#[derive(Default, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "they are HTTP's")]
-pub enum Method {
-    #[default]
-    Post,
-    Put,
-    Patch,
-    Get,
-    Delete,
 }
 
 /// The credentials.

@@ -68,6 +68,7 @@ const OWN_TOPIC_REFUSED: &str =
 pub struct Kafka {
     settings: Settings,
     publisher: ForeignPublisher,
+    delivery_timeout: Duration,
 }
 
 impl Kafka {
@@ -76,9 +77,17 @@ impl Kafka {
     /// # Errors
     /// `Pause`: the settings are not right.
     pub fn new(settings: &Value, context: &Context) -> Result<Self, ConnectorError> {
+        Self::with_timeout(settings, context, DELIVERY_TIMEOUT)
+    }
+
+    fn with_timeout(
+        settings: &Value,
+        context: &Context,
+        delivery_timeout: Duration,
+    ) -> Result<Self, ConnectorError> {
         let settings = config::parse(settings, &context.id)?;
         let options = PublisherOptions {
-            delivery_timeout: DELIVERY_TIMEOUT,
+            delivery_timeout,
             queue_messages: BATCH_RECORDS * CONCURRENCY * 2,
             queue_bytes: QUEUE_BYTES,
             ..PublisherOptions::default()
@@ -87,7 +96,7 @@ impl Kafka {
             let context = format!("settings of destination {:?}: properties are not right", context.id);
             ConnectorError::pause("invalid_settings", context).caused_by(error)
         })?;
-        Ok(Self { settings, publisher })
+        Ok(Self { settings, publisher, delivery_timeout })
     }
 }
 
@@ -106,7 +115,7 @@ impl Destination for Kafka {
             max_bytes: BATCH_BYTES,
             max_wait: Duration::ZERO,
             concurrency: CONCURRENCY,
-            timeout: DELIVERY_TIMEOUT + GRACE,
+            timeout: self.delivery_timeout + GRACE,
             rate: None,
             ordered: true,
             // The producer has many records under way, and one may be refused alone.

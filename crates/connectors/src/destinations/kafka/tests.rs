@@ -2,20 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::DateTime;
 use millrace_broker::EmbeddedBroker;
 use millrace_bus::{Bus, KafkaSettings, ReplicationPolicy};
+use millrace_connector::conformance::{self, Place};
 use millrace_connector::{
     Context, Destination, Document, ErrorKind, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
 };
 use millrace_event_model::topics::EVENTS;
-use millrace_event_model::{Change, ChangeOp, Lane, PartitionKey, Reason, Workspace};
+use millrace_event_model::{ChangeOp, Lane, PartitionKey, Reason, Workspace, testing};
 use serde_json::{Value, json};
 
-use super::{Kafka, config, map, rudder};
+use super::{Kafka, config, entry, map, rudder};
+use crate::destinations::trial::kept;
 
 fn context() -> Context {
     Context { id: "stream".to_owned(), work_dir: "/nonexistent".into() }
@@ -61,16 +62,7 @@ fn an_event_chooses_its_topic_only_where_it_may() {
 #[test]
 fn a_row_that_is_gone_is_a_record_or_a_tombstone_with_the_rows_key() {
     let change = |op: ChangeOp| {
-        let change = Change {
-            sync: "people".parse().unwrap(),
-            run: 1,
-            destination: "stream".parse().unwrap(),
-            op,
-            key: PartitionKey([1; 16]),
-            row_hash: PartitionKey([2; 16]),
-            published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-            body: Bytes::from_static(br#"{"userId":"u"}"#),
-        };
+        let change = testing::change(op, r#"{"userId":"u"}"#);
         Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) }
     };
     let there = record(json!({"tombstones": true}), &change(ChangeOp::Upsert)).unwrap();
@@ -186,5 +178,41 @@ async fn a_topic_that_an_event_chose_and_that_is_not_there_fails_that_event_alon
         let error = Kafka::new(&there, &context()).unwrap().check().await.unwrap_err();
         assert_eq!(error.code, "kafka_refused", "no topic is made");
     }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::start(folder.path(), None).unwrap();
+    let workspace: Workspace = "acme".parse().unwrap();
+    let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), workspace.clone()).unwrap();
+    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
+    let (bus, topic) = (&bus, &EVENTS.lane(&workspace, &Lane::main()));
+    // Nobody listens on the port of a listener that is gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let at = |brokers: String| {
+        let properties = json!({"sasl.password": "secret-of-a-test"});
+        json!({"brokers": brokers, "topic": topic.as_str(), "properties": properties})
+    };
+    let too_large = json!({"type": "track", "properties": {"large": "x".repeat(4 * 1024 * 1024)}});
+    let place = Place {
+        settings: at(broker.bootstrap()),
+        nowhere: at(gone.to_string()),
+        secrets: vec!["secret-of-a-test".to_owned()],
+        refused: Some(event(too_large)),
+        look: Box::new(move || {
+            Box::pin(async move {
+                let marks = bus.watermarks(topic.as_str()).await.unwrap();
+                marks.values().map(|(low, high)| high - low).sum::<i64>().to_string()
+            })
+        }),
+    };
+    let mut impatient = entry();
+    impatient.build = Arc::new(|settings, context| {
+        Ok(Arc::new(Kafka::with_timeout(settings, context, Duration::from_secs(1))?))
+    });
+    let promises = conformance::any_destination(&impatient, place).await;
+    kept(&promises, &["D1", "D2", "D4", "D5", "D6", "D8", "D11", "D13", "D14", "D15"]);
     broker.stop().await;
 }

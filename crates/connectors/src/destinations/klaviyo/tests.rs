@@ -8,7 +8,7 @@ use millrace_event_model::ChangeOp;
 use serde_json::{Value, json};
 
 use super::entry;
-use crate::destinations::trial::{Trial, change, event, requests, shown};
+use crate::destinations::trial::{Trial, change, conforms, event, requests, shown};
 
 fn settings() -> Value {
     json!({"private_api_key": "key-of-an-account"})
@@ -112,4 +112,9 @@ fn pages_are_left_out_and_what_is_missing_is_named() {
         assert_eq!(reason.code, code);
         assert!(reason.message.contains(part) && !reason.message.contains("S3CRET"), "{}", reason.message);
     }
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    conforms(&entry(), settings()).await;
 }

@@ -1,4 +1,4 @@
-//! Files in a folder, and in the S3 that `MILLRACE_TEST_S3` names.
+//! Files, settings, and what becomes of what is not written.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,22 +9,21 @@
 )]
 
 use std::future::{pending, ready};
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::DateTime;
-use flate2::read::GzDecoder;
+use chrono::TimeDelta;
 use futures::future::BoxFuture;
 use millrace_columnar::ParquetReader;
 use millrace_columnar::arrow::array::{Array, AsArray};
 use millrace_columnar::arrow::datatypes::TimestampMicrosecondType;
 use millrace_connector::{Context, Destination, Item, ItemOutcome, Payload, Prepared};
-use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey};
+use millrace_event_model::{ChangeOp, Event, MessageId, testing};
 use serde_json::{Value, json};
 
 use super::{Deadlines, ObjectStorage, outcomes, rudder};
+
+mod stores;
 
 fn storage(settings: Value) -> ObjectStorage {
     let context = Context { id: "files".to_owned(), work_dir: "/nonexistent".into() };
@@ -38,33 +37,15 @@ fn in_folder(folder: &Path, format: &str) -> ObjectStorage {
 /// An event received so many hours after 2023-11-14T22:13:20Z.
 fn event(id: &str, hours: i64, body: &str) -> Item {
     let event = Event {
-        event_type: "track".to_owned(),
         message_id: MessageId(id.to_owned()),
-        rudder_id: uuid::Uuid::nil(),
-        received_at: DateTime::from_timestamp(1_700_000_000 + 3_600 * hours, 0).unwrap(),
-        sent_at: None,
-        request_ip: None,
-        geo: None,
-        source: "web".parse().unwrap(),
-        policy: None,
-        traceparent: None,
-        key: PartitionKey([1; 16]),
-        body: Bytes::copy_from_slice(body.as_bytes()),
+        received_at: testing::moment() + TimeDelta::hours(hours),
+        ..testing::event(body)
     };
     Item { id: event.idempotency_key(), key: event.key, payload: Payload::Event(event) }
 }
 
 fn change() -> Item {
-    let change = Change {
-        sync: "people".parse().unwrap(),
-        run: 7,
-        destination: "files".parse().unwrap(),
-        op: ChangeOp::Delete,
-        key: PartitionKey([1; 16]),
-        row_hash: PartitionKey([2; 16]),
-        published_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
-        body: Bytes::from_static(br#"{"userId":"u"}"#),
-    };
+    let change = testing::change(ChangeOp::Delete, r#"{"userId":"u"}"#);
     Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) }
 }
 
@@ -74,71 +55,9 @@ async fn deliver(storage: &ObjectStorage, items: &[Item]) {
     assert_eq!(outcomes, vec![ItemOutcome::Delivered; items.len()]);
 }
 
-/// Paths of all files, and the lines of each.
-async fn files(storage: &ObjectStorage) -> Vec<(String, Vec<Value>)> {
-    let mut found = Vec::new();
-    for path in storage.store.list("").await.unwrap() {
-        let bytes = storage.store.get(&path).await.unwrap().unwrap();
-        let mut text = String::new();
-        GzDecoder::new(bytes.as_ref()).read_to_string(&mut text).unwrap();
-        found.push((path, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()));
-    }
-    found
-}
-
 fn items() -> [Item; 4] {
     let pretty = "{\n  \"event\": \"Seen\",\r\n  \"properties\": {\n\"text\": \"a\\nb\"}}";
     [event("m-1", 0, pretty), event("m-2", 1, "{}"), event("m-3", 0, r#"{"userId":"u"}"#), change()]
-}
-
-/// In whatever store.
-async fn a_batch_is_a_file_for_each_hour_and_a_repetition_writes_over_it(storage: &ObjectStorage) {
-    storage.check().await.unwrap();
-    let items = items();
-    deliver(storage, &items).await;
-    let written = files(storage).await;
-    let folder = |path: &str| path.rsplit_once('/').unwrap().0.to_owned();
-    let folders: Vec<_> = written.iter().map(|(path, _)| folder(path)).collect();
-    let hour = |hour| format!("source=web/date=2023-11-14/hour={hour}");
-    assert_eq!(folders, [hour(22), hour(23), "sync=people/run=7".to_owned()]);
-    let rows = &written[0].1;
-    assert_eq!(rows.len(), 2);
-    assert_eq!((&rows[0]["messageId"], &rows[0]["properties"]["text"]), (&json!("m-1"), &json!("a\nb")));
-    assert_eq!(written[2].1[0]["op"], "delete");
-
-    deliver(storage, &items).await;
-    assert_eq!(files(storage).await, written, "the same batch is the same files");
-    deliver(storage, &items[..1]).await;
-    assert_eq!(files(storage).await.len(), 4, "another batch is another file");
-}
-
-#[tokio::test]
-async fn files_in_a_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = in_folder(&folder.path().join("not/there/yet"), "ndjson");
-    a_batch_is_a_file_for_each_hour_and_a_repetition_writes_over_it(&storage).await;
-}
-
-#[tokio::test]
-async fn files_in_s3_and_a_bucket_that_is_not_there_pauses() {
-    let Ok(s3) = std::env::var("MILLRACE_TEST_S3") else {
-        eprintln!("SKIPPED: MILLRACE_TEST_S3 names no bucket (integration-tests/servers/s3.sh starts one)");
-        return;
-    };
-    let (endpoint, bucket) = s3.rsplit_once('/').unwrap();
-    let at = |bucket: &str| {
-        let url = format!("s3://{bucket}/files-{}", std::process::id());
-        storage(json!({"url": url, "allow_private": true, "storage_options": {"endpoint": endpoint,
-            "allow_http": "true", "region": "us-east-1", "access_key_id": "test", "secret_access_key": "test"}}))
-    };
-    a_batch_is_a_file_for_each_hour_and_a_repetition_writes_over_it(&at(bucket)).await;
-
-    let missing = at("no-such-bucket");
-    assert!(missing.check().await.is_err());
-    let item = event("m-1", 0, "{}");
-    let prepared = Prepared::of(&item, missing.transform(&item).unwrap());
-    let outcomes = missing.deliver(vec![prepared]).await;
-    assert!(matches!(outcomes[..], [ItemOutcome::Config(_)]), "{outcomes:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 pub(crate) mod fields;
 pub(crate) mod flatten;
 pub(crate) mod hashing;
+pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod rudder;
 pub(crate) mod times;

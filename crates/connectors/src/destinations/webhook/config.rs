@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use crate::destinations::shared::method::Method;
 use crate::http::guard;
 
 /// One signed HTTP POST per event or change.
@@ -28,10 +29,12 @@ pub struct Settings {
     /// being rotated, a list with the new one first: each request then carries a signature of each.
     /// Without a secret nothing is signed, and the receiver cannot tell who is calling.
     #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
     pub secret: Secrets,
     /// Headers added to each request, such as `Authorization`. Those of signature and framing cannot be
     /// set.
     #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
     pub headers: Headers,
     /// The verb. `GET` and `DELETE` carry no body, but the event's properties as the query.
     #[serde(default)]
@@ -60,31 +63,6 @@ pub(super) fn parse(settings: &Value, id: &str) -> Result<Settings, ConnectorErr
     guard::check_literal(parsed.url.host(), &parsed.allow_private)
         .map_err(|refused| invalid(refused.to_string()))?;
     Ok(parsed)
-}
-
-/// The verb of a request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "they are HTTP's")]
-pub enum Method {
-    #[default]
-    Post,
-    Put,
-    Patch,
-    Get,
-    Delete,
-}
-
-impl Method {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Get => "GET",
-            Self::Delete => "DELETE",
-        }
-    }
 }
 
 /// Where to send to. Its path may be a secret, so only the host is ever shown.

@@ -2,21 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, Mac};
+use millrace_connector::conformance::{Reply, Stub};
 use millrace_connector::{Context, Destination, Item, ItemOutcome, Limits, Payload, Prepared, RequestBody};
-use millrace_event_model::{Change, ChangeOp, Event, MessageId, PartitionKey};
+use millrace_event_model::{Change, ChangeOp, Event, PartitionKey, testing};
 use millrace_service::ManualClock;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -24,78 +21,10 @@ use sha2::Sha256;
 
 use super::client::classify;
 use super::{Webhook, entry};
+use crate::destinations::trial::conforms_at;
 
-/// What the receiver does with one request.
-#[derive(Clone, Default)]
-struct Answer {
-    status: u16,
-    header: Option<(&'static str, &'static str)>,
-    never: bool,
-}
-
-/// A receiver on a free port of the loopback. Answers in order; when they run out, 200.
-struct Receiver {
-    base: String,
-    script: Arc<Script>,
-    server: tokio::task::JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Script {
-    answers: Mutex<VecDeque<Answer>>,
-    requests: Mutex<Vec<Request>>,
-}
-
-#[derive(Clone)]
-struct Request {
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Receiver {
-    async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let script = Arc::new(Script::default());
-        script.answers.lock().unwrap().extend(answers);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let app = Router::new().fallback(answer).with_state(script.clone());
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { base: format!("http://127.0.0.1:{port}"), script, server }
-    }
-
-    async fn status(status: u16) -> Self {
-        Self::start([Answer { status, ..Answer::default() }]).await
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.script.requests.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-async fn answer(
-    State(script): State<Arc<Script>>,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    script.requests.lock().unwrap().push(Request { method, headers, body });
-    let answer = script.answers.lock().unwrap().pop_front();
-    let Some(answer) = answer else { return StatusCode::OK.into_response() };
-    if answer.never {
-        std::future::pending::<()>().await;
-    }
-    let mut response = (StatusCode::from_u16(answer.status).unwrap(), "the answer's body").into_response();
-    if let Some((name, value)) = answer.header {
-        response.headers_mut().insert(name, value.parse().unwrap());
-    }
-    response
+async fn receiver(replies: impl IntoIterator<Item = Reply>) -> Stub {
+    Stub::start(replies).await.unwrap()
 }
 
 fn context() -> Context {
@@ -121,24 +50,13 @@ fn refusal(settings: Value) -> String {
 
 fn event(body: &str) -> Item {
     let event = Event {
-        event_type: "track".to_owned(),
-        message_id: MessageId("m-1".to_owned()),
-        rudder_id: uuid(),
+        rudder_id: uuid::Uuid::from_u128(7),
         received_at: now(),
         sent_at: Some("2025-10-20T22:39:59Z".to_owned()),
         request_ip: Some("203.0.113.0".to_owned()),
-        geo: None,
-        source: "web".parse().unwrap(),
-        policy: None,
-        traceparent: None,
-        key: PartitionKey([1; 16]),
-        body: Bytes::copy_from_slice(body.as_bytes()),
+        ..testing::event(body)
     };
     Item { id: event.idempotency_key(), key: event.key, payload: Payload::Event(event) }
-}
-
-fn uuid() -> uuid::Uuid {
-    uuid::Uuid::from_u128(7)
 }
 
 async fn send(webhook: &Webhook, item: &Item) -> ItemOutcome {
@@ -216,18 +134,12 @@ fn a_body_that_is_no_object_rejects_the_item() {
 fn a_change_goes_out_in_its_envelope() {
     let webhook = webhook("http://127.0.0.1/in", json!({}));
     let change = Change {
-        sync: "big-spenders".parse().unwrap(),
-        run: 12,
-        destination: "hook".parse().unwrap(),
-        op: ChangeOp::Upsert,
         key: PartitionKey([0xab; 16]),
-        row_hash: PartitionKey([2; 16]),
-        published_at: now(),
-        body: Bytes::from_static(br#"{"userId":"u1","traits":{"total":120.50}}"#),
+        ..testing::change(ChangeOp::Upsert, r#"{"userId":"u1","traits":{"total":120.50}}"#)
     };
     let item = Item { id: change.idempotency_key(), key: change.key, payload: Payload::Change(change) };
     let expected = concat!(
-        r#"{"sync":"big-spenders","run":12,"op":"upsert","key":"abababababababababababababababab","#,
+        r#"{"sync":"people","run":7,"op":"upsert","key":"abababababababababababababababab","#,
         r#""data":{"userId":"u1","traits":{"total":120.50}}}"#
     );
     assert_eq!(body_of(&webhook, &item), expected);
@@ -235,18 +147,18 @@ fn a_change_goes_out_in_its_envelope() {
 
 #[tokio::test]
 async fn each_request_is_signed_as_standard_webhooks_says_with_every_secret() {
-    let receiver = Receiver::start([]).await;
+    let receiver = receiver([]).await;
     let keys = [[5_u8; 24], [9_u8; 24]];
     let secrets = keys.map(|key| format!("whsec_{}", STANDARD.encode(key)));
     let more = json!({"secret": secrets, "headers": {"X-Team": "growth"}});
-    let webhook = webhook(&receiver.base, more);
+    let webhook = webhook(receiver.base(), more);
     let item = event(r#"{"type":"track","event":"Größe"}"#);
 
     assert_eq!(send(&webhook, &item).await, ItemOutcome::Delivered);
 
-    let request = receiver.requests().remove(0);
-    let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
-    assert_eq!(request.method, Method::POST);
+    let request = receiver.seen().remove(0);
+    let header = |name: &str| request.header(name).unwrap().to_owned();
+    assert_eq!(request.method, "POST");
     assert_eq!(header("webhook-id"), item.id);
     assert_eq!(header("webhook-timestamp"), "1761000000");
     assert_eq!(header("content-type"), "application/json");
@@ -264,10 +176,10 @@ async fn each_request_is_signed_as_standard_webhooks_says_with_every_secret() {
 /// misreading twice.
 #[tokio::test]
 async fn the_signature_is_the_one_that_receivers_libraries_expect() {
-    let receiver = Receiver::start([]).await;
+    let receiver = receiver([]).await;
     let clock = ManualClock::new(DateTime::from_timestamp(1_614_265_330, 0).unwrap());
     let settings = json!({
-        "url": receiver.base, "allow_private": true, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "url": receiver.base(), "allow_private": true, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     });
     let webhook = Webhook::new(&settings, &context(), Arc::new(clock)).unwrap();
     let mut request = webhook.transform(&event("{}")).unwrap().remove(0);
@@ -277,31 +189,20 @@ async fn the_signature_is_the_one_that_receivers_libraries_expect() {
         ..Prepared::of(&event("{}"), vec![request])
     };
     assert_eq!(webhook.deliver(vec![prepared]).await, [ItemOutcome::Delivered]);
-    let signature = receiver.requests()[0].headers["webhook-signature"].to_str().unwrap().to_owned();
-    assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    assert_eq!(receiver.seen()[0].header("webhook-signature"), Some(signature));
 }
 
 #[tokio::test]
 async fn without_a_secret_nothing_is_signed() {
-    let receiver = Receiver::start([]).await;
-    assert_eq!(send(&webhook(&receiver.base, json!({})), &event("{}")).await, ItemOutcome::Delivered);
-    assert!(!receiver.requests()[0].headers.contains_key("webhook-signature"));
+    let receiver = receiver([]).await;
+    assert_eq!(send(&webhook(receiver.base(), json!({})), &event("{}")).await, ItemOutcome::Delivered);
+    assert_eq!(receiver.seen()[0].header("webhook-signature"), None);
 }
 
 #[test]
 fn every_status_has_one_meaning() {
     for code in 200..=599_u16 {
-        let meaning = match classify(code, Some(Duration::from_secs(3))) {
-            ItemOutcome::Delivered => "delivered",
-            ItemOutcome::Throttled { .. } => "throttled",
-            ItemOutcome::Transient { .. } => "transient",
-            ItemOutcome::Rejected(_) => "rejected",
-            ItemOutcome::NotSent { .. } => "not_sent",
-            ItemOutcome::Auth(_) => "auth",
-            ItemOutcome::Config(_) => "config",
-            ItemOutcome::Oversize(_) => "oversize",
-            other => panic!("{other:?}"),
-        };
         let expected = match code {
             200..=299 => "delivered",
             401 | 403 => "auth",
@@ -311,50 +212,48 @@ fn every_status_has_one_meaning() {
             408 | 425 | 500.. => "transient",
             _ => "rejected",
         };
-        assert_eq!(meaning, expected, "{code}");
+        assert_eq!(classify(code, Some(Duration::from_secs(3))).as_str(), expected, "{code}");
     }
 }
 
 #[tokio::test]
 async fn an_answer_becomes_an_outcome_with_a_reason() {
     for (status, expected) in [(400, "http_400"), (422, "http_422"), (302, "http_302")] {
-        let receiver = Receiver::status(status).await;
-        let ItemOutcome::Rejected(reason) = send(&webhook(&receiver.base, json!({})), &event("{}")).await
+        let receiver = receiver([Reply::status(status).body("the answer's body")]).await;
+        let ItemOutcome::Rejected(reason) = send(&webhook(receiver.base(), json!({})), &event("{}")).await
         else {
             panic!("{status}")
         };
         assert_eq!(reason.code, expected);
         assert!(!reason.message.contains("body"), "the answer's body is never told: {}", reason.message);
     }
-    let receiver = Receiver::status(403).await;
-    let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
+    let receiver = receiver([Reply::status(403)]).await;
+    let outcome = send(&webhook(receiver.base(), json!({})), &event("{}")).await;
     assert!(matches!(outcome, ItemOutcome::Auth(reason) if reason.code == "http_403"));
 }
 
 #[tokio::test]
 async fn retry_after_is_handed_on() {
-    let header = Some(("retry-after", "7"));
-    let receiver = Receiver::start([Answer { status: 429, header, never: false }]).await;
-    let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
+    let receiver = receiver([Reply::status(429).header("retry-after", "7")]).await;
+    let outcome = send(&webhook(receiver.base(), json!({})), &event("{}")).await;
     let ItemOutcome::Throttled { after, reason } = outcome else { panic!("{outcome:?}") };
     assert_eq!((after, reason.code.as_str()), (Some(Duration::from_secs(7)), "http_429"));
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let target = Receiver::start([]).await;
-    let location: &'static str = format!("{}/inner", target.base).leak();
-    let answer = Answer { status: 307, header: Some(("location", location)), never: false };
-    let receiver = Receiver::start([answer]).await;
-    let outcome = send(&webhook(&receiver.base, json!({})), &event("{}")).await;
+    let target = receiver([]).await;
+    let location = format!("{}/inner", target.base());
+    let receiver = receiver([Reply::status(307).header("location", &location)]).await;
+    let outcome = send(&webhook(receiver.base(), json!({})), &event("{}")).await;
     assert!(matches!(outcome, ItemOutcome::Rejected(reason) if reason.code == "http_307"));
-    assert!(target.requests().is_empty());
+    assert!(target.seen().is_empty());
 }
 
 #[tokio::test]
 async fn a_receiver_that_does_not_answer_is_tried_again() {
-    let receiver = Receiver::start([Answer { never: true, ..Answer::default() }]).await;
-    let outcome = send(&webhook(&receiver.base, json!({"timeout": "1s"})), &event("{}")).await;
+    let receiver = receiver([Reply::never()]).await;
+    let outcome = send(&webhook(receiver.base(), json!({"timeout": "1s"})), &event("{}")).await;
     assert!(matches!(outcome, ItemOutcome::Transient { after: None, reason } if reason.code == "timeout"));
 }
 
@@ -376,21 +275,21 @@ async fn a_receiver_that_is_not_there_is_tried_again() {
 
 #[tokio::test]
 async fn a_check_reaches_the_receiver_and_changes_nothing() {
-    let receiver = Receiver::status(404).await;
-    webhook(&receiver.base, json!({})).check().await.unwrap();
-    assert_eq!(receiver.requests()[0].method, Method::HEAD);
+    let receiver = receiver([Reply::status(404)]).await;
+    webhook(receiver.base(), json!({})).check().await.unwrap();
+    assert_eq!(receiver.seen()[0].method, "HEAD");
 }
 
 #[tokio::test]
 async fn a_name_that_leads_inside_is_never_connected_to() {
-    let receiver = Receiver::start([]).await;
-    let url = receiver.base.replace("127.0.0.1", "localhost");
+    let receiver = receiver([]).await;
+    let url = receiver.base().replace("127.0.0.1", "localhost");
     let clock = Arc::new(ManualClock::new(now()));
     let webhook = Webhook::new(&json!({ "url": url }), &context(), clock).unwrap();
     let ItemOutcome::Config(reason) = send(&webhook, &event("{}")).await else { panic!("not paused") };
     assert_eq!(reason.code, "address_refused");
     assert!(reason.message.contains("allow_private"), "{}", reason.message);
-    assert!(receiver.requests().is_empty());
+    assert!(receiver.seen().is_empty());
 }
 
 #[test]
@@ -475,4 +374,15 @@ fn a_get_carries_the_properties_as_its_query() {
     let request = webhook.transform(&event(r#"{"properties":{"a":{"b":1},"c":"d"}}"#)).unwrap().remove(0);
     let query = [("a.b", "1"), ("c", "d")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!((request.query.as_slice(), &request.body), (&query[..], &RequestBody::None));
+}
+
+#[tokio::test]
+async fn deliver_gets_what_every_destination_owes_it() {
+    let key = format!("whsec_{}", STANDARD.encode([5; 24]));
+    let headers = json!({"Authorization": "Bearer token-of-a-test"});
+    let settings = |base: &str| {
+        json!({"url": format!("{base}/in"), "secret": key, "headers": headers, "timeout": "1s",
+            "allow_private": true})
+    };
+    conforms_at(&entry(), settings).await;
 }
