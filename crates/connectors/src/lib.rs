@@ -11,6 +11,7 @@ pub mod http;
 mod reference;
 mod registry;
 pub mod rudder;
+pub mod skeletons;
 mod sources;
 mod warehouses;
 

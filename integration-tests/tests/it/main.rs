@@ -14,6 +14,7 @@
 mod bad_input;
 mod broker_outage;
 mod commands;
+mod connectors;
 mod contents;
 mod crash_points;
 mod dead_letters;

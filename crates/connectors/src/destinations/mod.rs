@@ -15,6 +15,8 @@ pub mod mapper;
 pub mod mixpanel;
 pub mod object_storage;
 pub(crate) mod shared;
+#[cfg(test)]
+pub mod skeleton;
 pub mod slack;
 #[cfg(test)]
 mod trial;

@@ -5,6 +5,7 @@ mod test;
 use std::path::Path;
 
 use millrace_connector::Registry;
+use millrace_connectors::skeletons;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{ConnectorsCommand, Output};
@@ -103,7 +104,7 @@ fn new(name: &str, rust: bool, folder: &Path, output: Output) -> Result<(), Fail
         return Err(Failure::Usage(format!("{name:?} is no kind: use lower-case letters, digits and _")));
     }
     if rust {
-        output::line(include_str!("connectors/skeleton.rs.txt").replace("NAME", name));
+        output::line(skeletons::in_rust(name));
         return Ok(());
     }
     let file = folder.join(format!("{name}.yaml"));
@@ -111,7 +112,7 @@ fn new(name: &str, rust: bool, folder: &Path, output: Output) -> Result<(), Fail
         return Err(Failure::Usage(format!("there is a {} already", file.display())));
     }
     std::fs::create_dir_all(folder)?;
-    std::fs::write(&file, include_str!("connectors/skeleton.yaml").replace("NAME", name))?;
+    std::fs::write(&file, skeletons::in_yaml(name))?;
     let schema = folder.join("connector.schema.json");
     let text = serde_json::to_string_pretty(&millrace_connectors::declarative::schema());
     std::fs::write(&schema, text.map_err(|error| Failure::Failed(error.to_string()))?)?;

@@ -26,27 +26,55 @@ pub(super) async fn run(
     folder: Option<&Path>,
     output: Output,
 ) -> Result<(), Failure> {
-    let Some(file) = which.map(Path::new).filter(|file| watch && file.is_file()) else {
-        if watch {
-            return Err(Failure::Usage("--watch needs a file".to_owned()));
+    if !watch {
+        let report = test(&chosen(which, folder)?).await;
+        output::line(report.shown(output));
+        return report.verdict();
+    }
+    match which.map(Path::new).filter(|file| file.is_file()) {
+        Some(file) => {
+            watched(file, output).await;
+            Ok(())
         }
-        return test(&chosen(which, folder)?, output).await;
-    };
+        None => Err(Failure::Usage("--watch needs a file, such as connectors/acme.yaml".to_owned())),
+    }
+}
+
+/// Runs the tests of a file whenever it changes, as long as somebody reads what came of them.
+async fn watched(file: &Path, output: Output) {
     let mut seen = None;
+    let mut was_missing = false;
     loop {
         let changed = modified(file);
-        if seen != Some(changed) {
+        // An editor that puts a new file in the place of the old leaves none there for a moment.
+        let settled = changed.is_some() || was_missing;
+        was_missing = changed.is_none();
+        if settled && seen != Some(changed) {
             seen = Some(changed);
-            match read_file(file) {
-                Ok(compiled) => {
-                    if let Err(failure) = test(&[compiled], output).await {
-                        output::line(failure.text());
-                    }
-                }
-                Err(error) => output::line(told(&[error]).text()),
+            if !output::line_if_read(told_of(file, output).await) {
+                return;
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What came of a file's tests, or what is wrong with it.
+async fn told_of(file: &Path, output: Output) -> String {
+    let wrong = match read_file(file) {
+        Ok(compiled) => {
+            let report = test(&[compiled]).await;
+            return match (report.verdict(), output) {
+                (_, Output::Json) => report.shown(output),
+                (Ok(()), Output::Text) => format!("{}\nall tests pass\n", report.shown(output)),
+                (Err(failure), Output::Text) => format!("{}\n{}\n", report.shown(output), failure.text()),
+            };
+        }
+        Err(error) => told(&[error]),
+    };
+    match output {
+        Output::Text => format!("{}\n", wrong.text()),
+        Output::Json => json!({ "file": file, "failure": wrong.text() }).to_string(),
     }
 }
 
@@ -75,47 +103,58 @@ fn chosen(which: Option<&str>, folder: Option<&Path>) -> Result<Vec<Arc<Compiled
     Ok(files)
 }
 
-async fn test(files: &[Arc<Compiled>], output: Output) -> Result<(), Failure> {
-    let mut rows = Vec::new();
-    let mut lines: Vec<Value> = Vec::new();
-    let mut failures = 0;
+/// What came of the tests of some files.
+#[derive(Default)]
+struct Report {
+    rows: Vec<Vec<String>>,
+    lines: Vec<Value>,
+    failures: usize,
+}
+
+impl Report {
+    fn shown(&self, output: Output) -> String {
+        match output {
+            Output::Json => self.lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
+            Output::Text => output::table(&["KIND", "", "TEST", "NOTE"], self.rows.iter().cloned()),
+        }
+    }
+
+    fn verdict(&self) -> Result<(), Failure> {
+        match self.failures {
+            0 => Ok(()),
+            1 => Err(Failure::Failed("1 test failed".to_owned())),
+            many => Err(Failure::Failed(format!("{many} tests failed"))),
+        }
+    }
+
+    fn add(&mut self, kind: &str, test: String, failure: Option<&str>, skipped: Option<&str>) {
+        let mark = match (failure, skipped) {
+            (Some(_), _) => "FAILED",
+            (None, Some(_)) => "skipped",
+            (None, None) => "ok",
+        };
+        self.failures += usize::from(failure.is_some());
+        self.lines.push(json!({ "kind": kind, "test": test, "failure": failure, "skipped": skipped }));
+        let note = failure.or(skipped).unwrap_or_default().to_owned();
+        self.rows.push(vec![kind.to_owned(), mark.to_owned(), test, note]);
+    }
+}
+
+async fn test(files: &[Arc<Compiled>]) -> Report {
+    let mut report = Report::default();
     for file in files {
         let kind = &file.spec.name;
         for verdict in trial::run(file).await {
-            failures += usize::from(verdict.failure.is_some());
-            lines.push(json!({ "kind": kind, "test": verdict.test, "failure": verdict.failure }));
-            let (mark, note) = match verdict.failure {
-                Some(failure) => ("FAILED", failure),
-                None => ("ok", String::new()),
-            };
-            rows.push(vec![kind.clone(), mark.to_owned(), verdict.test, note]);
+            report.add(kind, verdict.test, verdict.failure.as_deref(), None);
         }
         for promise in trial::conform(file).await {
-            let (mark, note) = match &promise.finding {
-                Finding::Kept => ("ok", String::new()),
-                Finding::Broken(told) => ("FAILED", told.clone()),
-                Finding::Skipped(reason) => ("skipped", (*reason).to_owned()),
-            };
-            failures += usize::from(matches!(promise.finding, Finding::Broken(_)));
-            let failure = matches!(promise.finding, Finding::Broken(_)).then_some(&note);
-            let skipped = matches!(promise.finding, Finding::Skipped(_)).then_some(&note);
-            lines.push(json!({
-                "kind": kind,
-                "test": format!("{} {}", promise.code, promise.promise),
-                "failure": failure,
-                "skipped": skipped,
-            }));
             let test = format!("{} {}", promise.code, promise.promise);
-            rows.push(vec![kind.clone(), mark.to_owned(), test, note]);
+            match &promise.finding {
+                Finding::Kept => report.add(kind, test, None, None),
+                Finding::Broken(told) => report.add(kind, test, Some(told), None),
+                Finding::Skipped(reason) => report.add(kind, test, None, Some(reason)),
+            }
         }
     }
-    match output {
-        Output::Json => lines.iter().for_each(|line| output::line(line.to_string())),
-        Output::Text => output::line(output::table(&["KIND", "", "TEST", "NOTE"], rows)),
-    }
-    match failures {
-        0 => Ok(()),
-        1 => Err(Failure::Failed("1 test failed".to_owned())),
-        many => Err(Failure::Failed(format!("{many} tests failed"))),
-    }
+    report
 }

@@ -55,14 +55,25 @@ pub fn entry() -> DestinationEntry {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use millrace_connector::conformance;
+    use serde_json::Value;
 
     use super::*;
+    use crate::destinations::trial::{conforms, event, requests, shown};
+
+    fn settings() -> Value {
+        json!({ "api_key": "key-of-a-test" })
+    }
+
+    #[test]
+    fn an_identify_is_a_contact() {
+        let item = event(json!({ "type": "identify", "userId": "u1" }));
+        let made = requests(&entry(), &settings(), &item).unwrap();
+        let bodies: Vec<Value> = made.iter().map(|request| shown(request)["body"].clone()).collect();
+        assert_eq!(bodies, [json!({ "contacts": [{ "external_id": "u1" }] })]);
+    }
 
     #[tokio::test]
-    async fn it_keeps_what_every_destination_promises() {
-        let settings = |base: &str| json!({ "api_key": "test-key", "allow_private": true, "origin": base });
-        let promises = conformance::destination(&entry(), settings).await;
-        assert!(conformance::broken(&promises).is_empty(), "{promises:#?}");
+    async fn deliver_gets_what_every_destination_owes_it() {
+        conforms(&entry(), settings()).await;
     }
 }
