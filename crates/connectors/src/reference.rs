@@ -18,7 +18,9 @@ fn the_pages_of_destinations_are_those_of_their_settings() {
     for entry in &crate::registry().destinations {
         let schema = (entry.schema)();
         let mut page = format!("{MADE}\n# `{}`\n\n{}.\n", entry.kind, entry.summary);
-        if let Some(about) = text(&schema, "description").filter(|about| *about != entry.summary) {
+        if let Some(about) =
+            text(&schema, "description").filter(|about| about.trim_end_matches('.') != entry.summary)
+        {
             page.push_str(&format!("\n{about}\n"));
         }
         if let Some(rudder) = &entry.rudder {

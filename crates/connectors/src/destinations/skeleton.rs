@@ -43,10 +43,12 @@ pub fn entry() -> DestinationEntry {
         mapper: |settings: &Settings| Ok(Box::new(Contacts(settings.clone()))),
         profile: |_| Profile {
             max_items: 100,
+            // With several endpoints a rule for each: `JoinRule::path`.
             joins: JoinRule::all(Join::arrays(&["contacts"], 100)),
             hosts: vec!["api.example.com".to_owned()],
             ..Profile::new(Check::Reach("https://api.example.com/".to_owned()))
         },
+        // Its name and settings in RudderStack, if it is there; if not, name it in the test of `registry.rs`.
         rudder: None,
     }
     .entry()
