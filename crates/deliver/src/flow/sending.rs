@@ -237,9 +237,13 @@ impl Flow {
                 owned.window.put_back(ticket.offset);
             }
             ItemOutcome::Oversize(reason) | ItemOutcome::Unclear(reason) => self.reject(ticket, reason, now),
-            // The head of its key, which is tried alone from now on, may be the one to blame: it is no attempt at this
-            // one, and fewer go together.
-            ItemOutcome::Throttled { .. } | ItemOutcome::Transient { .. } if !is_head => {
+            // The head of its key answers for the call: it is no attempt at those behind it.
+            ItemOutcome::Throttled { .. } if !is_head => {
+                pending.attempts.not_sent();
+                owned.window.put_back(ticket.offset);
+            }
+            // Nor to blame, if not for the call's size: the head goes alone, and they in smaller calls.
+            ItemOutcome::Transient { .. } if !is_head => {
                 pending.attempts.not_sent();
                 pending.at_most = shared_by.div_ceil(2);
                 owned.window.put_back(ticket.offset);

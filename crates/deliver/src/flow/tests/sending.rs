@@ -127,6 +127,22 @@ fn where_a_call_keeps_their_order_items_of_a_key_share_one_and_no_other_overtake
 }
 
 #[test]
+fn a_throttled_call_is_made_again_as_it_was() {
+    let mut flow = flow_within(Limits { together: true, ..batches(20) });
+    flow.retry = RetryPolicy::default();
+    for offset in 0..4 {
+        read(&mut flow, offset, event(offset, 1));
+    }
+    for now in [0, 10, 20, 30] {
+        let call = send(&mut flow, now);
+        assert_eq!(offsets(&call), [0, 1, 2, 3], "none is given up, and they stay together");
+        let after = Some(Duration::from_secs(5));
+        let outcome = || ItemOutcome::Throttled { after, reason: Reason::new("http_429", "slower") };
+        flow.landed(call.into_iter().map(|ticket| (ticket, outcome())).collect(), at(now));
+    }
+}
+
+#[test]
 fn one_that_breaks_the_calls_of_its_key_is_given_up_alone() {
     let mut flow = flow_within(Limits { together: true, ..batches(20) });
     flow.bounds = Bounds { active: 100, parked: 100, bytes: 10_000 };
