@@ -165,7 +165,8 @@ impl Destination for HttpDestination {
     }
 
     async fn deliver(&self, batch: Vec<Prepared>) -> Vec<ItemOutcome> {
-        let deadline = Instant::now() + self.profile.timeout;
+        let started = Instant::now();
+        let deadline = started + self.profile.timeout;
         let mut outcomes = vec![ItemOutcome::Delivered; batch.len()];
         let keys = batch.iter().map(|prepared| prepared.key).collect::<Vec<_>>();
         let mut left = unsent(batch);
@@ -214,6 +215,12 @@ impl Destination for HttpDestination {
         for item in begun {
             if let Some(outcome) = outcomes.get_mut(item).filter(|outcome| **outcome == NOT_SENT) {
                 *outcome = part_sent();
+            }
+        }
+        // The rest of the batch has taken some of the time that those without a turn have to wait.
+        for outcome in &mut outcomes {
+            if let ItemOutcome::NotSent { after } = outcome {
+                *after = after.saturating_sub(started.elapsed());
             }
         }
         outcomes

@@ -226,6 +226,15 @@ async fn what_a_batch_has_no_time_for_is_not_sent_and_nothing_is_half_sent() {
     assert_eq!(classes(&destination.deliver(puts(8..9, 8)).await), ["delivered"]);
 }
 
+#[tokio::test]
+async fn what_has_no_turn_waits_no_longer_for_the_rest_of_its_batch() {
+    let stub = Stub::start([]).await.unwrap();
+    stub.otherwise(Reply::never());
+    let profile = Profile { timeout: Duration::from_secs(1), ..limited(1, Duration::from_secs(60)) };
+    let outcomes = destination(profile, &stub).deliver(puts(0..2, 1)).await;
+    assert!(matches!(&outcomes[1], ItemOutcome::NotSent { after } if after.as_secs() < 60), "{outcomes:?}");
+}
+
 fn oauth() -> OAuth2 {
     OAuth2 {
         token_url: "http://vendor.test/token".to_owned(),
