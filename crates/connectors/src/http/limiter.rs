@@ -1,7 +1,8 @@
 //! The vendor's rate, kept for each request: a batch whose requests are not alike makes several.
 //!
-//! A batch is promised turns for all of its requests before the first is sent, so that no item is left half
-//! done and begun again and again. What there are no turns for within the batch's time is not sent.
+//! A batch is promised turns for all of its requests before the first is sent, so that items are not left half
+//! done: but for turns at the very end of its time, which may be over when they are taken. What there are no
+//! turns for within the batch's time is not sent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
