@@ -6,9 +6,28 @@ use millrace_connector::{HttpRequest, RequestBody};
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
+/// What differs, request by request; there are as many of the one as of the other.
+pub(super) fn in_order(expected: &[&Value], made: &[HttpRequest], made_up: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, (expected, made)) in expected.iter().zip(made).enumerate() {
+        found.extend(request(expected, made, made_up).into_iter().map(|text| format!("{number}: {text}")));
+    }
+    found
+}
+
+/// Whether each expected request has been made, and nothing else.
+pub(super) fn are_in_any_order(expected: &[&Value], mut made: Vec<HttpRequest>, made_up: &[&str]) -> bool {
+    for expected in expected {
+        let same = made.iter().position(|made| request(expected, made, made_up).is_empty());
+        let Some(place) = same else { return false };
+        made.remove(place);
+    }
+    made.is_empty()
+}
+
 /// What differs. Headers count without case and order, parameters wherever they stand, numbers by value,
 /// and text that is a JSON document by what it says. Content type and host are the client's matter.
-pub(super) fn request(expected: &Value, made: &HttpRequest, made_up: &[&str]) -> Vec<String> {
+fn request(expected: &Value, made: &HttpRequest, made_up: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     if expected["method"] != made.method {
         found.push(format!("method: {} instead of {}", made.method, expected["method"]));
