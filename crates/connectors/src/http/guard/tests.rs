@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::Url;
@@ -127,15 +128,26 @@ async fn the_resolver_of_the_connection_refuses_too() {
     assert!(resolve(Private::all()).await.unwrap().count() > 0);
 }
 
+/// Listeners at two addresses on one port, and the port: one that is free at the first address may be taken
+/// at the second, and then another is tried.
+async fn on_one_port([first, second]: [&str; 2]) -> ([TcpListener; 2], u16) {
+    loop {
+        let one = TcpListener::bind((first, 0)).await.unwrap();
+        let port = one.local_addr().unwrap().port();
+        match TcpListener::bind((second, port)).await {
+            Ok(other) => return ([one, other], port),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse),
+        }
+    }
+}
+
 /// Each look-up of the name gives another address: by turns one that may be reached (127.0.0.2 stands for
 /// the public one) and one that may not (127.0.0.1), or both. Something listens at both, on one port.
 #[tokio::test]
 async fn a_name_that_rebinds_is_never_followed_inside() {
     const ATTEMPTS: usize = 10_000;
     millrace_service::install_tls();
-    let open = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let port = open.local_addr().unwrap().port();
-    let inner = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let ([open, inner], port) = on_one_port(["127.0.0.2", "127.0.0.1"]).await;
     let (reached, betrayed, looked_up) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
     for (listener, count) in [(open, Arc::clone(&reached)), (inner, Arc::clone(&betrayed))] {
         // Ends with the test's runtime.
