@@ -11,9 +11,10 @@ use millrace_connector::conformance::{self, Place};
 use millrace_connector::{
     Context, Destination, Document, ErrorKind, HttpRequest, Item, ItemOutcome, Payload, Prepared, RequestBody,
 };
-use millrace_event_model::topics::EVENTS;
-use millrace_event_model::{ChangeOp, Lane, PartitionKey, Reason, Workspace, testing};
+use millrace_event_model::topics::{EVENTS, TopicName};
+use millrace_event_model::{ChangeOp, Event, Lane, PartitionKey, Reason, Workspace, testing};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{Kafka, config, entry, map, rudder};
 use crate::destinations::trial::kept;
@@ -104,14 +105,29 @@ fn settings_that_are_wrong_are_told_without_secrets() {
     assert!(unknown.contains("sasl.pasword") && !unknown.contains("hunter2"), "{unknown}");
 }
 
+/// A broker, and a topic to write to.
+struct Cluster {
+    broker: EmbeddedBroker,
+    bus: Bus,
+    topic: TopicName<Event>,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = EmbeddedBroker::start(folder.path(), None).unwrap();
+        let workspace: Workspace = "acme".parse().unwrap();
+        let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), workspace.clone()).unwrap();
+        bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
+        let topic = EVENTS.lane(&workspace, &Lane::main());
+        Self { broker, bus, topic, _folder: folder }
+    }
+}
+
 #[tokio::test]
 async fn records_are_stored_and_each_has_its_outcome() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = EmbeddedBroker::start(folder.path(), None).unwrap();
-    let workspace: Workspace = "acme".parse().unwrap();
-    let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), workspace.clone()).unwrap();
-    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
-    let topic = EVENTS.lane(&workspace, &Lane::main());
+    let Cluster { broker, bus, topic, _folder } = Cluster::start().await;
     let settings = json!({"brokers": broker.bootstrap(), "topic": topic.as_str()});
     let kafka = Kafka::new(&settings, &context()).unwrap();
     kafka.check().await.unwrap();
@@ -148,12 +164,7 @@ async fn records_are_stored_and_each_has_its_outcome() {
 
 #[tokio::test]
 async fn a_topic_that_an_event_chose_and_that_is_not_there_fails_that_event_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = EmbeddedBroker::start(folder.path(), None).unwrap();
-    let workspace: Workspace = "acme".parse().unwrap();
-    let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), workspace.clone()).unwrap();
-    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
-    let topic = EVENTS.lane(&workspace, &Lane::main());
+    let Cluster { broker, bus: _, topic, _folder } = Cluster::start().await;
     let settings = json!({"brokers": broker.bootstrap(), "topic": topic.as_str(), "event_topics": true,
         "topics": {"Lost": "of-the-settings"}});
     let kafka = Kafka::new(&settings, &context()).unwrap();
@@ -183,12 +194,8 @@ async fn a_topic_that_an_event_chose_and_that_is_not_there_fails_that_event_alon
 
 #[tokio::test]
 async fn deliver_gets_what_every_destination_owes_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = EmbeddedBroker::start(folder.path(), None).unwrap();
-    let workspace: Workspace = "acme".parse().unwrap();
-    let bus = Bus::new(KafkaSettings::new(broker.bootstrap()), workspace.clone()).unwrap();
-    bus.provision(&[Lane::main()], ReplicationPolicy::Single).await.unwrap();
-    let (bus, topic) = (&bus, &EVENTS.lane(&workspace, &Lane::main()));
+    let Cluster { broker, bus, topic, _folder } = Cluster::start().await;
+    let (bus, topic) = (&bus, &topic);
     // Nobody listens on the port of a listener that is gone.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let at = |brokers: String| {
