@@ -1,10 +1,8 @@
 //! A workspace on a broker, and events for it.
 
-use bytes::Bytes;
-use chrono::DateTime;
 use millrace_bus::{Bus, KafkaSettings, ReplicationPolicy};
 use millrace_event_model::topics::{EVENTS, TopicName};
-use millrace_event_model::{Event, KeyHasher, Lane, MessageId, rudder_id};
+use millrace_event_model::{Event, KeyHasher, Lane, MessageId, testing};
 
 pub(crate) async fn bus(brokers: &str) -> Bus {
     let bus = Bus::new(KafkaSettings::new(brokers), "acme".parse().unwrap()).unwrap();
@@ -20,18 +18,9 @@ pub(crate) fn events(bus: &Bus) -> TopicName<Event> {
 pub(crate) fn event(number: u64) -> Event {
     let person = format!("person-{}", number % 40);
     Event {
-        event_type: "track".to_owned(),
         message_id: MessageId(format!("m-{number}")),
-        rudder_id: rudder_id("", &person),
-        received_at: DateTime::UNIX_EPOCH,
-        sent_at: None,
-        request_ip: None,
-        geo: None,
-        source: "web".parse().unwrap(),
-        policy: None,
-        traceparent: None,
         key: KeyHasher::new(&[7; 32]).person(&person, ""),
-        body: Bytes::from(format!(r#"{{"type":"track","pad":"{}"}}"#, "x".repeat(300))),
+        ..testing::event(&format!(r#"{{"type":"track","pad":"{}"}}"#, "x".repeat(300)))
     }
 }
 

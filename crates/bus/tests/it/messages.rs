@@ -1,26 +1,15 @@
 //! Events to publish, told apart by their message id.
 
-use bytes::Bytes;
-use chrono::DateTime;
 use millrace_bus::Received;
-use millrace_event_model::{Event, KeyHasher, MessageId, rudder_id};
+use millrace_event_model::{Event, KeyHasher, MessageId, testing};
 
 /// Event `number` of person `number % people`.
 pub(crate) fn event(number: usize, people: usize) -> Event {
     let person = format!("person-{}", number % people);
     Event {
-        event_type: "track".to_owned(),
         message_id: MessageId(format!("m-{number:06}")),
-        rudder_id: rudder_id("", &person),
-        received_at: DateTime::from_timestamp_millis(1_764_000_000_000).unwrap(),
-        sent_at: None,
-        request_ip: None,
-        geo: None,
-        source: "web".parse().unwrap(),
-        policy: None,
-        traceparent: None,
         key: KeyHasher::new(&[7; 32]).person(&person, ""),
-        body: Bytes::from(format!(r#"{{"type":"track","event":"e","number":{number}}}"#)),
+        ..testing::event(&format!(r#"{{"type":"track","event":"e","number":{number}}}"#))
     }
 }
 
