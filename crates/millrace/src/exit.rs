@@ -47,6 +47,21 @@ impl fmt::Display for Failure {
     }
 }
 
+/// An error and what it came from, in one line. Object stores tell their causes themselves: once is enough.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.to_string())
@@ -64,7 +79,8 @@ impl From<millrace_bus::BusError> for Failure {
 
 impl From<millrace_state::StateError> for Failure {
     fn from(error: millrace_state::StateError) -> Self {
-        Self::Failed(error.to_string())
+        let text = with_sources(&error);
+        if error.is_retryable() { Self::Unreachable(text) } else { Self::Failed(text) }
     }
 }
 

@@ -145,7 +145,8 @@ impl Store {
     }
 
     /// Makes sure that the store honours create-if-absent, on which everything rests: some servers that
-    /// speak S3 take the condition and ignore it. Writes one object twice and deletes it.
+    /// speak S3 take the condition and ignore it. Writes one object twice and deletes it: nothing is left,
+    /// not even a folder that was not there.
     ///
     /// # Errors
     /// `Location`: the second write went through. Any other: the store cannot be written.
@@ -153,9 +154,16 @@ impl Store {
         let mut name = [0; 8];
         getrandom::fill(&mut name).map_err(|error| StateError::Random(error.to_string()))?;
         let path = format!("creation-probe-{:016x}", u64::from_be_bytes(name));
+        let missing = self.folder().map(|folder| missing_folders(&folder)).unwrap_or_default();
         let second = self.create_twice(&path).await;
         // Also after an error: a write whose answer was lost has left the object.
         let deleted = self.delete(&path).await;
+        for folder in missing {
+            // Somebody else may have put something there meanwhile: then it stays, and so do those around it.
+            if std::fs::remove_dir(&folder).is_err() {
+                break;
+            }
+        }
         let second = second?;
         deleted?;
         if second == Creation::Lost {
@@ -308,6 +316,11 @@ impl Store {
         let parts = location.prefix_match(&self.prefix)?;
         Some(parts.collect::<Path>().to_string())
     }
+}
+
+/// The folders of a path that are not there, the innermost first.
+fn missing_folders(path: &std::path::Path) -> Vec<PathBuf> {
+    path.ancestors().take_while(|folder| !folder.exists()).map(PathBuf::from).collect()
 }
 
 #[cfg(test)]

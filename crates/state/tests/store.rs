@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use millrace_state::{Creation, Generations, StateError, Store, workspace_key};
 use proptest::prelude::*;
@@ -58,6 +60,16 @@ async fn a_folder_and_memory_prove_that_they_create_only_what_is_absent() {
         store.prove_creation().await.unwrap();
         assert_eq!(store.list("").await.unwrap(), Vec::<String>::new(), "the probe is gone");
     }
+}
+
+#[tokio::test]
+async fn a_proof_leaves_no_folder_that_was_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("there");
+    std::fs::create_dir(&there).unwrap();
+    let store = Store::reach(there.join("a/state").to_str().unwrap(), &BTreeMap::new()).unwrap();
+    store.child("acme").prove_creation().await.unwrap();
+    assert_eq!(std::fs::read_dir(&there).unwrap().count(), 0);
 }
 
 #[test]

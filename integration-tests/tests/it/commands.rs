@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::http::Http;
-use crate::stack::{Site, until};
+use crate::stack::{Site, binary, output, until};
 use crate::track_to_warehouse::CONFIG;
 
 #[test]
@@ -51,6 +51,40 @@ fn check_connect_reaches_everything_and_exits_5_when_something_is_away() {
     let lake =
         said["answers"].as_array().unwrap().iter().find(|answer| answer["what"] == "warehouse lake").unwrap();
     assert!(lake["problem"].as_str().unwrap().contains("refused"), "{lake}");
+}
+
+/// Of sources whose runs have folders, of a warehouse and a destination in folders, and of state.
+#[test]
+fn check_connect_leaves_nothing_behind() {
+    let site = Site::new("");
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = site.start("broker", &["broker", "-o", "json", "-d", folder.path().to_str().unwrap()]);
+    let brokers = broker.first_line()["bootstrap"].as_str().unwrap().to_owned();
+    let source = format!(
+        "sources:\n  - {{ id: crm, kind: airbyte, command: [\"{}\", demo-source], settings: {{ count: 1 }} }}",
+        binary().display()
+    );
+    let config = CONFIG
+        .replace("sources:", &source)
+        .replace("{dir}/state", "{dir}/data/state")
+        .replace("test-write-key", "\"${KEY}\"")
+        .replace("connections:", "destinations:\n  - { id: files, kind: object_storage, settings: { url: \"{dir}/files\" } }\nconnections:");
+    site.write(
+        "millrace.yaml",
+        &format!("kafka: {{ brokers: \"{brokers}\", replication: accept }}\n{config}"),
+    );
+    let output = output({
+        let mut command = site.command(&["check", "--connect", "-o", "json"]);
+        command.env("KEY", "k");
+        command
+    });
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["answers"].as_array().unwrap().len(), 5, "{said}");
+    let left = std::fs::read_dir(site.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["broker.log", "millrace.yaml"]);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `millrace check`: is the config right, and with `--connect`, does everything it names answer?
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_event_model::topics::ALL;
 use millrace_service::config::{Config, Mode};
+use millrace_state::{Store, existing_workspace_key};
 use serde_json::json;
 
 use crate::cli::{Output, Place};
@@ -81,24 +83,36 @@ fn judgement(answers: &[Answer]) -> Result<(), Failure> {
     Err(Failure::Failed(text))
 }
 
-async fn connect_all(config: Config, place: &Place, mode: Mode) -> Result<Vec<Answer>, Failure> {
-    // Without Kafka in the config the embedded broker is what would be used; a folder of its own leaves
-    // that of a running `dev` alone.
+/// Topics are made where they are missing, and nothing else is: state is proved without being begun, and
+/// whatever needs a folder to work in gets one that goes again.
+async fn connect_all(mut config: Config, place: &Place, mode: Mode) -> Result<Vec<Answer>, Failure> {
+    let state = Answer { what: "state".to_owned(), result: state(&config).await.map(|()| None) };
+    // The key of a new workspace would be made otherwise, and connectors do not care for it.
+    config.state = "memory://".to_owned();
     let scratch = tempfile::tempdir()?;
     let (mut place, mut mode) = (place.clone(), mode);
+    scratch.path().clone_into(&mut place.data_dir);
+    // Without Kafka in the config the embedded broker is what would be used; a folder of its own leaves
+    // that of a running `dev` alone, too.
     if config.kafka.is_none() {
-        scratch.path().clone_into(&mut place.data_dir);
         mode = Mode::Dev;
     }
     let installation = Installation::open(config, &place, mode).await?;
-    let answers = ask_all(&installation).await;
+    let answers = ask_all(&installation, state).await;
     installation.close().await;
     Ok(answers)
 }
 
-async fn ask_all(installation: &Installation) -> Vec<Answer> {
-    // The installation is open, so its state has answered.
-    let mut answers = vec![Answer { what: "state".to_owned(), result: Ok(None) }];
+/// Whether state can be written to by one at a time, and holds a key if it has been begun.
+async fn state(config: &Config) -> Result<(), Failure> {
+    let store = Store::reach(&config.state, &BTreeMap::new())?.child(config.workspace.as_str());
+    store.prove_creation().await?;
+    existing_workspace_key(&store).await?;
+    Ok(())
+}
+
+async fn ask_all(installation: &Installation, state: Answer) -> Vec<Answer> {
+    let mut answers = vec![state];
     let mut note = |what: String, result| answers.push(Answer { what, result });
     note("kafka and its topics".to_owned(), kafka(installation).await.map(|()| None));
     for source in elt_sources(installation) {
