@@ -9,7 +9,7 @@ use millrace_service::config::Config;
 use crate::exit::Failure;
 
 /// The folder that is looked for where none is named.
-const FOLDER: &str = "connectors";
+pub(crate) const FOLDER: &str = "connectors";
 
 /// The connectors of a config: its `connectors:`, else the folder of that name beside the file.
 ///
@@ -35,17 +35,18 @@ pub(crate) fn default_folder() -> Option<PathBuf> {
 fn with_folder(folder: Option<&Path>) -> Result<Registry, Failure> {
     let mut registry = millrace_connectors::registry();
     let Some(folder) = folder else { return Ok(registry) };
+    let mut taken = Vec::new();
     for file in read_folder(folder).map_err(|errors| told(&errors))? {
         let entry = file.entry();
-        if let Some(known) = registry.destination_entry(&entry.kind) {
-            return Err(Failure::Usage(format!(
+        match registry.destination_entry(&entry.kind) {
+            Some(known) => taken.push(format!(
                 "{}: there is a destination {:?} already ({}): give it another name",
                 file.name, known.kind, known.summary
-            )));
+            )),
+            None => registry.destinations.push(entry),
         }
-        registry.destinations.push(entry);
     }
-    Ok(registry)
+    if taken.is_empty() { Ok(registry) } else { Err(Failure::Usage(taken.join("\n"))) }
 }
 
 /// All that is wrong with the files, for people.

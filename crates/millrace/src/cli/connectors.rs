@@ -70,7 +70,7 @@ pub(crate) enum ConnectorsCommand {
     Test {
         /// A kind, or a file.
         which: Option<String>,
-        /// Run again whenever the file changes.
+        /// Run again whenever the file changes: that of a kind of the folder, or one that is named.
         #[arg(long, requires = "which")]
         watch: bool,
         /// A folder with connectors of your own; without it: ./connectors, if there is one.

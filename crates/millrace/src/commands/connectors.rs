@@ -107,15 +107,21 @@ fn new(name: &str, rust: bool, folder: &Path, output: Output) -> Result<(), Fail
         output::line(skeletons::in_rust(name));
         return Ok(());
     }
+    if let Some(known) = millrace_connectors::registry().destination_entry(name) {
+        let told = format!("there is a destination {name:?} already ({}): take another name", known.summary);
+        return Err(Failure::Usage(told));
+    }
     let file = folder.join(format!("{name}.yaml"));
     if file.exists() {
         return Err(Failure::Usage(format!("there is a {} already", file.display())));
     }
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(&file, skeletons::in_yaml(name))?;
-    let schema = folder.join("connector.schema.json");
-    let text = serde_json::to_string_pretty(&millrace_connectors::declarative::schema());
-    std::fs::write(&schema, text.map_err(|error| Failure::Failed(error.to_string()))?)?;
+    let schema = serde_json::to_string_pretty(&millrace_connectors::declarative::schema())
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let unwritten =
+        |error| Failure::Failed(format!("cannot write to the folder {}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(unwritten)?;
+    std::fs::write(&file, skeletons::in_yaml(name)).map_err(unwritten)?;
+    std::fs::write(folder.join("connector.schema.json"), schema).map_err(unwritten)?;
     let text = format!(
         "wrote {}\nnext: edit it, and run `millrace connectors test {} --watch`",
         file.display(),

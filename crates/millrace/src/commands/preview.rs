@@ -1,6 +1,6 @@
 //! `millrace preview`: what a service would do with events, by the very functions of the service.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,7 +25,11 @@ pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
         #[cfg(feature = "warehouse-loader")]
         PreviewCommand::Rows { warehouse } => {
             let dialect = millrace_connector::dialect(warehouse).ok_or_else(|| {
-                Failure::Usage(format!("there is no warehouse kind {warehouse:?}; see --help"))
+                let known: Vec<&str> = millrace_connector::DIALECTS.iter().map(|one| one.kind).collect();
+                Failure::Usage(format!(
+                    "there is no warehouse kind {warehouse:?}; there are: {}",
+                    known.join(", ")
+                ))
             })?;
             each_line(|line| millrace_warehouse_loader::preview_rows(line, dialect, Utc::now()))
         }
@@ -42,20 +46,23 @@ pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
             let mut hidden = Vec::new();
             let built = match settings {
                 Some(file) => {
-                    let settings = read_json(file)?;
+                    let settings = read_object(file)?;
                     if !show_secrets {
                         hidden = secrets(&(entry.schema)(), &settings);
                     }
-                    Ok(built(entry, &settings).map_err(Failure::Usage)?)
+                    let refused = |text| Failure::Usage(format!("{}: {text}", file.display()));
+                    Ok(built(entry, &settings).map_err(refused)?)
                 }
                 // Lines in RudderStack's form bring their settings; what others lack is told of each.
-                None => built(entry, &example(destination)),
+                None => built(entry, &example(destination)).map_err(|text| {
+                    format!("{text}; --settings FILE brings them, `millrace connectors show {destination}` lists them")
+                }),
             };
             each_line(|line| requests(line, entry, &built, &hidden))
         }
         PreviewCommand::Privacy { policy } => {
             let policy: Policy = match policy {
-                Some(file) => serde_json::from_value(read_json(file)?)
+                Some(file) => serde_json::from_value(read_object(file)?)
                     .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?,
                 None => Policy::mask_all(),
             };
@@ -68,14 +75,22 @@ pub(crate) fn run(what: &PreviewCommand) -> Result<(), Failure> {
 
 fn each_line(answer: impl Fn(&str) -> Value) -> Result<(), Failure> {
     let mut input = io::stdin().lock();
+    if input.is_terminal() {
+        output::aside("reading events from the terminal: a JSON object a line, Ctrl-D ends them");
+    }
     let mut line = Vec::new();
+    let mut is_answered = false;
     loop {
         line.clear();
         // A byte more than is allowed tells a line that is too long from one that is not.
         input.by_ref().take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line)?;
         if line.is_empty() {
+            if !is_answered {
+                output::aside("there was no event on stdin: give it JSON objects, a line each");
+            }
             return Ok(());
         }
+        is_answered = true;
         if line.len() as u64 > MAX_LINE_BYTES {
             if !line.ends_with(b"\n") {
                 input.skip_until(b'\n')?;
@@ -171,8 +186,11 @@ fn item(input: &Value, line: &str) -> Item {
     Item { id: message_id, key, payload: Payload::Event(event) }
 }
 
-fn read_json(file: &Path) -> Result<Value, Failure> {
+fn read_object(file: &Path) -> Result<Value, Failure> {
+    let wrong = |problem: String| Failure::Usage(format!("{}{problem}", file.display()));
     let text = std::fs::read(file)
         .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?;
-    serde_json::from_slice(&text).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+    let value: Value =
+        serde_json::from_slice(&text).map_err(|error| wrong(format!(" is not JSON: {error}")))?;
+    if value.is_object() { Ok(value) } else { Err(wrong(" is no JSON object".to_owned())) }
 }

@@ -279,6 +279,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
+        if let Value::List(_) = self.node.value {
+            // Serde's derived code would read the elements as fields in their order.
+            let error: Failure = de::Error::invalid_type(Unexpected::Seq, &visitor);
+            return Err(error.at(self.node));
+        }
         self.deserialize_map(visitor)
     }
 

@@ -1,6 +1,6 @@
 //! `millrace connectors test`: the tests of YAML files, and the conformance kit over them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use millrace_connectors::declarative::{Compiled, FolderError, built_in, read_fil
 use serde_json::{Value, json};
 
 use crate::cli::Output;
-use crate::connectors::{default_folder, told};
+use crate::connectors::{FOLDER, default_folder, told};
 use crate::exit::Failure;
 use crate::output;
 
@@ -31,13 +31,20 @@ pub(super) async fn run(
         output::line(report.shown(output));
         return report.verdict();
     }
-    match which.map(Path::new).filter(|file| file.is_file()) {
-        Some(file) => {
-            watched(file, output).await;
-            Ok(())
-        }
-        None => Err(Failure::Usage("--watch needs a file, such as connectors/acme.yaml".to_owned())),
+    let which = which.unwrap_or_default();
+    let folder = folder.map_or_else(|| PathBuf::from(FOLDER), Path::to_owned);
+    // A kind's file has its name, unless somebody has renamed it.
+    let named = [PathBuf::from(which), folder.join(format!("{which}.yaml"))];
+    let Some(file) = named.iter().find(|file| file.is_file()) else {
+        return Err(Failure::Usage(format!(
+            "--watch needs a file, such as connectors/acme.yaml: {which:?} is none"
+        )));
+    };
+    if output == Output::Text {
+        crate::output::aside(format!("testing {} whenever it changes; Ctrl-C ends it", file.display()));
     }
+    watched(file, output).await;
+    Ok(())
 }
 
 /// Runs the tests of a file whenever it changes, as long as somebody reads what came of them.
@@ -88,19 +95,41 @@ fn chosen(which: Option<&str>, folder: Option<&Path>) -> Result<Vec<Arc<Compiled
     if let Some(file) = which.map(Path::new).filter(|file| file.is_file()) {
         return Ok(vec![read_file(file).map_err(wrong)?]);
     }
+    if let Some(which) = which.filter(|which| is_path(which)) {
+        return Err(Failure::Usage(no_file(Path::new(which))));
+    }
     let mut files = match folder.map(Path::to_owned).or_else(default_folder) {
         Some(folder) => read_folder(&folder).map_err(|errors| told(&errors))?,
         None => Vec::new(),
     };
     files.extend(built_in());
     let Some(kind) = which else { return Ok(files) };
-    files.retain(|file| file.spec.name == kind);
-    if files.is_empty() {
-        let told =
-            format!("{kind:?} is no file and no destination in YAML; those in Rust are tested with cargo");
+    let (meant, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.spec.name == kind);
+    if !meant.is_empty() {
+        return Ok(meant);
+    }
+    if millrace_connectors::registry().destination_entry(kind).is_some() {
+        let told = format!("{kind:?} is written in Rust: cargo test -p millrace-connectors --lib {kind}");
         return Err(Failure::Usage(told));
     }
-    Ok(files)
+    let known: Vec<&str> = others.iter().map(|file| file.spec.name.as_str()).collect();
+    let known = known.join(", ");
+    Err(Failure::Usage(format!("{kind:?} is no file and no destination in YAML; there are: {known}")))
+}
+
+/// Whether somebody who typed this meant a file or a folder, and no kind.
+fn is_path(which: &str) -> bool {
+    which.contains(['/', '.']) || Path::new(which).is_dir()
+}
+
+fn no_file(path: &Path) -> String {
+    let path_text = path.display();
+    if path.is_dir() {
+        return format!(
+            "{path_text} is a folder: `connectors test --connectors {path_text}` tests all of it"
+        );
+    }
+    format!("there is no file {path_text}")
 }
 
 /// What came of the tests of some files.

@@ -28,6 +28,7 @@ sources: { id: web }
 destinations:
   - { id: hook, kind: 5, enabled: "yes", settings: [] }
 "#;
+    a_list_in_place_of_a_mapping: "workspace: acme\ningest: [\"127.0.0.1:8080\"]\n";
     an_invalid_id: "workspace: acme\nwarehouses:\n  - { id: Main DB, kind: postgres }\n";
     an_invalid_id_from_the_environment_is_not_shown:
         "workspace: acme\nwarehouses:\n  - { id: \"${SHOUT}\", kind: postgres }\n";
