@@ -108,6 +108,15 @@ fn the_compose_example_has_a_valid_config() {
 }
 
 #[test]
+fn the_config_that_dev_runs_without_one_can_be_copied() {
+    let site = Site::new(include_str!("../../../crates/millrace/src/dev_config.yaml"));
+    let mut command = site.command(&["check", "--dev"]);
+    command.env_remove("MILLRACE_DATA_DIR");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn previews_answer_a_line_with_a_line() {
     let site = Site::new("");
     let preview = |arguments: &[&str], input: &[u8]| -> Vec<Value> {
