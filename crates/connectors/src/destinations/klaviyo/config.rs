@@ -35,7 +35,7 @@ pub enum Revision {
     /// themselves are sent as in 2024-10-15, since the old way needs an answer first.
     #[serde(rename = "2023-02-22")]
     V2023,
-    /// Leaving a list says nothing about the channels.
+    /// Leaving a list says nothing about the channels. Retired by Klaviyo two years after its release.
     #[serde(rename = "2024-10-15")]
     V2024,
     /// Leaving a list names the channels.
