@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use millrace_service::later;
 
 /// So many times of calls are remembered at most, 16 bytes each. A rate of more calls is held in as many
 /// parts of its time as it takes.
@@ -76,12 +77,6 @@ impl Turns {
     fn calls(&self) -> usize {
         self.rate.calls.get() as usize
     }
-}
-
-/// `now` and a while; the end of time where that overflows.
-fn later(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
-    let wait = chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX);
-    now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]

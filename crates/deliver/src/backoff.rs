@@ -5,6 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 use millrace_event_model::Reason;
+use millrace_service::later;
 
 /// How patient a destination is with an item that fails.
 ///
@@ -136,12 +137,6 @@ pub(crate) fn delays(policy: &RetryPolicy) -> ExponentialBackoff {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-/// `now` and a while; the end of time where that overflows.
-pub(crate) fn later(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
-    let wait = chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX);
-    now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 use millrace_event_model::Reason;
+use millrace_service::later;
 
-use crate::backoff::later;
 use crate::ledger::Place;
 
 /// So many different items failed one after the other, and none was answered in between: it is the

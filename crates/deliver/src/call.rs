@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_connector::{Limits, Prepared};
+use millrace_service::later;
 
-use crate::backoff::later;
 use crate::flow::Ticket;
 
 /// An item that waits for its call.

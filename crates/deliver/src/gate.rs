@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_event_model::{Control, Reason};
-
-use crate::backoff::later;
+use millrace_service::later;
 
 /// Open, or paused until somebody or something opens it.
 ///

@@ -5,9 +5,10 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 use chrono::{DateTime, Utc};
 use millrace_connector::{Rate, Turns};
+use millrace_service::later;
 
 use crate::RetryPolicy;
-use crate::backoff::{delays, later};
+use crate::backoff::delays;
 
 /// Where a rate is configured, so many calls that are throttled in a row hold the destination back. Fewer
 /// concern their own items: within its rate, a destination that says now and then that it is too much is

@@ -5,8 +5,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-
-use crate::backoff::later;
+use millrace_service::later;
 
 /// A map that forgets: at the earliest after `window`, at the latest after two of them. When `capacity`
 /// is reached sooner, so is the forgetting: memory is bounded before the promise is.

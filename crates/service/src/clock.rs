@@ -11,6 +11,13 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
 }
 
+/// `now` and a while; the end of time where that overflows.
+#[must_use]
+pub fn later(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
+    let wait = chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX);
+    now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
 /// A clock that stages pass around.
 pub type SharedClock = Arc<dyn Clock>;
 
@@ -38,8 +45,7 @@ impl ManualClock {
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = chrono::Duration::from_std(by).unwrap_or(chrono::Duration::MAX);
-        *now = now.checked_add_signed(step).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        *now = later(*now, by);
     }
 
     /// Sets it, forward or back.

@@ -23,7 +23,7 @@ mod tls;
 mod window;
 
 pub use busy::{STACK_BYTES, busy_threads, spawn_busy};
-pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock, later};
 pub use crash::{CrashAt, InvalidCrashAt, arm_crash_point, crash_point};
 pub use health::{Health, HealthHandle, Readiness};
 pub use schedule::{InvalidSchedule, Schedule};
