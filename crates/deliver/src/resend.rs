@@ -25,7 +25,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::feed::{Fed, Feed, Letters, Ranges};
-use crate::admit::Routes;
 use crate::books::Books;
 use crate::engine::Controls;
 use crate::flow::Flow;
@@ -33,7 +32,7 @@ use crate::intake::Topic;
 use crate::ledger::{Place, Statement};
 use crate::progress::Position;
 use crate::sends::Sends;
-use crate::service::{lanes, listen};
+use crate::service::{Served, listen};
 use crate::{DeliverError, DestinationOptions, EventConnection, RetryPolicy};
 
 /// Outcomes are stored so often: after a death so much is sent again at most, or a window of it.
@@ -181,20 +180,12 @@ impl<'a> Job<'a> {
         clock: SharedClock,
         tell: &'a mut (dyn FnMut(News) + Send),
     ) -> Result<Self, Stopped> {
-        let DestinationOptions {
-            id,
-            destination,
-            connections,
-            names,
-            consent,
-            retry,
-            bounds,
-            probe_every,
-            ..
-        } = options;
-        let letter_routes = LetterRoutes::new(&connections, bus.workspace());
-        let (topics, connections) = lanes(connections);
-        let names_of_topics = topics.iter().map(|(topic, _)| topic.name(bus)).collect::<Vec<_>>();
+        let letter_routes = LetterRoutes::new(&options.connections, bus.workspace());
+        let patience = RetryPolicy { min_attempts: ATTEMPTS, give_up_after: Duration::ZERO, ..options.retry };
+        // Rows come back with the next run.
+        let options = DestinationOptions { takes_changes: false, ..options };
+        let Served { id, destination, limits, topics, names, flow } = Served::of(options, bus);
+        let flow = flow.with_patience(patience);
         let feed = match again {
             Again::Ranges(lanes) => {
                 let numbered =
@@ -206,21 +197,17 @@ impl<'a> Job<'a> {
                 )
             }
             Again::Letters(wanted) => {
-                let topics = names_of_topics.clone();
+                let topics = names.clone();
                 Feed::Letters(Box::new(Letters::new(bus, id.clone(), letter_routes, topics, wanted)))
             }
         };
         let publisher = bus.publisher(PublisherOptions::default());
         let publisher = publisher.map_err(|source| failed(&DeliverError::Publisher(source)))?;
-        let limits = destination.limits();
-        let routes = Routes { destination: id.clone(), connections, names, consent };
-        let flow = Flow::new(routes, names_of_topics.clone(), &limits, retry, bounds, probe_every)
-            .with_patience(RetryPolicy { min_attempts: ATTEMPTS, give_up_after: Duration::ZERO, ..retry });
         let books = Books {
             bus: bus.clone(),
             publisher,
             destination: id.clone(),
-            topics: names_of_topics,
+            topics: names,
             cluster: String::new(),
         };
         Ok(Self {

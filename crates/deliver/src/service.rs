@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_bus::{Bus, BusError, Publisher, PublisherOptions, Start};
+use millrace_connector::{Destination, Limits};
 use millrace_event_model::topics::CONTROL;
 use millrace_event_model::{Control, DestinationId, Lane};
 use millrace_service::{Health, SharedClock, Stop, Tasks};
@@ -113,6 +114,42 @@ struct Shared {
 
 impl Shared {
     fn engine(&self, options: DestinationOptions) -> Engine {
+        let Served { id, destination, limits, topics, flow, .. } = Served::of(options, &self.bus);
+        Engine {
+            health: self.health.component(&format!("deliver/{id}")),
+            id,
+            destination,
+            limits,
+            topics,
+            instance: self.instance.clone(),
+            store_every: self.store_every,
+            drain: self.drain,
+            bus: self.bus.clone(),
+            publisher: self.publisher.clone(),
+            clock: Arc::clone(&self.clock),
+            controls: self.controls.clone(),
+            flow,
+            accept_expired: false,
+            told: None,
+            told_health: None,
+        }
+    }
+}
+
+/// A destination with its topics and what decides of it.
+pub(crate) struct Served {
+    pub(crate) id: DestinationId,
+    pub(crate) destination: Arc<dyn Destination>,
+    pub(crate) limits: Limits,
+    /// Each with where it begins.
+    pub(crate) topics: Vec<(Topic, Start)>,
+    /// Their names, in the same order.
+    pub(crate) names: Vec<String>,
+    pub(crate) flow: Flow,
+}
+
+impl Served {
+    pub(crate) fn of(options: DestinationOptions, bus: &Bus) -> Self {
         let DestinationOptions {
             id,
             destination,
@@ -128,32 +165,16 @@ impl Shared {
         if takes_changes {
             topics.push((Topic::Changes, Start::Earliest));
         }
-        let topic_names = topics.iter().map(|(topic, _)| topic.name(&self.bus)).collect();
         let routes = Routes { destination: id.clone(), connections, names, consent };
+        let names = topics.iter().map(|(topic, _)| topic.name(bus)).collect::<Vec<_>>();
         let limits = destination.limits();
-        Engine {
-            flow: Flow::new(routes, topic_names, &limits, retry, bounds, probe_every),
-            health: self.health.component(&format!("deliver/{id}")),
-            id,
-            destination,
-            limits,
-            topics,
-            instance: self.instance.clone(),
-            store_every: self.store_every,
-            drain: self.drain,
-            bus: self.bus.clone(),
-            publisher: self.publisher.clone(),
-            clock: Arc::clone(&self.clock),
-            controls: self.controls.clone(),
-            accept_expired: false,
-            told: None,
-            told_health: None,
-        }
+        let flow = Flow::new(routes, names.clone(), &limits, retry, bounds, probe_every);
+        Self { id, destination, limits, topics, names, flow }
     }
 }
 
 /// The lanes of connections, each once with its earliest start, and their connections in the same order.
-pub(crate) fn lanes(connections: Vec<EventConnection>) -> (Vec<(Topic, Start)>, Connections) {
+fn lanes(connections: Vec<EventConnection>) -> (Vec<(Topic, Start)>, Connections) {
     let mut lanes: Vec<(Lane, Start)> = Vec::new();
     let mut by_source = Connections::new();
     for EventConnection { source, lane, filter, start } in connections {
