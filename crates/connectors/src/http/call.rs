@@ -86,7 +86,7 @@ impl Unsent {
     fn joins(&mut self, rules: &[JoinRule], call: &Joined<'_>, max_bytes: usize) -> Option<Part> {
         let request = self.requests.peek()?;
         let (join, part) = joinable(rules, request)?;
-        (call.is_like(request, join, &part) && call.has_room(&part, max_bytes)).then_some(part)
+        call.takes(request, join, &part, max_bytes).then_some(part)
     }
 }
 
@@ -103,11 +103,19 @@ pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
     let mut forerunners = Forerunners::default();
     for unsent in batch {
         let item = unsent.item;
-        if profile.ordered && !forerunners.let_pass(unsent, &profile.joins, &open, profile.max_bytes) {
+        let way = if profile.ordered { forerunners.followed_by(unsent.key) } else { Way::Free };
+        if way == Way::Shut {
+            continue;
+        }
+        let Some(request) = unsent.requests.peek() else { continue };
+        let joinable = joinable(&profile.joins, request);
+        if let Way::Into(call) = way
+            && !joins(&open, call, request, joinable.as_ref(), profile.max_bytes)
+        {
             continue;
         }
         let Some(request) = unsent.requests.next() else { continue };
-        let Some((join, part)) = joinable(&profile.joins, &request) else {
+        let Some((join, part)) = joinable else {
             calls.push((item, Call::alone(item, request)));
             continue;
         };
@@ -158,24 +166,44 @@ pub(super) fn plan_all(profile: &Profile, batch: &[Unsent]) -> Vec<Call> {
 #[derive(Default)]
 struct Forerunners(HashMap<PartitionKey, Option<usize>>);
 
+/// How an item may go out in this round, for the order of its key.
+#[derive(PartialEq, Eq)]
+enum Way {
+    /// In any call.
+    Free,
+    /// In the call of this first item.
+    Into(usize),
+    /// In none.
+    Shut,
+}
+
 impl Forerunners {
-    /// Whether the next request of an item keeps the order of its key in this round.
-    fn let_pass(
-        &mut self,
-        unsent: &mut Unsent,
-        rules: &[JoinRule],
-        open: &[Joined<'_>],
-        max_bytes: usize,
-    ) -> bool {
-        let Some(call) = self.0.insert(unsent.key, None) else { return true };
-        let call = call.and_then(|first| open.iter().find(|call| call.first_item == first));
-        call.is_some_and(|call| unsent.joins(rules, call, max_bytes).is_some())
+    /// The way of the next item of a key. Those behind it wait, until it is known that [they may join
+    /// it](Self::may_be_joined).
+    fn followed_by(&mut self, key: PartitionKey) -> Way {
+        match self.0.insert(key, None) {
+            None => Way::Free,
+            Some(Some(call)) => Way::Into(call),
+            Some(None) => Way::Shut,
+        }
     }
 
     /// All that an item has is in this call.
     fn may_be_joined(&mut self, key: PartitionKey, call: usize) {
         self.0.insert(key, Some(call));
     }
+}
+
+/// Whether a request joins the open call of this first item.
+fn joins(
+    open: &[Joined<'_>],
+    first_item: usize,
+    request: &HttpRequest,
+    joinable: Option<&(&Join, Part)>,
+    max_bytes: usize,
+) -> bool {
+    let call = open.iter().find(|call| call.first_item == first_item);
+    call.zip(joinable).is_some_and(|(call, (join, part))| call.takes(request, join, part, max_bytes))
 }
 
 /// What one request gives to a call.
@@ -280,6 +308,11 @@ impl<'p> Joined<'p> {
             && *headers == request.headers
             && *query == request.query
             && self.rest.as_ref() == part.rest()
+    }
+
+    /// Whether a request is of its like, and there is room.
+    fn takes(&self, request: &HttpRequest, join: &Join, part: &Part, max_bytes: usize) -> bool {
+        self.is_like(request, join, part) && self.has_room(part, max_bytes)
     }
 
     fn has_room(&self, part: &Part, max_bytes: usize) -> bool {
