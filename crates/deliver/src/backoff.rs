@@ -45,16 +45,17 @@ pub(crate) struct Attempts {
     count: u32,
     /// Those that failed in a way that may pass. A call that was refused whole and is divided says nothing
     /// about its items, so it is none.
-    failures: u32,
-    /// Those that were too much for the other side: counted apart, since they say nothing of the item.
-    throttlings: u32,
-    failing: Option<Failing>,
+    failures: Failing,
+    /// Those that were too much for the other side: apart, since they say nothing of the item.
+    throttlings: Failing,
 }
 
-#[derive(Debug)]
+/// What has gone wrong with an item in one way.
+#[derive(Debug, Default)]
 struct Failing {
-    since: DateTime<Utc>,
-    delays: ExponentialBackoff,
+    times: u32,
+    since: Option<DateTime<Utc>>,
+    delays: Option<ExponentialBackoff>,
 }
 
 /// What to do with an item that failed.
@@ -90,8 +91,7 @@ impl Attempts {
         after: Option<Duration>,
         reason: &Reason,
     ) -> Next {
-        self.failures += 1;
-        self.next(self.failures, policy, now, after, reason)
+        self.failures.again(self.count, policy, now, after, reason)
     }
 
     /// An attempt was too much for the other side.
@@ -102,27 +102,31 @@ impl Attempts {
         after: Option<Duration>,
         reason: &Reason,
     ) -> Next {
-        self.throttlings += 1;
-        self.next(self.throttlings, policy, now, after, reason)
+        self.throttlings.again(self.count, policy, now, after, reason)
     }
+}
 
-    fn next(
+impl Failing {
+    /// It has gone wrong again, with the attempt of this number.
+    fn again(
         &mut self,
-        times: u32,
+        attempt: u32,
         policy: &RetryPolicy,
         now: DateTime<Utc>,
         after: Option<Duration>,
         reason: &Reason,
     ) -> Next {
-        let failing = self.failing.get_or_insert_with(|| Failing { since: now, delays: delays(policy) });
-        let failed_for = (now - failing.since).to_std().unwrap_or(Duration::ZERO);
-        if times >= policy.min_attempts && failed_for >= policy.give_up_after {
+        self.times += 1;
+        let since = *self.since.get_or_insert(now);
+        let failed_for = (now - since).to_std().unwrap_or(Duration::ZERO);
+        if self.times >= policy.min_attempts && failed_for >= policy.give_up_after {
             let message =
-                format!("given up after {} attempts in {failed_for:.0?}: {}", self.count, reason.message);
+                format!("given up after {attempt} attempts in {failed_for:.0?}: {}", reason.message);
             return Next::GiveUp(Reason::new(reason.code.clone(), message));
         }
+        let delays = self.delays.get_or_insert_with(|| delays(policy));
         // The iterator has no end; should it have one, the longest wait is right.
-        let backoff = failing.delays.next().unwrap_or(policy.max_delay);
+        let backoff = delays.next().unwrap_or(policy.max_delay);
         let asked = after.unwrap_or(Duration::ZERO).min(policy.max_delay);
         Next::RetryAt(later(now, backoff.max(asked)))
     }
@@ -142,6 +146,8 @@ pub(crate) fn delays(policy: &RetryPolicy) -> ExponentialBackoff {
 #[cfg(test)]
 #[allow(clippy::panic, reason = "tests")]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn reason() -> Reason {
@@ -183,6 +189,24 @@ mod tests {
         assert_eq!(waits, [Duration::from_secs(90); 2]);
         let (waits, _) = fail(&policy, Some(Duration::from_secs(999_999_999)));
         assert_eq!(waits, [policy.max_delay; 2], "but not for ever");
+    }
+
+    #[test]
+    fn what_was_throttled_often_is_tried_again_soon_after_its_first_failure() {
+        let policy = RetryPolicy::default();
+        let (mut attempts, now) = (Attempts::default(), DateTime::UNIX_EPOCH);
+        for _ in 0..8 {
+            assert!(matches!(attempts.throttled(&policy, now, None, &reason()), Next::RetryAt(_)));
+        }
+        let late = now + TimeDelta::hours(4);
+        let Next::RetryAt(at) = attempts.failed(&policy, late, None, &reason()) else { panic!("given up") };
+        assert!(at - late <= TimeDelta::seconds(2), "{}", at - late);
+        for _ in 0..9 {
+            assert!(
+                matches!(attempts.failed(&policy, late, None, &reason()), Next::RetryAt(_)),
+                "since its own"
+            );
+        }
     }
 
     #[test]
