@@ -103,7 +103,7 @@ fn what_was_refused_is_listed_shown_sent_again_and_discarded() {
     let told: Value = serde_json::from_slice(&sent.stdout).unwrap();
     assert_eq!(told["ended"], json!({"delivered": 1, "rejected": 3}), "today's receiver counts");
     assert_eq!((sent.status.code(), told["stopped"].is_null()), (Some(3), true));
-    assert!(last(&sent).is_some_and(|line| line.starts_with("error: 3 of 4 are not delivered")), "{sent:?}");
+    assert!(last(&sent).is_some_and(|line| line.starts_with("error: 3 of 4 failed")), "{sent:?}");
     let sent = site.run(&["dead-letters", "replay", "--of", "hook", "-o", "json"]);
     assert_eq!(sent.status.code(), Some(1), "none is delivered: {sent:?}");
 

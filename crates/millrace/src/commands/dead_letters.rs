@@ -32,11 +32,11 @@ pub(crate) async fn list(
     let config = read_config(place, Mode::Dev)?;
     let bus = Installation::attach(&config, place)?;
     let Open { letters, unknown } = match all {
-        true => Open { letters: read(&bus, filter).await?, unknown: 0 },
+        true => Open { letters: read(&bus, filter).await?, unknown: Vec::new() },
         false => open(&bus, filter).await?,
     };
-    if unknown > 0 {
-        output::aside(told_unknown(unknown));
+    if !unknown.is_empty() {
+        output::aside(told_unknown(unknown.len()));
     }
     if output == Output::Json {
         letters.iter().for_each(|letter| output::line(about(&letter.said).to_string()));
@@ -147,12 +147,12 @@ fn tell_discarded(destination: &DestinationId, open: &Open, dry_run: bool, outpu
     let Open { letters, unknown } = open;
     let what = if dry_run { "would be discarded" } else { "discarded" };
     let json = json!({
-        "destination": destination, "discarded": letters.len(), "unknown": unknown, "dry_run": dry_run,
+        "destination": destination, "discarded": letters.len(), "unknown": unknown.len(), "dry_run": dry_run,
         "by_code": by_code(letters),
     });
     let mut text = format!("{} dead letters {what}{}", letters.len(), codes(letters));
-    if *unknown > 0 {
-        text.push_str(&format!("\n{}", told_unknown(*unknown)));
+    if !unknown.is_empty() {
+        text.push_str(&format!("\n{}", told_unknown(unknown.len())));
     }
     output::result(output, &json, text);
 }

@@ -64,8 +64,17 @@ impl Letter {
 pub(super) struct Open {
     /// The oldest first.
     pub(super) letters: Vec<Letter>,
-    /// So many more may be open: Kafka has forgotten the outcomes of their time.
-    pub(super) unknown: usize,
+    /// These may be open or not: Kafka has forgotten the outcomes of their time.
+    pub(super) unknown: Vec<Letter>,
+}
+
+impl Open {
+    /// Leaves out all others.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&DeadLetter) -> bool) {
+        for letters in [&mut self.letters, &mut self.unknown] {
+            letters.retain(|letter| is_kept(&letter.said));
+        }
+    }
 }
 
 /// Those that the filter takes and that wait for somebody.
@@ -236,7 +245,7 @@ impl LastWords {
                 && forgotten.is_some_and(|until| letter.appended_at < until + CLOCKS);
             match self.0.get(&key(&letter.said)).copied().flatten() {
                 Some(false) => {}
-                None if may_be_closed => open.unknown += 1,
+                None if may_be_closed => open.unknown.push(letter),
                 Some(true) | None => open.letters.push(letter),
             }
         }
@@ -292,7 +301,7 @@ mod tests {
         let sort = |forgotten: Option<i64>| {
             let until = forgotten.and_then(|second| DateTime::from_timestamp(second, 0));
             let open = words.sort(letters.to_vec(), until);
-            (open.letters.iter().map(|letter| letter.said.offset).collect::<Vec<_>>(), open.unknown)
+            (open.letters.iter().map(|letter| letter.said.offset).collect::<Vec<_>>(), open.unknown.len())
         };
         assert_eq!(sort(None), (vec![3, 9], 0), "failed again, and of one that has no outcome yet");
         assert_eq!(sort(Some(10)), (vec![3], 1), "its outcomes may have been there");
@@ -325,7 +334,16 @@ mod tests {
         let mut letter = letter(1, 0);
         letter.said.stage = Stage::WarehouseLoader;
         let open = LastWords::of(&[letter.clone()]).sort(vec![letter], Some(Utc::now()));
-        assert_eq!((open.letters.len(), open.unknown), (1, 0));
+        assert_eq!((open.letters.len(), open.unknown.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_counted_as_unknown_either() {
+        let letters = vec![letter(1, 0), letter(2, 0), letter(9, 0)];
+        let mut open = LastWords::of(&letters).sort(letters, DateTime::from_timestamp(10, 0));
+        assert_eq!(open.unknown.len(), 3);
+        open.retain(|letter| letter.offset < 3);
+        assert_eq!((open.letters.len(), open.unknown.len()), (0, 2));
     }
 
     fn latest(letters: Vec<Letter>, filter: &LetterFilter) -> Vec<(i64, i64)> {

@@ -100,7 +100,7 @@ impl Job {
         if args.only.is_some() {
             let filter = LetterFilter { of: Some(self.id.to_string()), ..LetterFilter::default() };
             let mut open = given_up(self.bus(), &filter).await?;
-            open.letters.retain(|letter| self.holds(&lanes, &letter.said));
+            open.retain(|letter| self.holds(&lanes, letter));
             if args.dry_run {
                 self.count_letters(&open, output);
                 return Ok(());
@@ -167,15 +167,15 @@ impl Job {
         let (possible, impossible) = self.possible(letters);
         let (id, by_code) = (&self.id, dead_letters::by_code(letters));
         let json = json!({
-            "destination": id, "letters": possible, "impossible": impossible, "unknown": unknown,
+            "destination": id, "letters": possible, "impossible": impossible, "unknown": unknown.len(),
             "by_code": by_code, "dry_run": true,
         });
         let mut text = format!("{possible} dead letters would be sent to {id} again");
         if impossible > 0 {
             text.push_str(&told_impossible(id, impossible as u64));
         }
-        if *unknown > 0 {
-            text.push_str(&format!("\n{}", told_unknown(*unknown)));
+        if !unknown.is_empty() {
+            text.push_str(&format!("\n{}", told_unknown(unknown.len())));
         }
         let codes = dead_letters::codes(letters);
         if !codes.is_empty() {
@@ -191,8 +191,8 @@ impl Job {
         stop: &Stop,
         output: Output,
     ) -> Result<(), Failure> {
-        if unknown > 0 {
-            output::aside(told_unknown(unknown));
+        if !unknown.is_empty() {
+            output::aside(told_unknown(unknown.len()));
         }
         let subject = format!("{}, {} dead letters", self.id, letters.len());
         let mut places = BTreeMap::<i32, BTreeSet<i64>>::new();

@@ -71,8 +71,8 @@ pub(super) fn finish(id: &DestinationId, resent: &Resent, asked: &Asked) -> Resu
         });
     }
     let rejected = resent.ended.get(&Disposition::Rejected).copied().unwrap_or_default();
-    let undelivered = rejected + resent.impossible;
-    if undelivered == 0 {
+    let failed = rejected + resent.impossible;
+    if failed == 0 {
         return Ok(());
     }
     let all = resent.ended.values().sum::<u64>() + resent.impossible;
@@ -83,8 +83,8 @@ pub(super) fn finish(id: &DestinationId, resent: &Resent, asked: &Asked) -> Resu
     if resent.impossible > 0 {
         why.push(format!("{} cannot be sent", resent.impossible));
     }
-    let text = format!("{undelivered} of {all} are not delivered: {}", why.join(", "));
-    Err(if undelivered == all { Failure::Failed(text) } else { Failure::Partial(text) })
+    let text = format!("{failed} of {all} failed: {}", why.join(", "));
+    Err(if failed == all { Failure::Failed(text) } else { Failure::Partial(text) })
 }
 
 pub(super) fn told(id: &DestinationId, news: &News) -> String {
@@ -171,10 +171,15 @@ mod tests {
         assert_eq!(ended(&[], 0), "ok");
         assert_eq!(
             ended(&[(Disposition::Delivered, 2), (Disposition::Rejected, 1)], 4),
-            "partial: 5 of 7 are not delivered: 1 were rejected (`millrace dead-letters list --of hook` says why), 4 \
+            "partial: 5 of 7 failed: 1 were rejected (`millrace dead-letters list --of hook` says why), 4 \
              cannot be sent"
         );
-        assert_eq!(ended(&[], 4), "failed: 4 of 4 are not delivered: 4 cannot be sent");
+        let some = ended(&[(Disposition::Filtered, 2), (Disposition::Rejected, 5)], 0);
+        assert!(
+            some.starts_with("partial: 5 of 7 failed: 5 were rejected"),
+            "what is filtered has not failed: {some}"
+        );
+        assert_eq!(ended(&[], 4), "failed: 4 of 4 failed: 4 cannot be sent");
     }
 
     #[test]
