@@ -257,6 +257,9 @@ pub enum ItemOutcome {
         /// How long nothing needs to be tried.
         after: Duration,
     },
+    /// The time of the batch was over when some of the item had been sent: all of it is sent again, with fewer items;
+    /// one that is by itself has failed.
+    OutOfTime(Reason),
     /// The credentials are refused: nothing will work until a person acts; the item is kept.
     Auth(Reason),
     /// A setting is wrong: nothing will work until a person acts; the item is kept.
@@ -268,6 +271,15 @@ pub enum ItemOutcome {
 }
 
 impl ItemOutcome {
+    /// How long the other side asked to wait, where it did.
+    #[must_use]
+    pub fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { after, .. } | Self::Transient { after, .. } => *after,
+            _ => None,
+        }
+    }
+
     /// In one word: `delivered`, `filtered` and so on.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -278,6 +290,7 @@ impl ItemOutcome {
             Self::Throttled { .. } => "throttled",
             Self::Transient { .. } => "transient",
             Self::NotSent { .. } => "not_sent",
+            Self::OutOfTime(_) => "out_of_time",
             Self::Auth(_) => "auth",
             Self::Config(_) => "config",
             Self::Oversize(_) => "oversize",

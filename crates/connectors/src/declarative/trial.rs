@@ -282,7 +282,8 @@ fn reason(outcome: &ItemOutcome) -> Option<&str> {
         | ItemOutcome::Auth(reason)
         | ItemOutcome::Config(reason)
         | ItemOutcome::Oversize(reason)
-        | ItemOutcome::Unclear(reason) => Some(&reason.message),
+        | ItemOutcome::Unclear(reason)
+        | ItemOutcome::OutOfTime(reason) => Some(&reason.message),
     }
 }
 
@@ -292,7 +293,7 @@ fn name(outcome: &ItemOutcome) -> OutcomeName {
         ItemOutcome::Filtered(_) => OutcomeName::Filtered,
         ItemOutcome::Rejected(_) => OutcomeName::Rejected,
         ItemOutcome::Throttled { .. } | ItemOutcome::NotSent { .. } => OutcomeName::Throttled,
-        ItemOutcome::Transient { .. } => OutcomeName::Transient,
+        ItemOutcome::Transient { .. } | ItemOutcome::OutOfTime(_) => OutcomeName::Transient,
         ItemOutcome::Auth(_) => OutcomeName::Auth,
         ItemOutcome::Config(_) => OutcomeName::Config,
         ItemOutcome::Oversize(_) => OutcomeName::Oversize,

@@ -250,11 +250,10 @@ fn never_sent(requests: usize, rate: Rate, timeout: Duration) -> Reason {
 
 /// The rest of an item has to be sent, and all of it is sent again.
 fn part_sent() -> ItemOutcome {
-    let reason = Reason::new(
+    ItemOutcome::OutOfTime(Reason::new(
         "part_sent",
         "some of the item's requests were sent, and there was no time for the others",
-    );
-    ItemOutcome::Transient { after: Some(Duration::ZERO), reason }
+    ))
 }
 
 /// Whether the item is not sent again.

@@ -171,6 +171,11 @@ impl Flow {
                 | ItemOutcome::Rejected(_)
                 | ItemOutcome::Oversize(_)
                 | ItemOutcome::Unclear(_) => answered = true,
+                // What was sent of it was answered.
+                ItemOutcome::OutOfTime(reason) => {
+                    answered = true;
+                    self.metrics.failed(reason);
+                }
                 ItemOutcome::Throttled { after, reason } => {
                     throttled = throttled.max(Some(*after));
                     self.metrics.failed(reason);
@@ -225,14 +230,18 @@ impl Flow {
         let Some(owned) = known else { return };
         let is_head = owned.window.is_head(ticket.offset);
         let Some(pending) = owned.window.get_mut(ticket.offset) else { return };
+        let after = outcome.after();
         match outcome {
             ItemOutcome::Delivered => self.end((ticket.place, ticket.offset), End::Delivered, now),
             ItemOutcome::Filtered(reason) => {
                 self.end((ticket.place, ticket.offset), End::LeftOut(reason), now);
             }
             ItemOutcome::Rejected(reason) => self.reject(ticket, reason, now),
-            // Somewhere in it is the reason: halves say where, and those without it are not held up by it.
-            ItemOutcome::Oversize(_) | ItemOutcome::Unclear(_) if shared_by > 1 => {
+            // Somewhere in it is the reason: halves say where, and those without it are not held up by it. Or all of it
+            // was too much for its time.
+            ItemOutcome::Oversize(_) | ItemOutcome::Unclear(_) | ItemOutcome::OutOfTime(_)
+                if shared_by > 1 =>
+            {
                 pending.at_most = shared_by.div_ceil(2);
                 owned.window.put_back(ticket.offset);
             }
@@ -248,7 +257,7 @@ impl Flow {
                 pending.at_most = shared_by.div_ceil(2);
                 owned.window.put_back(ticket.offset);
             }
-            ItemOutcome::Throttled { after, reason } => {
+            ItemOutcome::Throttled { reason, .. } => {
                 match pending.attempts.throttled(&self.retry, now, after, &reason) {
                     // All wait, and this one is not to blame.
                     Next::RetryAt(_) if self.pace.held_until(now).is_some() => {
@@ -258,7 +267,7 @@ impl Flow {
                     Next::GiveUp(reason) => self.reject(ticket, reason, now),
                 }
             }
-            ItemOutcome::Transient { after, reason } => {
+            ItemOutcome::Transient { reason, .. } | ItemOutcome::OutOfTime(reason) => {
                 match pending.attempts.failed(&self.patience, now, after, &reason) {
                     Next::RetryAt(at) => owned.window.postpone(ticket.offset, at),
                     Next::GiveUp(reason) => self.reject(ticket, reason, now),

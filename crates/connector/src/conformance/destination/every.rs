@@ -205,6 +205,7 @@ pub(super) async fn given_up(destination: &dyn Destination, one: Prepared) -> (F
             ItemOutcome::Transient { .. }
             | ItemOutcome::Throttled { .. }
             | ItemOutcome::NotSent { .. }
+            | ItemOutcome::OutOfTime(_)
             | ItemOutcome::Auth(_)
             | ItemOutcome::Config(_),
         ] => Finding::Kept,

@@ -271,3 +271,29 @@ fn what_is_not_stored_bounds_what_is_read_though_nothing_of_it_was_sent() {
     let _stored = flow.state(at(0));
     assert!(flow.room() > 0);
 }
+
+#[test]
+fn a_call_that_ran_out_of_its_time_is_made_of_fewer_items_again_and_that_is_no_failure() {
+    let mut flow = flow_within(batches(8));
+    for offset in 0..8 {
+        read(&mut flow, offset, event(offset, offset as u8));
+    }
+    let out_of_time = || ItemOutcome::OutOfTime(Reason::new("part_sent", "no time for the rest"));
+    // The time is enough for three of them.
+    let mut made = Vec::new();
+    while let Some(call) = flow.next_call(&Pure, at(0)) {
+        made.push(call.len());
+        let answers = call.into_iter().enumerate();
+        let outcome = |number: usize| if number < 3 { ItemOutcome::Delivered } else { out_of_time() };
+        flow.landed(answers.map(|(number, (ticket, _))| (ticket, outcome(number))).collect(), at(0));
+        assert_eq!((flow.parked(), flow.trouble()), (0, None));
+    }
+    assert_eq!(made, [8, 4, 2], "half as many each time");
+
+    read(&mut flow, 8, event(8, 8));
+    for now in [0, 100] {
+        let call = calls(&mut flow, now).remove(0);
+        land(&mut flow, call[0], out_of_time(), at(now));
+    }
+    assert!(told(&mut flow).contains(&(Disposition::Rejected, 8)), "by itself it has failed");
+}
