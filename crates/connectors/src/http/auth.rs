@@ -48,9 +48,20 @@ struct Token {
     until: DateTime<Utc>,
 }
 
+/// What a request needs before it is sent: a token, where there are any.
+pub(super) struct Ready(Option<Token>);
+
 impl Credentials {
     pub(super) fn new(signer: Signer) -> Self {
         Self { signer, token: Mutex::default() }
+    }
+
+    /// Gets a token, where one is needed and there is none. A request may be sent with it for [`RENEW_BEFORE`].
+    pub(super) async fn ready(&self, client: &Client) -> Result<Ready, ConnectorError> {
+        match &self.signer {
+            Signer::OAuth2(oauth) => Ok(Ready(Some(self.token(client, oauth, None).await?))),
+            Signer::None | Signer::Hmac { .. } => Ok(Ready(None)),
+        }
     }
 
     /// Sends with the credentials; a token that is refused is renewed once.
@@ -58,22 +69,22 @@ impl Credentials {
         &self,
         client: &Client,
         request: &HttpRequest,
+        Ready(token): &Ready,
     ) -> Result<Answer, ConnectorError> {
-        match &self.signer {
-            Signer::None => client.send(request, &[]).await,
-            Signer::Hmac { key, header, prefix, base64 } => {
+        match (&self.signer, token) {
+            (Signer::Hmac { key, header, prefix, base64 }, _) => {
                 let hash = hash(key, &request.body, *base64);
                 client.send(request, &[(header, format!("{prefix}{hash}"))]).await
             }
-            Signer::OAuth2(oauth) => {
-                let token = self.token(client, oauth, None).await?;
-                let answer = client.send(request, &[("authorization", bearer(&token))]).await?;
+            (Signer::OAuth2(oauth), Some(token)) => {
+                let answer = client.send(request, &[("authorization", bearer(token))]).await?;
                 if answer.status != 401 {
                     return Ok(answer);
                 }
-                let renewed = self.token(client, oauth, Some(&token)).await?;
+                let renewed = self.token(client, oauth, Some(token)).await?;
                 client.send(request, &[("authorization", bearer(&renewed))]).await
             }
+            (Signer::None | Signer::OAuth2(_), _) => client.send(request, &[]).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which requests go out as one: pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
 use std::vec;
 
@@ -149,14 +149,21 @@ pub(super) fn plan(profile: &Profile, batch: &mut [Unsent]) -> Vec<Call> {
     calls.into_iter().map(|(_, call)| call).collect()
 }
 
-/// All calls that the batch makes if all goes well, in the order of their sending.
+/// All calls that the batch makes if all goes well, in the order of their sending; none of items of which nothing is
+/// sent in the first so many `rounds`, since others of their keys come before them.
 #[must_use]
-pub(super) fn plan_all(profile: &Profile, batch: &[Unsent]) -> Vec<Call> {
+pub(super) fn plan_all(profile: &Profile, batch: &[Unsent], rounds: usize) -> Vec<Call> {
     let mut left = batch.to_vec();
     let mut calls = Vec::with_capacity(left.len());
-    while !left.is_empty() {
-        calls.extend(plan(profile, &mut left));
-        left.retain_mut(|unsent| !unsent.is_done());
+    let mut begun = HashSet::new();
+    for round in 1.. {
+        if left.is_empty() {
+            break;
+        }
+        let planned = plan(profile, &mut left);
+        begun.extend(planned.iter().flat_map(|call| call.items.iter().copied()));
+        calls.extend(planned);
+        left.retain_mut(|unsent| !unsent.is_done() && (round < rounds || begun.contains(&unsent.item)));
     }
     calls
 }

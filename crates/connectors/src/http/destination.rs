@@ -18,10 +18,11 @@ use super::auth::{Credentials, REFUSED};
 use super::call::{Call, Unsent, plan, plan_all};
 use super::client::{Client, Reach};
 use super::judge::{judge, unanswered};
-use super::limiter::{Limiter, Promise};
+use super::limiter::{LATE, Limiter, Promise};
 use super::profile::{Check, Profile};
 
-/// What deliver waits beyond the requests' own time-outs, so that it is the client who says what happened.
+/// What deliver waits beyond the requests' own time-outs, so that it is the client who says what happened. More than
+/// [`LATE`].
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Items of which nothing was sent after so many rounds, since others of their keys come first, are left to the next
@@ -65,7 +66,7 @@ impl HttpDestination {
     /// The requests that a batch makes if all goes well, joined and in the order of their sending.
     #[must_use]
     pub fn joined(&self, batch: Vec<Prepared>) -> Vec<HttpRequest> {
-        plan_all(&self.profile, &unsent(batch)).into_iter().map(|call| call.request).collect()
+        plan_all(&self.profile, &unsent(batch), usize::MAX).into_iter().map(|call| call.request).collect()
     }
 
     /// The turns of a batch, where there is a rate. Items that there are none for are taken out of it, and
@@ -73,8 +74,8 @@ impl HttpDestination {
     fn promise(&self, left: &mut Vec<Unsent>) -> (Option<Promise<'_>>, Vec<(usize, ItemOutcome)>) {
         let limiter = self.limiter.as_ref().filter(|_| !self.ignores_rate.load(Ordering::Relaxed));
         let Some(limiter) = limiter else { return (None, Vec::new()) };
-        let mut calls: Vec<usize> =
-            plan_all(&self.profile, left).iter().filter_map(|call| call.items.first().copied()).collect();
+        let calls = plan_all(&self.profile, left, MOST_ROUNDS);
+        let mut calls: Vec<usize> = calls.iter().filter_map(|call| call.items.first().copied()).collect();
         calls.sort_unstable();
         let promise = limiter.promise(calls.len(), self.profile.timeout);
         let Some(beyond) = calls.get(promise.granted) else { return (Some(promise), Vec::new()) };
@@ -91,8 +92,22 @@ impl HttpDestination {
         (Some(promise), outcomes)
     }
 
-    async fn call(&self, call: &Call) -> Vec<ItemOutcome> {
-        match self.credentials.send(&self.client, &call.request).await {
+    /// Sends a call when its turn has come, if there is time.
+    async fn call(&self, call: &Call, promise: Option<&Promise<'_>>, deadline: Instant) -> Vec<ItemOutcome> {
+        let not_sent = || vec![NOT_SENT; call.items.len()];
+        // Before the turn: those that wait for a token together would go out together.
+        let ready = match self.credentials.ready(&self.client).await {
+            Ok(ready) => ready,
+            Err(error) => return vec![unanswered(&error); call.items.len()],
+        };
+        let (in_turn, deadline) = match promise {
+            Some(promise) => (promise.turn().await, deadline + LATE),
+            None => (true, deadline),
+        };
+        if !in_turn || Instant::now() >= deadline {
+            return not_sent();
+        }
+        match self.credentials.send(&self.client, &call.request, &ready).await {
             Ok(answer) => judge(&self.profile, &answer, call),
             Err(error) => vec![unanswered(&error); call.items.len()],
         }
@@ -107,14 +122,7 @@ impl HttpDestination {
     ) -> Vec<(usize, ItemOutcome)> {
         let calls = plan(&self.profile, left);
         let sent = futures::stream::iter(calls).map(|call| async move {
-            let in_turn = match promise {
-                Some(promise) => promise.turn().await,
-                None => true,
-            };
-            if !in_turn || Instant::now() >= deadline {
-                return call.items.into_iter().map(|item| (item, NOT_SENT)).collect();
-            }
-            let outcomes = self.call(&call).await;
+            let outcomes = self.call(&call, promise, deadline).await;
             call.items.into_iter().zip(outcomes).collect::<Vec<_>>()
         });
         sent.buffered(CALLS_AT_ONCE).concat().await
@@ -128,7 +136,8 @@ impl Destination for HttpDestination {
             Check::Reach(url) => return self.client.reach(url).await,
             Check::Ask { request, expect } => (request, expect),
         };
-        let answer = self.credentials.send(&self.client, request).await?;
+        let ready = self.credentials.ready(&self.client).await?;
+        let answer = self.credentials.send(&self.client, request, &ready).await?;
         let status = answer.status;
         let told = format!("{} answered the check with {status}", answer.host);
         match status {

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use millrace_connector::conformance::{Reply, Stub};
-use millrace_connector::{Destination, Document, HttpRequest, ItemOutcome, Prepared, Rate};
+use millrace_connector::{Destination, Document, HttpRequest, ItemOutcome, Prepared};
 use millrace_event_model::{PartitionKey, Reason};
-use millrace_service::{ManualClock, Secret};
+use millrace_service::{ManualClock, Secret, SystemClock};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::call::{Call, Unsent, plan};
+use super::call::{Call, Unsent, plan, plan_all};
 use super::client::retry_after;
 use super::*;
 
 mod joining;
+mod rate;
 mod reading;
 
 /// Nobody is mapped here: the requests of the tests are given.
@@ -149,7 +150,7 @@ fn destination_at(profile: Profile, origin: &str) -> HttpDestination {
         hosts: profile.hosts.clone(),
         origin: Some(origin.parse().unwrap()),
     };
-    HttpDestination::new(Box::new(Unmapped), profile, reach, Arc::new(ManualClock::new(now()))).unwrap()
+    HttpDestination::new(Box::new(Unmapped), profile, reach, Arc::new(SystemClock)).unwrap()
 }
 
 fn prepared(id: u32, requests: Vec<HttpRequest>) -> Prepared {
@@ -175,64 +176,6 @@ async fn requests_of_an_item_go_in_order_and_stop_at_the_first_failure() {
     assert_eq!(classes(&outcomes), ["rejected"]);
     let paths: Vec<_> = stub.seen().into_iter().map(|seen| seen.path).collect();
     assert_eq!(paths, ["/a", "/b"]);
-}
-
-fn limited(calls: u32, per: Duration) -> Profile {
-    let rate = Rate { calls: calls.try_into().unwrap(), per };
-    Profile { rate: Some(rate), max_items: 100, ..profile() }
-}
-
-fn puts(ids: std::ops::Range<u32>, each: usize) -> Vec<Prepared> {
-    let put = |id: u32| HttpRequest::new("PUT", format!("http://vendor.test/contacts/{id}"));
-    ids.map(|id| prepared(id, vec![put(id); each])).collect()
-}
-
-#[tokio::test]
-async fn the_rate_holds_for_requests_also_where_a_batch_makes_several() {
-    let stub = Stub::start([]).await.unwrap();
-    let profile = Profile {
-        joins: vec![JoinRule::path("/contacts", Join::arrays(&["contacts"], 100))],
-        ..limited(5, Duration::from_millis(200))
-    };
-    let destination = destination(profile, &stub);
-    let begun = std::time::Instant::now();
-    // Nine requests that are not joined, and ten that are one.
-    let mut batch = puts(0..9, 1);
-    batch.extend((10..20).map(|id| prepared(id, vec![contacts(&[id])])));
-    assert_eq!(destination.deliver(batch).await, vec![ItemOutcome::Delivered; 19]);
-    assert_eq!(destination.deliver(puts(20..21, 1)).await, [ItemOutcome::Delivered]);
-    assert_eq!(stub.seen().len(), 11);
-    assert!(
-        begun.elapsed() >= Duration::from_millis(400),
-        "11 requests at 5 in 200 ms: {:?}",
-        begun.elapsed()
-    );
-}
-
-#[tokio::test]
-async fn what_a_batch_has_no_time_for_is_not_sent_and_nothing_is_half_sent() {
-    let stub = Stub::start([]).await.unwrap();
-    let profile = Profile { timeout: Duration::from_secs(2), ..limited(7, Duration::from_secs(60)) };
-    let destination = destination(profile, &stub);
-    let outcomes = destination.deliver(puts(0..5, 2)).await;
-    assert_eq!(classes(&outcomes), ["delivered", "delivered", "delivered", "not_sent", "not_sent"]);
-    assert_eq!(stub.seen().len(), 6, "the seventh turn is not enough for an item of two requests");
-    assert!(matches!(&outcomes[4], ItemOutcome::NotSent { after } if after.as_secs() >= 58));
-    assert_eq!(classes(&destination.deliver(puts(5..7, 1)).await), ["delivered", "not_sent"]);
-    let outcomes = destination.deliver(puts(7..8, 8)).await;
-    let ItemOutcome::Config(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
-    assert_eq!(reason.code, "rate_too_low");
-    destination.ignore_rate();
-    assert_eq!(classes(&destination.deliver(puts(8..9, 8)).await), ["delivered"]);
-}
-
-#[tokio::test]
-async fn what_has_no_turn_waits_no_longer_for_the_rest_of_its_batch() {
-    let stub = Stub::start([]).await.unwrap();
-    stub.otherwise(Reply::never());
-    let profile = Profile { timeout: Duration::from_secs(1), ..limited(1, Duration::from_secs(60)) };
-    let outcomes = destination(profile, &stub).deliver(puts(0..2, 1)).await;
-    assert!(matches!(&outcomes[1], ItemOutcome::NotSent { after } if after.as_secs() < 60), "{outcomes:?}");
 }
 
 fn oauth() -> OAuth2 {
