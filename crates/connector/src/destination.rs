@@ -39,6 +39,11 @@ pub trait Destination: Send + Sync {
     /// From now on [`Limits::rate`] is left to the caller alone. For tests: the server that answers them is
     /// nobody's vendor. One that keeps no rate itself has nothing to do.
     fn ignore_rate(&self) {}
+
+    /// While it is `true` the caller only waits for what is in flight: no item is begun any more, and what waits for
+    /// a turn of the rate comes back as [`ItemOutcome::NotSent`] at once. One that lets nothing wait has nothing
+    /// to do.
+    fn drain(&self, _is_draining: bool) {}
 }
 
 /// What goes out: an event or a change.

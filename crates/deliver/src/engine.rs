@@ -118,10 +118,12 @@ impl Engine {
     /// One membership, from joining to leaving.
     async fn member(&mut self, stop: &Stop) -> Result<(), DeliverError> {
         self.listen();
+        self.destination.drain(false);
         let mut member = self.join().await?;
         self.report(None);
         let served = self.serve(&mut member, stop).await;
-        // Whatever ended it: what is in flight may land, so that less is repeated.
+        // Whatever ended it: what is in flight may land, so that less is repeated. What only waits for its turn need not.
+        self.destination.drain(true);
         let drained = tokio::time::timeout(self.drain, async {
             while let Some(answers) = member.sends.next().await {
                 self.flow.landed(answers, self.clock.now());

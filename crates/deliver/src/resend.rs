@@ -376,6 +376,7 @@ impl<'a> Job<'a> {
         asked: Vec<(Lane, Vec<Range>)>,
     ) -> Resent {
         // Each call has a time limit, so this ends.
+        self.destination.drain(true);
         while let Some(answers) = self.sends.next().await {
             self.flow.landed(answers, self.clock.now());
         }

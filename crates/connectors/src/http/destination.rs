@@ -12,6 +12,7 @@ use millrace_connector::{
 };
 use millrace_event_model::{ChangeOp, Reason};
 use millrace_service::SharedClock;
+use tokio::sync::watch;
 
 use super::Mapper;
 use super::auth::{Credentials, REFUSED};
@@ -43,6 +44,8 @@ pub struct HttpDestination {
     credentials: Credentials,
     limiter: Option<Limiter>,
     ignores_rate: AtomicBool,
+    /// Nothing more is begun.
+    is_draining: watch::Sender<bool>,
 }
 
 impl HttpDestination {
@@ -59,8 +62,8 @@ impl HttpDestination {
         let limiter = profile.rate.map(|rate| Limiter::new(rate, clock.clone()));
         let client = Client::new(reach, clock)?;
         let credentials = Credentials::new(profile.signer.clone());
-        let ignores_rate = AtomicBool::new(false);
-        Ok(Self { mapper, profile, client, credentials, limiter, ignores_rate })
+        let (ignores_rate, is_draining) = (AtomicBool::new(false), watch::Sender::new(false));
+        Ok(Self { mapper, profile, client, credentials, limiter, ignores_rate, is_draining })
     }
 
     /// The requests that a batch makes if all goes well, joined and in the order of their sending.
@@ -92,16 +95,25 @@ impl HttpDestination {
         (Some(promise), outcomes)
     }
 
-    /// Sends a call when its turn has come, if there is time.
-    async fn call(&self, call: &Call, promise: Option<&Promise<'_>>, deadline: Instant) -> Vec<ItemOutcome> {
+    /// Sends a call when its turn has come, if there is time. `is_begun`: of one of its items something was sent.
+    async fn call(
+        &self,
+        call: &Call,
+        is_begun: bool,
+        promise: Option<&Promise<'_>>,
+        deadline: Instant,
+    ) -> Vec<ItemOutcome> {
         let not_sent = || vec![NOT_SENT; call.items.len()];
+        if !is_begun && *self.is_draining.borrow() {
+            return not_sent();
+        }
         // Before the turn: those that wait for a token together would go out together.
         let ready = match self.credentials.ready(&self.client).await {
             Ok(ready) => ready,
             Err(error) => return vec![unanswered(&error); call.items.len()],
         };
         let (in_turn, deadline) = match promise {
-            Some(promise) => (promise.turn().await, deadline + LATE),
+            Some(promise) => (self.in_turn(promise, is_begun).await, deadline + LATE),
             None => (true, deadline),
         };
         if !in_turn || Instant::now() >= deadline {
@@ -113,16 +125,31 @@ impl HttpDestination {
         }
     }
 
-    /// Sends one call for each item that has something left, joined where they are alike.
+    /// Waits for a call's turn; for one that begins an item, only until nothing more is to be begun.
+    async fn in_turn(&self, promise: &Promise<'_>, is_begun: bool) -> bool {
+        if is_begun {
+            return promise.turn().await;
+        }
+        let mut is_draining = self.is_draining.subscribe();
+        tokio::select! {
+            in_turn = promise.turn() => in_turn,
+            _ = is_draining.wait_for(|is_draining| *is_draining) => false,
+        }
+    }
+
+    /// Sends one call for each item that has something left, joined where they are alike. `begun`: the items of
+    /// which something was sent.
     async fn round(
         &self,
         left: &mut [Unsent],
+        begun: &HashSet<usize>,
         promise: Option<&Promise<'_>>,
         deadline: Instant,
     ) -> Vec<(usize, ItemOutcome)> {
         let calls = plan(&self.profile, left);
         let sent = futures::stream::iter(calls).map(|call| async move {
-            let outcomes = self.call(&call, promise, deadline).await;
+            let is_begun = call.items.iter().any(|item| begun.contains(item));
+            let outcomes = self.call(&call, is_begun, promise, deadline).await;
             call.items.into_iter().zip(outcomes).collect::<Vec<_>>()
         });
         sent.buffered(CALLS_AT_ONCE).concat().await
@@ -192,7 +219,7 @@ impl Destination for HttpDestination {
                 break;
             }
             let mut held = HashSet::new();
-            for (item, outcome) in self.round(&mut left, promise.as_ref(), deadline).await {
+            for (item, outcome) in self.round(&mut left, &begun, promise.as_ref(), deadline).await {
                 if !is_final(&outcome) {
                     held.extend(keys.get(item).copied());
                 }
@@ -237,6 +264,10 @@ impl Destination for HttpDestination {
 
     fn ignore_rate(&self) {
         self.ignores_rate.store(true, Ordering::Relaxed);
+    }
+
+    fn drain(&self, is_draining: bool) {
+        self.is_draining.send_replace(is_draining);
     }
 }
 

@@ -1,12 +1,16 @@
 //! What a stop and a crash leave behind.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use millrace_event_model::Progress;
+use async_trait::async_trait;
+use millrace_connector::{ConnectorError, Destination, HttpRequest, Item, ItemOutcome, Limits, Prepared};
 use millrace_event_model::topics::PROGRESS;
+use millrace_event_model::{Progress, Reason};
+use tokio::sync::watch;
 
-use crate::receiver::{Answer, Receiver};
+use crate::receiver::{Answer, Post, Receiver};
 use crate::stack::{Stack, patient, small, until};
 
 fn times(bodies: Vec<String>) -> BTreeMap<String, usize> {
@@ -58,6 +62,57 @@ async fn a_stop_repeats_nothing() {
     until("all arrive", async || stack.books().await.len() == names.len()).await;
     stage.stop().await;
     assert!(times(receiver.bodies()).values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_the_turns_of_a_rate() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::willing().await;
+    let names = stack.publish_many(10, 1).await;
+    let held = HeldByRate { post: receiver.destination(), is_draining: watch::Sender::new(false) };
+    let stage = stack.stage(Arc::new(held));
+    until("the first arrives", async || !receiver.requests().is_empty()).await;
+    let stopped_at = Instant::now();
+    stage.stop().await;
+    assert!(stopped_at.elapsed() < Stack::DRAIN, "{:?}", stopped_at.elapsed());
+    let stage = stack.stage(receiver.destination());
+    until("all are in the books", async || stack.books().await.len() == names.len()).await;
+    stage.stop().await;
+    assert!(times(receiver.bodies()).values().all(|times| *times == 1));
+}
+
+/// Sends the first of a batch, and holds the others for ever, unless it drains.
+struct HeldByRate {
+    post: Arc<Post>,
+    is_draining: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Destination for HeldByRate {
+    async fn check(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_items: 10, ..Limits::single(1, Duration::from_secs(600)) }
+    }
+
+    fn transform(&self, item: &Item) -> Result<Vec<HttpRequest>, Reason> {
+        self.post.transform(item)
+    }
+
+    async fn deliver(&self, mut batch: Vec<Prepared>) -> Vec<ItemOutcome> {
+        let held = batch.split_off(1);
+        let mut outcomes = self.post.deliver(batch).await;
+        let mut is_draining = self.is_draining.subscribe();
+        is_draining.wait_for(|is_draining| *is_draining).await.unwrap();
+        outcomes.extend(held.iter().map(|_| ItemOutcome::NotSent { after: Duration::ZERO }));
+        outcomes
+    }
+
+    fn drain(&self, is_draining: bool) {
+        self.is_draining.send_replace(is_draining);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

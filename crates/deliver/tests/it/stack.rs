@@ -42,6 +42,9 @@ pub(crate) struct Stage {
 }
 
 impl Stack {
+    /// How long a stop waits for what is in flight.
+    pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let given = std::env::var("KAFKA_BROKERS").ok();
@@ -190,7 +193,7 @@ impl Stack {
     pub(crate) fn run(&self, destinations: Vec<DestinationOptions>) -> Stage {
         let mut options = Options::new(destinations);
         options.store_every = Duration::from_millis(100);
-        options.drain = Duration::from_secs(10);
+        options.drain = Self::DRAIN;
         let (stop, health) = (Stop::new(), Health::default());
         let service = Service::new(options, self.bus.clone(), Arc::new(SystemClock), health.clone());
         let task = tokio::spawn(service.run(stop.clone()));

@@ -89,6 +89,34 @@ async fn a_turn_is_not_used_up_by_who_has_no_token_yet() {
     assert_eq!(classes(&destination.deliver(puts(0..1, 1)).await), ["delivered"]);
 }
 
+#[tokio::test]
+async fn what_waits_for_its_turn_comes_back_at_once_while_the_destination_drains() {
+    let stub = Stub::start([]).await.unwrap();
+    let profile = Profile { timeout: Duration::from_secs(40), ..limited(3, Duration::from_secs(1)) };
+    let destination = destination(profile, &stub);
+    let begun = Instant::now();
+    let stop = async {
+        while stub.seen().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        destination.drain(true);
+    };
+    let mut batch = puts(0..1, 4);
+    batch.extend(puts(1..99, 1));
+    let (outcomes, ()) = tokio::join!(destination.deliver(batch), stop);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(
+        classes(&outcomes)[..3],
+        ["delivered"; 3],
+        "what is begun is ended: the first needs four turns"
+    );
+    assert_eq!(classes(&outcomes)[3..], ["not_sent"; 96]);
+    assert_eq!(stub.seen().len(), 6);
+    assert_eq!(classes(&destination.deliver(puts(0..1, 1)).await), ["not_sent"]);
+    destination.drain(false);
+    assert_eq!(classes(&destination.deliver(puts(0..1, 1)).await), ["delivered"]);
+}
+
 #[test]
 fn no_turns_are_wanted_for_what_is_left_to_the_next_batch() {
     let put = || HttpRequest::new("PUT", "http://vendor.test/contacts/1");
