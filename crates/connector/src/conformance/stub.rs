@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -25,13 +26,15 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Takes the request and never answers.
     pub never: bool,
+    /// How long it takes.
+    pub after: Duration,
 }
 
 impl Reply {
     /// A status, without a body.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), never: false }
+        Self { status, headers: Vec::new(), body: Vec::new(), never: false, after: Duration::ZERO }
     }
 
     /// With a body.
@@ -46,6 +49,12 @@ impl Reply {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// So long after the request.
+    #[must_use]
+    pub fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
     }
 
     /// No answer at all.
@@ -197,6 +206,7 @@ async fn answer(
     }
     let next = lock(&script.replies).pop_front();
     let reply = next.unwrap_or_else(|| lock(&script.otherwise).clone());
+    tokio::time::sleep(reply.after).await;
     if reply.never {
         std::future::pending::<()>().await;
     }

@@ -78,6 +78,11 @@ impl Unsent {
         Self { item, key, requests: requests.into_iter().peekable() }
     }
 
+    /// How many requests it has.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
     pub(super) fn is_done(&mut self) -> bool {
         self.requests.peek().is_none()
     }

@@ -25,6 +25,7 @@ use super::profile::{Check, Profile};
 /// What deliver waits beyond the requests' own time-outs, so that it is the client who says what happened. More than
 /// [`LATE`].
 const GRACE: Duration = Duration::from_secs(5);
+const _: () = assert!(LATE.as_millis() < GRACE.as_millis());
 
 /// Items of which nothing was sent after so many rounds, since others of their keys come first, are left to the next
 /// batch: all the others' outcomes wait for the last round.
@@ -101,7 +102,7 @@ impl HttpDestination {
         call: &Call,
         is_begun: bool,
         promise: Option<&Promise<'_>>,
-        deadline: Instant,
+        until: Until,
     ) -> Vec<ItemOutcome> {
         let not_sent = || vec![NOT_SENT; call.items.len()];
         if !is_begun && *self.is_draining.borrow() {
@@ -112,11 +113,12 @@ impl HttpDestination {
             Ok(ready) => ready,
             Err(error) => return vec![unanswered(&error); call.items.len()],
         };
-        let (in_turn, deadline) = match promise {
-            Some(promise) => (self.in_turn(promise, is_begun).await, deadline + LATE),
-            None => (true, deadline),
+        let until = if is_begun { until.end } else { until.begin };
+        let (in_turn, until) = match promise {
+            Some(promise) => (self.in_turn(promise, is_begun).await, until + LATE),
+            None => (true, until),
         };
-        if !in_turn || Instant::now() >= deadline {
+        if !in_turn || Instant::now() >= until {
             return not_sent();
         }
         match self.credentials.send(&self.client, &call.request, &ready).await {
@@ -144,12 +146,12 @@ impl HttpDestination {
         left: &mut [Unsent],
         begun: &HashSet<usize>,
         promise: Option<&Promise<'_>>,
-        deadline: Instant,
+        until: Until,
     ) -> Vec<(usize, ItemOutcome)> {
         let calls = plan(&self.profile, left);
         let sent = futures::stream::iter(calls).map(|call| async move {
             let is_begun = call.items.iter().any(|item| begun.contains(item));
-            let outcomes = self.call(&call, is_begun, promise, deadline).await;
+            let outcomes = self.call(&call, is_begun, promise, until).await;
             call.items.into_iter().zip(outcomes).collect::<Vec<_>>()
         });
         sent.buffered(CALLS_AT_ONCE).concat().await
@@ -202,7 +204,6 @@ impl Destination for HttpDestination {
 
     async fn deliver(&self, batch: Vec<Prepared>) -> Vec<ItemOutcome> {
         let started = Instant::now();
-        let deadline = started + self.profile.timeout;
         let mut outcomes = vec![ItemOutcome::Delivered; batch.len()];
         let keys = batch.iter().map(|prepared| prepared.key).collect::<Vec<_>>();
         let mut left = unsent(batch);
@@ -212,6 +213,7 @@ impl Destination for HttpDestination {
                 *known = outcome;
             }
         }
+        let until = Until::of(&left, started, self.profile.timeout);
         // The first call of each item, then the second of those whose first went well, and so on.
         let mut begun = HashSet::new();
         for round in 1.. {
@@ -219,7 +221,7 @@ impl Destination for HttpDestination {
                 break;
             }
             let mut held = HashSet::new();
-            for (item, outcome) in self.round(&mut left, &begun, promise.as_ref(), deadline).await {
+            for (item, outcome) in self.round(&mut left, &begun, promise.as_ref(), until).await {
                 if !is_final(&outcome) {
                     held.extend(keys.get(item).copied());
                 }
@@ -268,6 +270,27 @@ impl Destination for HttpDestination {
 
     fn drain(&self, is_draining: bool) {
         self.is_draining.send_replace(is_draining);
+    }
+}
+
+/// Until when a batch's calls are begun.
+#[derive(Clone, Copy)]
+struct Until {
+    /// Those of items of which nothing was sent.
+    begin: Instant,
+    /// The others.
+    end: Instant,
+}
+
+impl Until {
+    /// The calls of an item are made one after the other, in rounds: where there are several, each of the others is
+    /// to have as much time as the first, and as much again is in reserve. An item that is not through by the end is
+    /// sent again as a whole.
+    fn of(batch: &[Unsent], started: Instant, timeout: Duration) -> Self {
+        let most = batch.iter().map(Unsent::len).max().unwrap_or_default();
+        let parts = if most > 1 { most + 1 } else { 1 };
+        let begin = started + timeout / u32::try_from(parts).unwrap_or(u32::MAX);
+        Self { begin, end: started + timeout }
     }
 }
 

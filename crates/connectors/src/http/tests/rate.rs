@@ -117,6 +117,20 @@ async fn what_waits_for_its_turn_comes_back_at_once_while_the_destination_drains
     assert_eq!(classes(&destination.deliver(puts(0..1, 1)).await), ["delivered"]);
 }
 
+#[tokio::test]
+async fn items_of_several_requests_are_begun_only_while_there_is_time_for_all_of_them() {
+    let stub = Stub::start([]).await.unwrap();
+    stub.otherwise(Reply::status(200).after(Duration::from_millis(100)));
+    let profile = Profile { timeout: Duration::from_secs(3), max_items: 100, ..profile() };
+    // 200 requests of a tenth of a second, four at a time: 5 s.
+    let outcomes = destination(profile, &stub).deliver(puts(0..100, 2)).await;
+    let (delivered, not_sent) =
+        outcomes.split_at(outcomes.partition_point(|one| *one == ItemOutcome::Delivered));
+    assert!(delivered.len() >= 4, "{outcomes:?}");
+    assert_eq!(classes(not_sent), vec!["not_sent"; not_sent.len()]);
+    assert_eq!(stub.seen().len(), delivered.len() * 2, "nothing is half sent");
+}
+
 #[test]
 fn no_turns_are_wanted_for_what_is_left_to_the_next_batch() {
     let put = || HttpRequest::new("PUT", "http://vendor.test/contacts/1");
