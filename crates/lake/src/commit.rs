@@ -5,11 +5,14 @@
 //! rows alone reads no file and depends on none, so it is written here, and the state is left as it was until
 //! somebody needs it ([`Known`]). Everything else goes through the library's commit.
 
+use std::sync::Arc;
+
 use chrono::Utc;
-use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
+use delta_kernel::Snapshot;
+use deltalake_core::checkpoints::cleanup_expired_logs_for;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake_core::kernel::{Action, Add, MetadataExt, Remove, StructType, Transaction};
-use deltalake_core::logstore::commit_uri_from_version;
+use deltalake_core::logstore::{LogStore, commit_uri_from_version};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::config::TablePropertiesExt;
 use deltalake_core::table::state::DeltaTableState;
@@ -178,26 +181,41 @@ async fn add_rows(
 }
 
 /// What the library does after each commit of its own: a checkpoint when the table's settings ask for one, so that
-/// whoever opens it has little to read, and the deletion of what the log no longer needs.
+/// whoever opens it has little to read, and the deletion of what the log no longer needs. Neither needs the state:
+/// brought up to date for each checkpoint, it made a load of three million events a tenth dearer.
 async fn tend_log(known: &mut Known) -> Result<()> {
-    let checkpoint_every = known.table.snapshot()?.table_config().checkpoint_interval().get();
-    if (known.newest + 1).is_multiple_of(checkpoint_every) {
-        known.catch_up().await?;
-        create_checkpoint(&known.table, None).await?;
+    let config = known.table.snapshot()?.table_config();
+    let (every, kept) = (config.checkpoint_interval().get(), config.log_retention_duration());
+    let log = known.table.log_store();
+    if (known.newest + 1).is_multiple_of(every) {
+        write_checkpoint(&*log, known.newest).await?;
     }
     if cleans_log(known.newest) {
-        known.catch_up().await?;
-        if cleanup_metadata(&known.table, None).await? > 0 {
+        // Kept for longer than there have been milliseconds: nothing is older.
+        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        let before = Utc::now().timestamp_millis().saturating_sub(kept);
+        if cleanup_expired_logs_for(known.newest, &*log, before, None).await? > 0 {
             // The state would go on to name files of the log that are gone.
-            let log = known.table.log_store();
             known.table.state = Some(DeltaTableState::try_new(&log, Some(known.newest)).await?);
         }
     }
     Ok(())
 }
 
-/// Whether the log is looked through with this version. Right after a checkpoint of a table of ours, for which the
-/// state was brought up to date.
+/// As the library writes one, of a version that no [`DeltaTable`] has been brought to.
+async fn write_checkpoint(log: &dyn LogStore, version: u64) -> Result<()> {
+    let (folder, engine) = (log.transaction_url(None)?, log.engine(None));
+    let reading = Arc::clone(&engine);
+    let snapshot = tokio::task::spawn_blocking(move || {
+        Snapshot::builder_for(folder).at_version(version).build(reading.as_ref())
+    });
+    let snapshot = snapshot.await.map_err(|error| DeltaTableError::Generic(error.to_string()))??;
+    snapshot.checkpoint(engine.as_ref(), None)?;
+    Ok(())
+}
+
+/// Whether the log is looked through with this version: right after a checkpoint of a table of ours, up to which
+/// nobody needs what is older.
 fn cleans_log(version: u64) -> bool {
     (version + 1).is_multiple_of(LOG_CLEANUP_EVERY)
 }
@@ -242,26 +260,29 @@ mod tests {
         table.snapshot().unwrap().log_data().num_files()
     }
 
-    fn entries(folder: &Path) -> Vec<String> {
+    fn log_of(folder: &Path, is_asked_for: impl Fn(&str) -> bool) -> Vec<String> {
         let log = std::fs::read_dir(folder.join("web/tracks/_delta_log")).unwrap();
         let mut names: Vec<_> = log.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name.starts_with('0') && name.ends_with(".json"));
+        names.retain(|name| is_asked_for(name));
         names.sort_unstable();
         names
     }
 
+    fn entries(folder: &Path) -> Vec<String> {
+        log_of(folder, |name| name.starts_with('0') && name.ends_with(".json"))
+    }
+
     #[tokio::test(flavor = "multi_thread")]
-    async fn rows_are_added_without_reading_what_is_there_until_a_checkpoint() {
+    async fn rows_are_added_without_reading_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let tables = made_in(&folder).await;
-        for n in 0..23 {
+        for n in 0..24 {
             append(&tables, n).await;
         }
-        let before = known(&tables).await;
-        assert_eq!((before.table.version(), before.newest), (Some(0), 23));
-        append(&tables, 23).await;
-        let after = known(&tables).await;
-        assert_eq!((after.table.version(), after.newest), (Some(24), 24), "a checkpoint is of a whole state");
+        let known = known(&tables).await;
+        assert_eq!((known.table.version(), known.newest), (Some(0), 24));
+        let checkpoints = log_of(folder.path(), |name| name.contains(".checkpoint."));
+        assert_eq!(checkpoints, ["00000000000000000024.checkpoint.parquet"]);
         assert_eq!(files(&folder).await, 24);
     }
 
