@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::header::PlainTexts;
 use crate::time::{self, Rfc3339};
 use crate::wire::{DecodeError, Message, RecordRef, WireRecord, WriteRecord};
 use crate::{Geo, MessageId, PartitionKey, SourceId};
@@ -250,7 +251,7 @@ fn json_text(to: &mut impl Write, text: &str) -> io::Result<()> {
 }
 
 /// What the server decided, as it stands in the header.
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Decided {
     #[serde(rename = "type")]
@@ -275,6 +276,28 @@ impl Decided {
                 None => Err(DecodeError::MissingHeader(EVENT)),
             };
         };
+        Self::as_written(json).map_or_else(|| Self::of_json(json), Ok)
+    }
+
+    /// In the form of [`EventRef::decided`], and in no other.
+    fn as_written(json: &[u8]) -> Option<Self> {
+        let mut texts = PlainTexts::of(json)?;
+        let decided = Self {
+            event_type: texts.next("{\"type\":\"")?.to_owned(),
+            message_id: MessageId(texts.next(",\"messageId\":\"")?.to_owned()),
+            rudder_id: texts.next(",\"rudderId\":\"")?.parse().ok()?,
+            received_at: time::of_short(texts.next(",\"receivedAt\":\"")?)?,
+            source: texts.next(",\"source\":\"")?.parse().ok()?,
+            sent_at: texts.next(",\"sentAt\":\"").map(str::to_owned),
+            request_ip: texts.next(",\"requestIp\":\"").map(str::to_owned),
+            geo: texts.next(",\"geo\":\"").map(str::to_owned),
+            policy: texts.next(",\"policy\":\"").map(str::to_owned),
+            traceparent: texts.next(",\"traceparent\":\"").map(str::to_owned),
+        };
+        texts.is_at_end().then_some(decided)
+    }
+
+    fn of_json(json: &[u8]) -> Result<Self, DecodeError> {
         serde_json::from_slice(json).map_err(|error| DecodeError::MalformedHeader {
             name: EVENT,
             // serde_json's own words would quote the value.
@@ -342,5 +365,96 @@ impl Message for Event {
             key: record.partition_key()?,
             body: record.body()?,
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A header with these texts, of which the last five may be missing.
+    fn written(texts: &[Option<String>; 9], received_at: DateTime<Utc>) -> Vec<u8> {
+        let [event_type, message_id, ..] = texts;
+        let [.., sent_at, request_ip, geo, policy, traceparent] = texts;
+        let of = EventRef {
+            event_type: event_type.as_deref().unwrap_or_default(),
+            message_id: message_id.as_deref().unwrap_or_default(),
+            rudder_id: Uuid::from_u128(7),
+            received_at,
+            sent_at: sent_at.as_deref(),
+            request_ip: request_ip.as_deref(),
+            geo: geo.as_deref(),
+            source: &"web".parse().unwrap(),
+            policy: policy.as_deref(),
+            traceparent: traceparent.as_deref(),
+            key: PartitionKey([0; 16]),
+            body: b"{}",
+        };
+        let mut header = Vec::new();
+        of.decided(&mut header).unwrap();
+        header
+    }
+
+    fn any_texts() -> impl Strategy<Value = [Option<String>; 9]> {
+        prop::array::uniform9(prop::option::of(prop_oneof![
+            "[a-z0-9-]{0,12}",
+            "[a-z\"\\\\,:{}\u{0}-\u{20}é]{0,6}"
+        ]))
+    }
+
+    fn any_moment() -> impl Strategy<Value = DateTime<Utc>> {
+        // Into years of five digits.
+        (-70_000_000_000_000_i64..300_000_000_000_000)
+            .prop_map(|at| DateTime::from_timestamp_millis(at).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_is_read_as_a_parser_of_json_reads_it(texts in any_texts(), at in any_moment()) {
+            let header = written(&texts, at);
+            let parsed = Decided::of_json(&header).unwrap();
+            if let Some(read) = Decided::as_written(&header) {
+                prop_assert_eq!(read, parsed);
+            }
+        }
+
+        #[test]
+        fn a_header_that_is_damaged_is_no_other_to_a_parser(
+            texts in any_texts(),
+            at in any_moment(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..3),
+        ) {
+            let mut header = written(&texts, at);
+            for (place, byte, instead) in damage {
+                let place = place.index(header.len());
+                header.splice(place..place + usize::from(instead), [byte]);
+            }
+            if let Some(read) = Decided::as_written(&header) {
+                prop_assert_eq!(Ok(read), Decided::of_json(&header));
+            }
+        }
+    }
+
+    #[test]
+    fn what_ingest_writes_needs_no_parser() {
+        let some = |text: &str| Some(text.to_owned());
+        let full = [
+            some("track"),
+            some("id-é"),
+            None,
+            None,
+            some("t"),
+            some("ip"),
+            some("g"),
+            some("p"),
+            some("00-1"),
+        ];
+        let bare = [some("page"), some("id"), None, None, None, None, None, None, None];
+        for texts in [full, bare] {
+            assert!(Decided::as_written(&written(&texts, DateTime::UNIX_EPOCH)).is_some(), "{texts:?}");
+        }
     }
 }

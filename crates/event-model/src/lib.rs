@@ -14,6 +14,7 @@ mod event;
 mod event_times;
 mod field;
 mod geo;
+mod header;
 mod ids;
 mod moment;
 mod operations;

@@ -67,16 +67,18 @@ impl Visitor<'_> for Time {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        let is_short = text.len() == LENGTH && text.ends_with('Z');
-        let short = is_short.then(|| parse_moment(text)).flatten().and_then(DateTime::from_timestamp_micros);
-        // A moment's 30 February is 2 March.
-        let is_its_day =
-            |at: &DateTime<Utc>| text.get(8..10).and_then(|day| day.parse().ok()) == Some(at.day());
-        match short.filter(is_its_day) {
-            Some(at) => Ok(at),
-            None => text.parse().map_err(E::custom),
-        }
+        of_short(text).map_or_else(|| text.parse().map_err(E::custom), Ok)
     }
+}
+
+/// A time in the form of [`Rfc3339::Short`].
+pub(crate) fn of_short(text: &str) -> Option<DateTime<Utc>> {
+    if text.len() != LENGTH || !text.ends_with('Z') {
+        return None;
+    }
+    let at = DateTime::from_timestamp_micros(parse_moment(text)?)?;
+    // A moment's 30 February is 2 March.
+    (text.get(8..10)?.parse() == Ok(at.day())).then_some(at)
 }
 
 fn digits<const N: usize>(places: [&mut u8; N], mut number: u32) {
