@@ -33,7 +33,7 @@ enum Values {
 
 /// The most bytes that a text is expected to have: ids, names and addresses have fewer. A column of longer ones grows
 /// by doubling, which copies what it has.
-const ROOM_OF_A_TEXT: usize = 64;
+const ROOM_OF_A_TEXT: usize = 128;
 
 /// Fills up with nulls to `$row`, and adds the value.
 macro_rules! append {
@@ -120,7 +120,8 @@ impl Column {
 }
 
 impl Values {
-    /// Room for so many values, texts like the first.
+    /// Room for so many values, texts like the first or half as long again: memory that nothing is written to costs next
+    /// to nothing, and to be too small by one byte costs a copy of the column.
     fn new(field_type: FieldType, room: usize, first: CellRef<'_>) -> Self {
         match field_type {
             FieldType::Int => Self::Int(Int64Builder::with_capacity(room)),
@@ -137,7 +138,8 @@ impl Values {
             | FieldType::Decimal
             | FieldType::Time
             | FieldType::Uuid => {
-                let like_first = first.text().map_or(0, str::len).min(ROOM_OF_A_TEXT);
+                let first = first.text().map_or(0, str::len);
+                let like_first = (first + first / 2).min(ROOM_OF_A_TEXT);
                 Self::Text(StringBuilder::with_capacity(room, room * like_first))
             }
         }
