@@ -6,6 +6,7 @@
 //! too, since nobody can say which is right, but it is counted apart.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Write as _;
 
 use ahash::RandomState;
 use millrace_connector::SeenId;
@@ -15,12 +16,23 @@ use twox_hash::XxHash3_64;
 /// Content of ids: those that the warehouse knows, and those of a load that is on its way there.
 pub(crate) type Contents = HashMap<u128, u64, RandomState>;
 
+/// A source and a message id that are longer are put together on the heap.
+const SHORT: usize = 128;
+
 /// What a message is recognised by. The id's hash is a cryptographic one, since clients choose their message
 /// ids and nobody may make two that are taken for each other; the content's is only there to tell by.
 pub(crate) fn seen_id(source: &SourceId, message_id: &MessageId, body: &[u8]) -> SeenId {
     let (source, message_id) = (source.as_str().as_bytes(), message_id.as_str().as_bytes());
     // The length goes first, so that ("a", "bc") and ("ab", "c") differ.
-    let hash = blake3::hash(&[&(source.len() as u64).to_le_bytes(), source, message_id].concat());
+    let parts: [&[u8]; 3] = [&(source.len() as u64).to_le_bytes(), source, message_id];
+    let mut short = [0; SHORT];
+    let mut rest = short.as_mut_slice();
+    let fit = parts.iter().all(|part| rest.write_all(part).is_ok());
+    let length = SHORT - rest.len();
+    let hash = match short.get(..length).filter(|_| fit) {
+        Some(joined) => blake3::hash(joined),
+        None => blake3::hash(&parts.concat()),
+    };
     let id = hash.as_bytes().first_chunk().copied().unwrap_or_default();
     SeenId { id: u128::from_le_bytes(id), content: XxHash3_64::oneshot(body) }
 }
