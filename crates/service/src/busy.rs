@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::num::NonZero;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -13,6 +14,11 @@ use tokio::task::JoinHandle;
 /// For each thread, these and the binary's own: parsers and query plans go down with what they are given, and frames
 /// of a build without optimisation are large.
 pub const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a thread that did something that blocks waits for more. Reading and writing files takes one for each that
+/// is under way, of which a checkpoint of a lake's table has dozens; threads wait in turn, so with tokio's ten seconds all
+/// of them were there for good, each with memory of its own.
+const KEPT_WAITING: Duration = Duration::from_millis(500);
 
 /// Never dropped: the process ends with it.
 static THREADS: OnceLock<Option<Runtime>> = OnceLock::new();
@@ -34,6 +40,7 @@ pub fn spawn_busy<T: Send + 'static>(work: impl Future<Output = T> + Send + 'sta
             .worker_threads(busy_threads())
             .thread_name("busy")
             .thread_stack_size(STACK_BYTES)
+            .thread_keep_alive(KEPT_WAITING)
             .enable_all();
         threads.build().ok()
     });
