@@ -142,6 +142,16 @@ impl<M> Filling<M> {
         Self { records: Vec::with_capacity(messages), ..Self::default() }
     }
 
+    /// Messages of one partition, the first ones of it in the batch, and the range that they cover. Returns their bytes.
+    pub(crate) fn extend(&mut self, range: Range, messages: impl Iterator<Item = Received<M>>) -> usize {
+        let before = self.records.len();
+        self.records.extend(messages);
+        let bytes = self.records.iter().skip(before).map(Received::bytes).sum::<usize>();
+        self.bytes += bytes;
+        self.spans.insert(range.partition, (range.start, range.end));
+        bytes
+    }
+
     /// `expected`: where the partition's range begins, if this is its first message in the batch.
     pub(crate) fn push(&mut self, received: Received<M>, expected: i64) {
         let end = received.offset + 1;
@@ -178,20 +188,21 @@ pub(crate) struct Copies {
 }
 
 /// Bytes of a piece that the messages of a batch share. Whoever keeps one of them keeps so much.
-const PIECE_BYTES: usize = 64 * 1024;
+const BATCH_PIECE: usize = 64 * 1024;
+
+/// The same where messages end one by one and some wait for long: a piece has some six events.
+const LONE_PIECE: usize = 4 * 1024;
 
 impl Copies {
     /// Of messages that come and go together, some hundred in a piece of memory: one for each would cost more than
     /// the copy. A piece is given back with the last of its messages.
     pub(crate) fn of_a_batch() -> Self {
-        Self { room: BytesMut::new(), piece: PIECE_BYTES }
+        Self { room: BytesMut::new(), piece: BATCH_PIECE }
     }
 
-    /// Of this message, in memory of its own.
-    pub(crate) fn of_one(message: &BorrowedMessage<'_>) -> Self {
-        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-        let headers = headers.map(|header| header.value.map_or(0, <[u8]>::len)).sum::<usize>();
-        Self { room: BytesMut::new(), piece: message.key_len() + message.payload_len() + headers }
+    /// Of messages that are kept for as long as each takes to be delivered.
+    pub(crate) fn of_a_member() -> Self {
+        Self { room: BytesMut::new(), piece: LONE_PIECE }
     }
 
     /// Copies and decodes a message.

@@ -1,5 +1,7 @@
 //! What the poll thread and the owner of a [`crate::GroupReader`] share: a bounded buffer for each
 //! partition, and the rebalances that the owner has not heard of yet.
+//!
+//! Both sides bring and take many messages at a time: a lock and a wake-up for each would cost more than all else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,12 +10,22 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::batch::Filling;
-use crate::{BusError, GroupEvent, Positions, Received};
+use crate::{BusError, GroupEvent, Positions, Range, Received};
 
 /// A partition with so many messages, or so many bytes of them, that the owner has not taken is full until half
-/// of them are gone.
-const BUFFERED_MESSAGES: usize = 256;
+/// of them are gone. It may have more by what the poll thread brings at once.
+const BUFFERED_MESSAGES: usize = 512;
 const BUFFERED_BYTES: usize = 1024 * 1024;
+
+/// Offsets between two messages of a partition that follow on each other.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) partition: i32,
+    /// The first that is not there.
+    pub(crate) expected: i64,
+    /// The first that is there again.
+    pub(crate) found: i64,
+}
 
 /// What the poll thread and the owner share.
 pub(crate) struct Shared<M> {
@@ -34,8 +46,6 @@ struct State<M> {
     served: i32,
     failed: Option<BusError>,
     closing: bool,
-    /// Messages have come that the owner was not woken for.
-    untold: bool,
     /// The poll thread waits for the owner.
     waiting: bool,
 }
@@ -56,8 +66,8 @@ impl<M> Buffer<M> {
         self.records.len() >= BUFFERED_MESSAGES || self.bytes >= BUFFERED_BYTES
     }
 
-    fn is_half_empty(&self) -> bool {
-        self.records.len() <= BUFFERED_MESSAGES / 2 && self.bytes <= BUFFERED_BYTES / 2
+    fn is_half_full(&self) -> bool {
+        self.records.len() > BUFFERED_MESSAGES / 2 || self.bytes > BUFFERED_BYTES / 2
     }
 }
 
@@ -70,7 +80,6 @@ impl<M> Shared<M> {
             served: -1,
             failed: None,
             closing: false,
-            untold: false,
             waiting: false,
         };
         Self { group, state: Mutex::new(state), changed: Notify::new(), taken: Condvar::new() }
@@ -98,7 +107,7 @@ impl<M> Shared<M> {
             return Some(Err(BusError::GroupEnded { group: self.group.clone(), reason }));
         }
         let filling = state.take_records(room);
-        if state.waiting {
+        if state.waiting && !state.any_fetched(Buffer::is_half_full) {
             self.taken.notify_one();
         }
         (!filling.is_empty()).then(|| Ok(GroupEvent::Records(filling.finish())))
@@ -166,28 +175,43 @@ impl<M> Shared<M> {
         }
     }
 
-    /// What comes next from a partition, if it is assigned.
-    pub(crate) fn expected(&self, partition: i32) -> Option<i64> {
-        self.lock().partitions.get(&partition).map(|buffer| buffer.next)
-    }
-
-    /// Whether its partition is full. The owner hears of it with the next [`Self::tell`].
-    pub(crate) fn push(&self, received: Received<M>) -> bool {
+    /// Takes in what was polled, in its order, and wakes the owner. What is not assigned any more is for its next owner,
+    /// and what was fetched twice, around a pause, is there already.
+    ///
+    /// `gapless`: messages must follow on each other. One that does not stays in `polled`, with all behind it, and is
+    /// returned.
+    pub(crate) fn push(&self, polled: &mut VecDeque<Received<M>>, gapless: bool) -> Option<Gap> {
         let mut state = self.lock();
-        // Revoked meanwhile: its next owner reads it.
-        let Some(buffer) = state.partitions.get_mut(&received.partition) else { return false };
-        buffer.next = received.offset + 1;
-        buffer.bytes += received.bytes();
-        buffer.records.push_back(received);
-        let is_full = buffer.is_full();
-        state.untold = true;
-        is_full
+        let mut taken = 0;
+        let gap = loop {
+            let Some(next) = polled.front() else { break None };
+            let (partition, offset) = (next.partition, next.offset);
+            let buffer = state.partitions.get_mut(&partition).filter(|buffer| buffer.next <= offset);
+            if let Some(buffer) = &buffer
+                && buffer.next < offset
+                && gapless
+            {
+                break Some(Gap { partition, expected: buffer.next, found: offset });
+            }
+            let Some(received) = polled.pop_front() else { break None };
+            if let Some(buffer) = buffer {
+                buffer.next = offset + 1;
+                buffer.bytes += received.bytes();
+                buffer.records.push_back(received);
+                taken += 1;
+            }
+        };
+        drop(state);
+        if taken > 0 {
+            self.changed.notify_one();
+        }
+        gap
     }
 
-    /// Wakes the owner, if there is something that it has not heard of.
-    pub(crate) fn tell(&self) {
-        if std::mem::take(&mut self.lock().untold) {
-            self.changed.notify_one();
+    /// What the gap left out is not there in Kafka.
+    pub(crate) fn pass(&self, gap: &Gap) {
+        if let Some(buffer) = self.lock().partitions.get_mut(&gap.partition) {
+            buffer.next = buffer.next.max(gap.found);
         }
     }
 
@@ -199,8 +223,7 @@ impl<M> Shared<M> {
             return;
         }
         state.waiting = true;
-        let not_yet =
-            |state: &mut State<M>| !state.closing && state.any_fetched(|buffer| !buffer.is_half_empty());
+        let not_yet = |state: &mut State<M>| !state.closing && state.any_fetched(Buffer::is_half_full);
         let waited = self.taken.wait_timeout_while(state, patience, not_yet);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiting = false;
@@ -213,7 +236,7 @@ impl<M> Shared<M> {
             if buffer.fetching && buffer.is_full() {
                 buffer.fetching = false;
                 full.push(*partition);
-            } else if !buffer.fetching && buffer.is_half_empty() {
+            } else if !buffer.fetching && !buffer.is_half_full() {
                 buffer.fetching = true;
                 drained.push(*partition);
             }
@@ -248,14 +271,12 @@ impl<M> State<M> {
             .collect();
         for partition in order {
             let Some(buffer) = self.partitions.get_mut(&partition) else { continue };
-            while filling.len() < room {
-                let Some(received) = buffer.records.pop_front() else { break };
-                buffer.bytes -= received.bytes();
-                let start = buffer.taken;
-                buffer.taken = received.offset + 1;
-                filling.push(received, start);
-                self.served = partition;
-            }
+            let count = buffer.records.len().min(room - filling.len());
+            let Some(last) = count.checked_sub(1).and_then(|last| buffer.records.get(last)) else { continue };
+            let range = Range { partition, start: buffer.taken, end: last.offset + 1 };
+            buffer.taken = range.end;
+            buffer.bytes -= filling.extend(range, buffer.records.drain(..count));
+            self.served = partition;
         }
         filling
     }
@@ -275,16 +296,20 @@ mod tests {
         shared
     }
 
-    fn push(shared: &Shared<()>, partition: i32, offsets: std::ops::Range<i64>) {
-        for offset in offsets {
-            shared.push(Received {
-                partition,
-                offset,
-                appended_at: chrono::DateTime::UNIX_EPOCH,
-                raw: WireRecord::default(),
-                message: Err(DecodeError::MalformedKey),
-            });
+    fn received(partition: i32, offset: i64) -> Received<()> {
+        Received {
+            partition,
+            offset,
+            appended_at: chrono::DateTime::UNIX_EPOCH,
+            raw: WireRecord::default(),
+            message: Err(DecodeError::MalformedKey),
         }
+    }
+
+    fn push(shared: &Shared<()>, partition: i32, offsets: std::ops::Range<i64>) {
+        let mut polled = offsets.map(|offset| received(partition, offset)).collect();
+        assert_eq!(shared.push(&mut polled, true), None);
+        assert!(polled.is_empty());
     }
 
     fn take(shared: &Shared<()>, room: usize) -> Option<Batch<()>> {
@@ -318,12 +343,12 @@ mod tests {
     #[test]
     fn a_full_partition_is_not_fetched_until_it_is_half_empty() {
         let shared = shared(&[0, 1]);
-        push(&shared, 0, 0..256);
+        push(&shared, 0, 0..512);
         assert_eq!(shared.regulate(), (vec![0], vec![]));
         assert_eq!(shared.regulate(), (vec![], vec![]));
-        take(&shared, 100).unwrap();
+        take(&shared, 255).unwrap();
         assert_eq!(shared.regulate(), (vec![], vec![]));
-        take(&shared, 28).unwrap();
+        take(&shared, 1).unwrap();
         assert_eq!(shared.regulate(), (vec![], vec![0]));
     }
 
@@ -335,15 +360,15 @@ mod tests {
             shared.wait_for_room(patience);
             began.elapsed() >= patience
         };
-        push(&shared, 0, 0..255);
+        push(&shared, 0, 0..511);
         assert!(!waits(Duration::from_secs(60)), "it is not full");
-        push(&shared, 0, 255..256);
+        push(&shared, 0, 511..512);
         assert!(waits(Duration::from_millis(20)));
         std::thread::scope(|scope| {
             scope.spawn(|| while take(&shared, 10).is_some() {});
             assert!(!waits(Duration::from_secs(60)), "the owner has taken some");
         });
-        push(&shared, 1, 0..256);
+        push(&shared, 1, 0..512);
         shared.hold(&[1], true);
         assert!(!waits(Duration::from_secs(60)), "of those that are held nobody takes any");
     }
@@ -357,7 +382,32 @@ mod tests {
         push(&shared, 0, 5..6);
         let batch = take(&shared, 100).unwrap();
         assert!(batch.records.iter().all(|record| record.partition == 1));
-        assert_eq!(shared.expected(0), None);
+        assert_eq!(shared.positions(), [(1, 5)].into());
+    }
+
+    #[test]
+    fn what_was_fetched_twice_is_taken_once_and_a_gap_is_not_passed_unasked() {
+        let shared = shared(&[0, 1]);
+        push(&shared, 0, 0..5);
+        let mut polled: VecDeque<_> = [(0, 3), (0, 4), (0, 5), (0, 8), (1, 0)]
+            .map(|(partition, offset)| received(partition, offset))
+            .into();
+        let gap = shared.push(&mut polled, true).unwrap();
+        assert_eq!(gap, Gap { partition: 0, expected: 6, found: 8 });
+        assert_eq!(polled.len(), 2, "what lies behind the gap is not lost");
+        shared.pass(&gap);
+        assert_eq!(shared.push(&mut polled, true), None);
+        let batch = take(&shared, 100).unwrap();
+        let offsets: Vec<_> = batch.records.iter().map(|record| (record.partition, record.offset)).collect();
+        assert_eq!(
+            offsets,
+            [0, 1, 2, 3, 4, 5, 8].map(|offset| (0, offset)).into_iter().chain([(1, 0)]).collect::<Vec<_>>()
+        );
+        assert_eq!(batch.next_positions(), [(0, 9), (1, 1)].into());
+
+        let mut compacted = [received(1, 7)].into();
+        assert_eq!(shared.push(&mut compacted, false), None, "a compacted topic has gaps");
+        assert_eq!(shared.positions(), [(0, 9), (1, 8)].into());
     }
 
     #[test]

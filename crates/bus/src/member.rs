@@ -1,7 +1,8 @@
 //! The poll thread of a [`crate::GroupReader`]: it brings the owner's word into each rebalance.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millrace_event_model::topics::{Cleanup, TopicName};
@@ -9,24 +10,26 @@ use millrace_event_model::wire::Message;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::batch::Copies;
 use crate::buffer::Shared;
 use crate::client::QUERY_TIMEOUT;
 use crate::error::kind_of;
 use crate::reader::check_position;
-use crate::{Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Positions, Revocation, config};
+use crate::{
+    Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Positions, Received, Revocation, config,
+};
 
 /// How soon the thread notices that a partition wants to be fetched again, or that it is to close.
 const POLL: Duration = Duration::from_millis(50);
 
-/// After so many messages that were there without waiting, or when a partition is full, the owner hears of them:
-/// waking it for each would cost more than all else.
+/// After so many messages, or so many bytes of them, that were there without waiting the owner hears of them: waking
+/// it for each would cost more than all else. They are beyond what a partition's buffer holds.
 const POLLED_AT_ONCE: usize = 256;
+const POLLED_BYTES: usize = 1024 * 1024;
 
 /// A partition that is full for so long is not fetched until the owner has taken half of it. To take it off at once
 /// would be dear: the client throws away what it has fetched ahead, and fetches it again. Meanwhile the other
@@ -41,9 +44,12 @@ pub(crate) struct Member<M> {
     shared: Arc<Shared<M>>,
     drain_timeout: Duration,
     answer_timeout: Duration,
+    /// Here and not with the poll loop, since a rebalance comes in the middle of a poll: what was polled before it
+    /// has to be taken in before.
+    polled: Mutex<VecDeque<Received<M>>>,
 }
 
-impl<M: Send> Member<M> {
+impl<M: Message + Send> Member<M> {
     pub(crate) fn new(
         group: String,
         bus: Bus,
@@ -54,7 +60,26 @@ impl<M: Send> Member<M> {
         // Both waits happen between two polls, so they must end before the group takes the member for dead.
         let longest = options.max_poll_interval / 2;
         let drain_timeout = options.drain_timeout.min(longest);
-        Self { group, bus, topic, shared, drain_timeout, answer_timeout: longest }
+        let polled = Mutex::new(VecDeque::with_capacity(POLLED_AT_ONCE));
+        Self { group, bus, topic, shared, drain_timeout, answer_timeout: longest, polled }
+    }
+
+    fn polled(&self) -> MutexGuard<'_, VecDeque<Received<M>>> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over what was polled. Where offsets are left out, Kafka is asked whether that is all right.
+    fn hand_over(&self, consumer: &BaseConsumer<Self>) {
+        let gapless = matches!(self.topic.spec().cleanup, Cleanup::Delete { .. });
+        let mut polled = self.polled();
+        while let Some(gap) = self.shared.push(&mut polled, gapless) {
+            if let Err(error) = check_with_kafka(self.topic.as_str(), gap.partition, gap.expected, consumer) {
+                polled.clear();
+                self.shared.fail(error);
+                return;
+            }
+            self.shared.pass(&gap);
+        }
     }
 
     /// Asks the owner where to begin, and waits for the answer.
@@ -96,6 +121,7 @@ impl<M: Send> Member<M> {
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let numbers = numbers(partitions);
+        self.hand_over(consumer);
         if !numbers.is_empty() {
             self.shared.revoked(&numbers);
             let lost = consumer.assignment_lost();
@@ -131,7 +157,7 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
         .collect()
 }
 
-impl<M: Send> ClientContext for Member<M> {
+impl<M: Message + Send> ClientContext for Member<M> {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         config::log(level, facility, message);
     }
@@ -143,7 +169,7 @@ impl<M: Send> ClientContext for Member<M> {
     }
 }
 
-impl<M: Send> ConsumerContext for Member<M> {
+impl<M: Message + Send> ConsumerContext for Member<M> {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -165,24 +191,15 @@ pub(crate) fn poll_until_closed<M: Message + Send>(
     consumer: Arc<BaseConsumer<Member<M>>>,
     shared: &Shared<M>,
 ) {
+    let mut copies = Copies::of_a_member();
     while !shared.is_closing() {
-        let mut wait = POLL;
-        for _ in 0..POLLED_AT_ONCE {
-            let taken = match consumer.poll(wait) {
-                None => break,
-                Some(Ok(message)) => accept(&message, topic, &consumer, shared),
-                Some(Err(error)) => judge(error, group, topic, &consumer, shared).map(|()| false),
-            };
-            let is_full = taken.unwrap_or_else(|error| {
-                shared.fail(error);
-                true
-            });
-            if is_full {
-                break;
-            }
-            wait = Duration::ZERO;
+        let error = poll(&consumer, &mut copies);
+        consumer.context().hand_over(&consumer);
+        if let Some(error) = error
+            && let Err(error) = judge(error, group, topic, &consumer, shared)
+        {
+            shared.fail(error);
         }
-        shared.tell();
         shared.wait_for_room(FULL_FOR);
         let (full, drained) = shared.regulate();
         let regulated = pause(topic, &full, &consumer).and_then(|()| resume(topic, &drained, &consumer));
@@ -192,24 +209,20 @@ pub(crate) fn poll_until_closed<M: Message + Send>(
     }
 }
 
-/// Takes in a message; whether its partition is full then.
-fn accept<M: Message + Send>(
-    message: &BorrowedMessage<'_>,
-    topic: &TopicName<M>,
-    consumer: &BaseConsumer<Member<M>>,
-    shared: &Shared<M>,
-) -> Result<bool, BusError> {
-    let (partition, offset) = (message.partition(), message.offset());
-    let Some(expected) = shared.expected(partition) else { return Ok(false) };
-    // Fetched twice around a pause.
-    if offset < expected {
-        return Ok(false);
+/// Takes what is there, up to the bounds; waits for the first.
+fn poll<M: Message + Send>(consumer: &BaseConsumer<Member<M>>, copies: &mut Copies) -> Option<KafkaError> {
+    let (mut messages, mut bytes, mut wait) = (0, 0, POLL);
+    while messages < POLLED_AT_ONCE && bytes < POLLED_BYTES {
+        let message = match consumer.poll(wait)? {
+            Ok(message) => copies.receive(&message),
+            Err(error) => return Some(error),
+        };
+        messages += 1;
+        bytes += message.bytes();
+        wait = Duration::ZERO;
+        consumer.context().polled().push_back(message);
     }
-    if offset > expected && matches!(topic.spec().cleanup, Cleanup::Delete { .. }) {
-        check_with_kafka(topic.as_str(), partition, expected, consumer)?;
-    }
-    // It is kept for as long as it takes to be delivered.
-    Ok(shared.push(Copies::of_one(message).receive(message)))
+    None
 }
 
 /// Passes over what the client mends by itself.
@@ -251,7 +264,7 @@ fn check_with_kafka<M: Message + Send>(
     check_position(topic, partition, offset, &[(partition, watermarks)].into())
 }
 
-fn pause<M: Send>(
+fn pause<M: Message + Send>(
     topic: &TopicName<M>,
     partitions: &[i32],
     consumer: &BaseConsumer<Member<M>>,
@@ -262,7 +275,7 @@ fn pause<M: Send>(
     consumer.pause(&list(topic, partitions))
 }
 
-fn resume<M: Send>(
+fn resume<M: Message + Send>(
     topic: &TopicName<M>,
     partitions: &[i32],
     consumer: &BaseConsumer<Member<M>>,
