@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use millrace_bus::Received;
 use millrace_connector::{Item, Payload};
 use millrace_event_model::wire::{DecodeError, WireRecord};
 use millrace_event_model::{Change, DestinationId, Event, Reason, SourceId};
@@ -19,6 +20,13 @@ pub(crate) struct Read {
     pub(crate) offset: i64,
     pub(crate) raw: WireRecord,
     pub(crate) message: Result<Payload, DecodeError>,
+}
+
+impl Read {
+    pub(crate) fn of<M>(received: Received<M>, payload: impl FnOnce(M) -> Payload) -> Self {
+        let Received { partition, offset, raw, message, .. } = received;
+        Self { partition, offset, raw, message: message.map(payload) }
+    }
 }
 
 /// An item that is to be sent.

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use millrace_bus::{Assignment, Bus, BusError, GroupOptions, Positions, Publisher, Revocation, Start};
-use millrace_connector::{Destination, ItemOutcome, Limits};
+use millrace_bus::{Assignment, Batch, Bus, BusError, GroupOptions, Positions, Publisher, Revocation, Start};
+use millrace_connector::{Destination, ItemOutcome, Limits, Payload};
 use millrace_event_model::{Control, DestinationId};
 use millrace_service::{HealthHandle, SharedClock, Stop, crash_point};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::DeliverError;
+use crate::admit::Read;
 use crate::books::Books;
 use crate::flow::{Flow, Ticket};
 use crate::intake::{Heard, Intake, Topic, next_of};
@@ -244,12 +245,8 @@ impl Engine {
         stop: &Stop,
     ) -> Result<(), DeliverError> {
         match heard {
-            Heard::Read(records) => {
-                let now = self.clock.now();
-                for read in records {
-                    self.flow.read(topic, read, now);
-                }
-            }
+            Heard::Events(batch) => self.read(topic, batch, Payload::Event),
+            Heard::Changes(batch) => self.read(topic, batch, Payload::Change),
             Heard::Assigned(assignment) => self.take_over(member, topic, &assignment, stop).await?,
             Heard::Revoked(revocation) => {
                 let place = |partition: &i32| Place { topic, partition: *partition };
@@ -262,6 +259,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn read<M>(&mut self, topic: usize, batch: Batch<M>, payload: impl Fn(M) -> Payload) {
+        let now = self.clock.now();
+        for received in batch.records {
+            self.flow.read(topic, Read::of(received, &payload), now);
+        }
     }
 
     /// Reads how far the last owner got, and goes on there.

@@ -190,7 +190,10 @@ impl Flow {
         let active = self.unfinished() - self.parked();
         let window = self.bounds.active.saturating_sub(active + self.unstored + self.storing);
         // While a statement is on its way, the next one must not grow without end.
-        window.min(MAX_STATEMENT.saturating_sub(self.ledger.len()))
+        let room = window.min(MAX_STATEMENT.saturating_sub(self.ledger.len()));
+        // To ask for one whenever one has ended would cost more than to send it.
+        let has_enough = active >= self.bounds.active / 4;
+        if has_enough && room < self.bounds.active / 8 { 0 } else { room }
     }
 
     /// Items that have not ended.

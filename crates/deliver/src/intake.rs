@@ -1,11 +1,10 @@
 //! The topics that a destination reads, events and changes alike.
 
-use millrace_bus::{Assignment, Bus, BusError, GroupEvent, GroupOptions, GroupReader, Positions, Revocation};
-use millrace_connector::Payload;
+use millrace_bus::{
+    Assignment, Batch, Bus, BusError, GroupEvent, GroupOptions, GroupReader, Positions, Revocation,
+};
 use millrace_event_model::topics::{CHANGES, EVENTS};
 use millrace_event_model::{Change, Event, Lane};
-
-use crate::admit::Read;
 
 /// One topic.
 #[derive(Debug, Clone)]
@@ -26,7 +25,8 @@ pub(crate) enum Intake {
 pub(crate) enum Heard {
     Assigned(Assignment),
     Revoked(Revocation),
-    Read(Vec<Read>),
+    Events(Batch<Event>),
+    Changes(Batch<Change>),
 }
 
 impl Topic {
@@ -49,8 +49,8 @@ impl Intake {
     /// The next thing to hear; at most `room` records. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self, room: usize) -> Result<Heard, BusError> {
         match self {
-            Self::Events(reader) => Ok(heard(reader.next(room).await?, Payload::Event)),
-            Self::Changes(reader) => Ok(heard(reader.next(room).await?, Payload::Change)),
+            Self::Events(reader) => Ok(heard(reader.next(room).await?, Heard::Events)),
+            Self::Changes(reader) => Ok(heard(reader.next(room).await?, Heard::Changes)),
         }
     }
 
@@ -69,19 +69,11 @@ impl Intake {
     }
 }
 
-fn heard<M>(event: GroupEvent<M>, payload: impl Fn(M) -> Payload) -> Heard {
+fn heard<M>(event: GroupEvent<M>, read: impl Fn(Batch<M>) -> Heard) -> Heard {
     match event {
         GroupEvent::Assigned(assignment) => Heard::Assigned(assignment),
         GroupEvent::Revoked(revocation) => Heard::Revoked(revocation),
-        GroupEvent::Records(batch) => {
-            let read = |record: millrace_bus::Received<M>| Read {
-                partition: record.partition,
-                offset: record.offset,
-                raw: record.raw,
-                message: record.message.map(&payload),
-            };
-            Heard::Read(batch.records.into_iter().map(read).collect())
-        }
+        GroupEvent::Records(batch) => read(batch),
     }
 }
 
