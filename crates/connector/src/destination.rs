@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_event_model::{Change, Event, PartitionKey, Reason};
+use millrace_event_model::{Change, Event, IdempotencyKey, PartitionKey, Reason};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -49,8 +49,8 @@ pub trait Destination: Send + Sync {
 /// What goes out: an event or a change.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// Idempotency key: stable over retries, restarts and replays of the same item.
-    pub id: String,
+    /// Stable over retries, restarts and replays of the same item.
+    pub id: IdempotencyKey,
     /// Items of one key are sent in order.
     pub key: PartitionKey,
     /// What it is.
@@ -71,8 +71,8 @@ pub enum Payload {
 /// An item with its requests.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// The item's idempotency key.
-    pub id: String,
+    /// The item's own.
+    pub id: IdempotencyKey,
     /// The item's key, for its order.
     pub key: PartitionKey,
     /// What [`Destination::transform`] made of it.

@@ -115,7 +115,7 @@ fn of_event(event: &Event) -> Result<Document, Reason> {
 fn of_change(change: &Change) -> Result<Document, Reason> {
     let mut fields = object(&change.body, "change")?;
     fields.entry("type").or_insert_with(|| Value::from("identify"));
-    fields.entry("messageId").or_insert_with(|| Value::String(change.idempotency_key()));
+    fields.entry("messageId").or_insert_with(|| Value::String(change.idempotency_key().to_string()));
     let published = || change.published_at.to_rfc3339_opts(SecondsFormat::Millis, true);
     fields.entry("timestamp").or_insert_with(|| Value::String(published()));
     Ok(Document { fields, op: Some(change.op) })
@@ -144,7 +144,7 @@ mod tests {
             geo: Some(r#"{"country":"GB"}"#.to_owned()),
             ..testing::event(body)
         };
-        Item { id: "web/1".to_owned(), key: event.key, payload: Payload::Event(event) }
+        Item { id: "web/1".to_owned().into(), key: event.key, payload: Payload::Event(event) }
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
     fn a_row_happened_when_it_was_published_unless_it_says_otherwise() {
         let change = |body: &str| {
             let change = testing::change(ChangeOp::Upsert, body);
-            Item { id: "s/1".to_owned(), key: change.key, payload: Payload::Change(change) }
+            Item { id: "s/1".to_owned().into(), key: change.key, payload: Payload::Change(change) }
         };
         let silent = change("{}");
         let document = Document::of(&silent).unwrap();

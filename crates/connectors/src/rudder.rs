@@ -23,6 +23,6 @@ pub fn requests(
     let destination = (entry.build)(&settings, &context).map_err(|error| error.full())?;
     let id = message.get("messageId").and_then(Value::as_str).unwrap_or_default().to_owned();
     let payload = Payload::Document(Document::complete(message));
-    let item = Item { id, key: PartitionKey([0; 16]), payload };
+    let item = Item { id: id.into(), key: PartitionKey([0; 16]), payload };
     destination.transform(&item).map_err(|reason| reason.message)
 }

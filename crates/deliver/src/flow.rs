@@ -7,11 +7,12 @@
 mod sending;
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millrace_connector::{Limits, Payload};
-use millrace_event_model::{Control, PartitionKey};
+use millrace_event_model::{Control, Event, PartitionKey};
 
 use crate::RetryPolicy;
 use crate::admit::{Admission, Pending, Read, Routes};
@@ -48,6 +49,24 @@ pub(crate) struct Ticket {
     ownership: u64,
 }
 
+/// An event by its source and message id: hashes of both, good for as long as the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sighted([u64; 2]);
+
+impl Sighted {
+    fn new(sources: &ahash::RandomState, event: &Event, message_id: [u8; 16]) -> Self {
+        let hash = u128::from_ne_bytes(message_id) ^ u128::from(sources.hash_one(&event.source));
+        Self([hash as u64, (hash >> 64) as u64])
+    }
+}
+
+impl Hash for Sighted {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A hash already: a part of it serves.
+        state.write_u64(self.0[1]);
+    }
+}
+
 struct Owned {
     window: Window<Box<Pending>>,
     ownership: u64,
@@ -78,8 +97,9 @@ pub(crate) struct Flow {
     unstored: usize,
     /// Those of the statement that is being stored.
     storing: usize,
-    /// By source and message id: where it was seen first.
-    seen: Recent<[u8; 16], (Place, i64)>,
+    /// Where each event was seen first.
+    seen: Recent<Sighted, (Place, i64)>,
+    sources: ahash::RandomState,
     /// By row: the newest run.
     runs: Recent<PartitionKey, u64>,
     forming: Forming,
@@ -115,6 +135,7 @@ impl Flow {
             unstored: 0,
             storing: 0,
             seen: Recent::new(DUPLICATE_WINDOW, RECENT_IDS),
+            sources: ahash::RandomState::new(),
             runs: Recent::new(DUPLICATE_WINDOW, RECENT_ROWS),
             forming: Forming::new(limits),
             gate: Gate::new(probe_every),
@@ -263,8 +284,8 @@ impl Flow {
     /// Whether an item need not be sent for what came before it; makes it the newest of its row.
     fn overtaken(&mut self, place: Place, offset: i64, pending: &Pending, now: DateTime<Utc>) -> Option<End> {
         let Some(run) = pending.run else {
-            let id = blake3::hash(pending.item.id.as_bytes());
-            let id = *id.as_bytes().first_chunk::<16>()?;
+            let Payload::Event(event) = &pending.item.payload else { return None };
+            let id = Sighted::new(&self.sources, event, pending.item.id.hash()?);
             // Where it is the first itself, this is the same record read again.
             let first = self.seen.get_or_insert(id, (place, offset), now);
             return (first != (place, offset)).then_some(End::Duplicate);

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{DecodeError, Message, WireRecord};
-use crate::{DestinationId, PartitionKey, SyncId};
+use crate::{DestinationId, IdempotencyKey, PartitionKey, SyncId};
 
 /// What the destination is to do with the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,8 +59,8 @@ const PUBLISHED_AT: &str = "published-at";
 impl Change {
     /// Stable over retries and restarts: `<sync>/<run>/<key>`.
     #[must_use]
-    pub fn idempotency_key(&self) -> String {
-        format!("{}/{}/{}", self.sync, self.run, self.key.to_hex())
+    pub fn idempotency_key(&self) -> IdempotencyKey {
+        format!("{}/{}/{}", self.sync, self.run, self.key.to_hex()).into()
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::header::PlainTexts;
 use crate::time::{self, Rfc3339};
 use crate::wire::{DecodeError, Message, RecordRef, WireRecord, WriteRecord};
-use crate::{Geo, MessageId, PartitionKey, SourceId};
+use crate::{Geo, IdempotencyKey, MessageId, PartitionKey, SourceId};
 
 /// The kind of event: of the request's path, or of the event's own `type` in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,13 +148,10 @@ impl Event {
         serde_json::from_str(self.geo.as_deref()?).ok()
     }
 
-    /// Stable over retries, restarts and replays: `<source>/<hash of the message id>`. The id itself is
-    /// any text that a client sent; this is short and safe in a header.
+    /// See [`IdempotencyKey::of_event`].
     #[must_use]
-    pub fn idempotency_key(&self) -> String {
-        let hash = blake3::hash(self.message_id.as_str().as_bytes());
-        let digits = hash.to_hex();
-        format!("{}/{}", self.source, &digits[..32])
+    pub fn idempotency_key(&self) -> IdempotencyKey {
+        IdempotencyKey::of_event(&self.source, &self.message_id)
     }
 }
 

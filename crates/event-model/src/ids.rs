@@ -1,7 +1,9 @@
 //! Names that users choose, and keys and ids that the system makes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
@@ -33,7 +35,12 @@ fn check_connection(name: &str) -> Result<(), InvalidId> {
     Err(InvalidId(name.to_owned()))
 }
 
-/// One newtype per noun, so that a source's name cannot be handed to what wants a destination's.
+/// A text that is only looked at, where the document lends it.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+
+/// One newtype per noun, cheap to clone, so that a source's name cannot be handed to what wants a destination's.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         name_type! { $(#[$doc])* $name, check_id }
@@ -41,8 +48,8 @@ macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[serde(try_from = "Text<'_>", into = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -57,7 +64,15 @@ macro_rules! name_type {
 
             fn from_str(name: &str) -> Result<Self, InvalidId> {
                 $check(name)?;
-                Ok(Self(name.to_owned()))
+                Ok(Self(name.into()))
+            }
+        }
+
+        impl TryFrom<Text<'_>> for $name {
+            type Error = InvalidId;
+
+            fn try_from(name: Text<'_>) -> Result<Self, InvalidId> {
+                name.0.parse()
             }
         }
 
@@ -65,14 +80,13 @@ macro_rules! name_type {
             type Error = InvalidId;
 
             fn try_from(name: String) -> Result<Self, InvalidId> {
-                $check(&name)?;
-                Ok(Self(name))
+                name.parse()
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -152,7 +166,7 @@ impl Lane {
     /// The lane of every source that names no other.
     #[must_use]
     pub fn main() -> Self {
-        Self("main".to_owned())
+        Self("main".into())
     }
 }
 
@@ -173,6 +187,46 @@ impl MessageId {
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// By which a receiver knows an item that it has already: stable over retries, restarts and replays, short, and safe
+/// in a header. Its text is made where somebody wants it, which in a batch is mostly nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    text: Arc<str>,
+    /// Comes behind a slash.
+    hash: Option<[u8; 16]>,
+}
+
+impl IdempotencyKey {
+    /// `<source>/<hash of the message id>`: the id itself is any text that a client sent.
+    #[must_use]
+    pub fn of_event(source: &SourceId, message_id: &MessageId) -> Self {
+        let hash = blake3::hash(message_id.as_str().as_bytes());
+        Self { text: Arc::clone(&source.0), hash: hash.as_bytes().first_chunk().copied() }
+    }
+
+    /// Of an event: the hash in it, which tells the events of one source apart.
+    #[must_use]
+    pub fn hash(&self) -> Option<[u8; 16]> {
+        self.hash
+    }
+}
+
+impl From<String> for IdempotencyKey {
+    fn from(text: String) -> Self {
+        Self { text: text.into(), hash: None }
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match self.hash {
+            Some(hash) => write!(f, "/{}", hex::encode(hash)),
+            None => Ok(()),
+        }
     }
 }
 

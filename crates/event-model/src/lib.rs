@@ -33,8 +33,8 @@ pub use event_times::EventTimes;
 pub use field::FieldType;
 pub use geo::Geo;
 pub use ids::{
-    AttemptId, ConnectionId, DestinationId, InvalidId, KeyHasher, Lane, MessageId, PartitionKey, SourceId,
-    SyncId, WarehouseId, Workspace, rudder_id,
+    AttemptId, ConnectionId, DestinationId, IdempotencyKey, InvalidId, KeyHasher, Lane, MessageId,
+    PartitionKey, SourceId, SyncId, WarehouseId, Workspace, rudder_id,
 };
 pub use moment::parse_moment;
 pub use operations::{AuditEntry, Control};

@@ -44,7 +44,8 @@ fn requests(text: &str, settings: Value, event: Value) -> Result<Value, String> 
     let compiled = Arc::new(Compiled::read("acme.yaml", text).map_err(|errors| format!("{errors:?}"))?);
     let destination = compiled.build(&settings, &context()).map_err(|error| error.full())?;
     let document = Document::complete(event.as_object().unwrap().clone());
-    let item = Item { id: "1".to_owned(), key: PartitionKey([0; 16]), payload: Payload::Document(document) };
+    let item =
+        Item { id: "1".to_owned().into(), key: PartitionKey([0; 16]), payload: Payload::Document(document) };
     destination
         .transform(&item)
         .map(|made| serde_json::to_value(made).unwrap())

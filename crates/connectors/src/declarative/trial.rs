@@ -160,7 +160,7 @@ fn item(number: usize, fields: Map<String, Value>, change: Option<ChangeMode>) -
     // Each item is of another person, so that all of them may share a batch.
     let key = PartitionKey((number as u128).to_be_bytes());
     let Some(change) = change else {
-        return Ok(Item { id, key, payload: Payload::Document(Document::complete(fields)) });
+        return Ok(Item { id: id.into(), key, payload: Payload::Document(Document::complete(fields)) });
     };
     let op = match change {
         ChangeMode::Upsert => ChangeOp::Upsert,
@@ -177,7 +177,7 @@ fn item(number: usize, fields: Map<String, Value>, change: Option<ChangeMode>) -
         published_at: chrono::DateTime::UNIX_EPOCH,
         body: Value::Object(fields).to_string().into(),
     });
-    Ok(Item { id, key, payload })
+    Ok(Item { id: id.into(), key, payload })
 }
 
 fn compare_mapped(case: &TestCase, requests: &[HttpRequest]) -> Result<(), String> {

@@ -39,7 +39,7 @@ impl Trial {
     /// Sends a batch.
     pub(super) async fn outcomes(&self, items: &[Item]) -> Vec<ItemOutcome> {
         let prepare = |(number, item): (usize, &Item)| Prepared {
-            id: number.to_string(),
+            id: number.to_string().into(),
             // Of another person each, so that all of them may be under way at once.
             key: PartitionKey((number as u128).to_be_bytes()),
             ..Prepared::of(item, self.destination.transform(item).unwrap())
@@ -102,7 +102,7 @@ fn build(entry: &DestinationEntry, settings: &Value) -> Arc<dyn Destination> {
 /// An event as a mapping gets it.
 pub(super) fn event(fields: Value) -> Item {
     let document = Document::complete(fields.as_object().unwrap().clone());
-    Item { id: "web/1".to_owned(), key: PartitionKey([1; 16]), payload: Payload::Document(document) }
+    Item { id: "web/1".to_owned().into(), key: PartitionKey([1; 16]), payload: Payload::Document(document) }
 }
 
 /// A row that reverse ETL found.

@@ -154,7 +154,7 @@ fn destination_at(profile: Profile, origin: &str) -> HttpDestination {
 }
 
 fn prepared(id: u32, requests: Vec<HttpRequest>) -> Prepared {
-    Prepared { id: id.to_string(), key: PartitionKey([id as u8; 16]), requests }
+    Prepared { id: id.to_string().into(), key: PartitionKey([id as u8; 16]), requests }
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn like_requests_of_an_item_are_one_call_and_none_overtakes_another() {
 #[tokio::test]
 async fn items_of_a_person_are_in_one_call_or_in_calls_one_after_the_other() {
     let of = |key: u8, request: HttpRequest| Prepared {
-        id: "m".to_owned(),
+        id: "m".to_owned().into(),
         key: PartitionKey([key; 16]),
         requests: vec![request],
     };

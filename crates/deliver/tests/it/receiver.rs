@@ -192,7 +192,7 @@ impl Destination for Post {
         for prepared in batch {
             let request = &prepared.requests[0];
             let RequestBody::Json(body) = &request.body else { panic!("only JSON") };
-            let post = self.client.post(&request.url).header("x-id", prepared.id.as_str());
+            let post = self.client.post(&request.url).header("x-id", prepared.id.to_string());
             let post = post.header("x-key", request.headers[0].1.as_str()).body(body.clone());
             outcomes.push(match post.send().await {
                 Ok(response) => outcome(&response),

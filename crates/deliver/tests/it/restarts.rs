@@ -44,7 +44,7 @@ async fn a_crash_repeats_at_most_the_window() {
     let repeats = times.values().map(|times| times - 1).sum::<usize>();
     assert!(repeats <= crashes * window, "{repeats} repeats after {crashes} crashes");
     for request in receiver.requests() {
-        assert_eq!(request.id, stack.event("", &request.body).idempotency_key());
+        assert_eq!(request.id, stack.event("", &request.body).idempotency_key().to_string());
     }
 }
 

@@ -183,7 +183,7 @@ fn item(input: &Value, line: &str) -> Item {
         key,
         body: line.to_owned().into(),
     };
-    Item { id: message_id, key, payload: Payload::Event(event) }
+    Item { id: message_id.into(), key, payload: Payload::Event(event) }
 }
 
 fn read_object(file: &Path) -> Result<Value, Failure> {

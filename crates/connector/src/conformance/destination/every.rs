@@ -217,7 +217,7 @@ pub(super) async fn given_up(destination: &dyn Destination, one: Prepared) -> (F
 /// The same of another person: so that all of them may be under way at once.
 fn one_of_another(one: &Prepared, number: usize) -> Prepared {
     let key = PartitionKey((number as u128).to_be_bytes());
-    Prepared { id: number.to_string(), key, ..one.clone() }
+    Prepared { id: number.to_string().into(), key, ..one.clone() }
 }
 
 pub(super) fn tells_none(secrets: &[String], told: &str, when: &str) -> Finding {

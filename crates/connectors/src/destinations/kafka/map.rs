@@ -16,7 +16,7 @@ use crate::destinations::webhook;
 pub(super) fn record(settings: &Settings, item: &Item) -> Result<HttpRequest, Reason> {
     let document = Document::of(item)?;
     let mut request =
-        HttpRequest::new("PRODUCE", topic(settings, &document)?).header("millrace-id", item.id.as_str());
+        HttpRequest::new("PRODUCE", topic(settings, &document)?).header("millrace-id", item.id.to_string());
     let key = match &item.payload {
         Payload::Change(change) => Some(change.key.to_hex()),
         Payload::Event(_) | Payload::Document(_) => pick_text(&document, &["userId", "anonymousId"]),

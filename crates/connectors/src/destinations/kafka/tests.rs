@@ -25,7 +25,7 @@ fn context() -> Context {
 
 fn event(fields: Value) -> Item {
     let document = Document::complete(fields.as_object().unwrap().clone());
-    Item { id: "web/1".to_owned(), key: PartitionKey([0; 16]), payload: Payload::Document(document) }
+    Item { id: "web/1".to_owned().into(), key: PartitionKey([0; 16]), payload: Payload::Document(document) }
 }
 
 fn record(more: Value, item: &Item) -> Result<HttpRequest, Reason> {

@@ -210,7 +210,7 @@ fn by_folder(batch: Vec<Prepared>) -> Vec<Group> {
                 RequestBody::Json(bytes) => bytes,
                 _ => Bytes::new(),
             };
-            let row = Row { id: prepared.id.clone(), line };
+            let row = Row { id: prepared.id.to_string(), line };
             match groups.iter_mut().find(|(known, ..)| *known == folder) {
                 Some((_, items, rows)) => {
                     items.push(item);

@@ -38,8 +38,9 @@ impl Client {
 
     /// Sends all requests of an item; the first that fails is its outcome.
     pub(super) async fn send_all(&self, prepared: &Prepared) -> ItemOutcome {
+        let id = prepared.id.to_string();
         for request in &prepared.requests {
-            let outcome = self.send(&prepared.id, request).await;
+            let outcome = self.send(&id, request).await;
             if outcome != ItemOutcome::Delivered {
                 return outcome;
             }

@@ -159,11 +159,11 @@ async fn each_request_is_signed_as_standard_webhooks_says_with_every_secret() {
     let request = receiver.seen().remove(0);
     let header = |name: &str| request.header(name).unwrap().to_owned();
     assert_eq!(request.method, "POST");
-    assert_eq!(header("webhook-id"), item.id);
+    assert_eq!(header("webhook-id"), item.id.to_string());
     assert_eq!(header("webhook-timestamp"), "1761000000");
     assert_eq!(header("content-type"), "application/json");
     assert_eq!(header("x-team"), "growth");
-    let signed = [item.id.as_bytes(), b".1761000000.", &request.body].concat();
+    let signed = [item.id.to_string().as_bytes(), b".1761000000.", &request.body].concat();
     let expected = keys.map(|key| {
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
         mac.update(&signed);
@@ -185,7 +185,7 @@ async fn the_signature_is_the_one_that_receivers_libraries_expect() {
     let mut request = webhook.transform(&event("{}")).unwrap().remove(0);
     request.body = RequestBody::Json(Bytes::from_static(br#"{"test": 2432232314}"#));
     let prepared = Prepared {
-        id: "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned(),
+        id: "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned().into(),
         ..Prepared::of(&event("{}"), vec![request])
     };
     assert_eq!(webhook.deliver(vec![prepared]).await, [ItemOutcome::Delivered]);
