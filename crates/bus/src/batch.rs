@@ -116,8 +116,34 @@ impl<M> Received<M> {
     /// Key, headers and value together.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let headers: usize = self.raw.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.raw.key.as_ref().map_or(0, Bytes::len) + self.raw.value.as_ref().map_or(0, Bytes::len) + headers
+        bytes_of(&self.raw)
+    }
+}
+
+fn bytes_of(raw: &WireRecord) -> usize {
+    let headers: usize = raw.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    raw.key.as_ref().map_or(0, Bytes::len) + raw.value.as_ref().map_or(0, Bytes::len) + headers
+}
+
+/// What [`Received`] is made of, on its way from one thread to another: the one that goes on with a message decodes it,
+/// and gives back itself what memory that took.
+#[derive(Debug)]
+pub(crate) struct Undecoded {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) appended_at: DateTime<Utc>,
+    pub(crate) raw: WireRecord,
+}
+
+impl Undecoded {
+    pub(crate) fn decode<M: Message>(self) -> Received<M> {
+        let Self { partition, offset, appended_at, raw } = self;
+        Received { partition, offset, appended_at, message: M::decode(&raw), raw }
+    }
+
+    /// As [`Received::bytes`].
+    pub(crate) fn bytes(&self) -> usize {
+        bytes_of(&self.raw)
     }
 }
 
@@ -140,16 +166,6 @@ impl<M> Filling<M> {
     /// With room for so many messages, which are large to move.
     pub(crate) fn with_room(messages: usize) -> Self {
         Self { records: Vec::with_capacity(messages), ..Self::default() }
-    }
-
-    /// Messages of one partition, the first ones of it in the batch, and the range that they cover. Returns their bytes.
-    pub(crate) fn extend(&mut self, range: Range, messages: impl Iterator<Item = Received<M>>) -> usize {
-        let before = self.records.len();
-        self.records.extend(messages);
-        let bytes = self.records.iter().skip(before).map(Received::bytes).sum::<usize>();
-        self.bytes += bytes;
-        self.spans.insert(range.partition, (range.start, range.end));
-        bytes
     }
 
     /// `expected`: where the partition's range begins, if this is its first message in the batch.
@@ -207,6 +223,11 @@ impl Copies {
 
     /// Copies and decodes a message.
     pub(crate) fn receive<M: Message>(&mut self, message: &BorrowedMessage<'_>) -> Received<M> {
+        self.undecoded(message).decode()
+    }
+
+    /// Copies a message.
+    pub(crate) fn undecoded(&mut self, message: &BorrowedMessage<'_>) -> Undecoded {
         let mut raw = WireRecord { key: message.key().map(|key| self.copy(key)), ..WireRecord::default() };
         if let Some(headers) = message.headers() {
             raw.headers.reserve_exact(headers.count());
@@ -216,12 +237,11 @@ impl Copies {
         }
         raw.value = message.payload().map(|payload| self.copy(payload));
         let appended_at = message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis);
-        Received {
+        Undecoded {
             partition: message.partition(),
             offset: message.offset(),
             // All our topics have broker time; a topic without any is refused when it is provisioned.
             appended_at: appended_at.unwrap_or(DateTime::UNIX_EPOCH),
-            message: M::decode(&raw),
             raw,
         }
     }

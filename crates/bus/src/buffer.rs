@@ -3,14 +3,15 @@
 //!
 //! Both sides bring and take many messages at a time: a lock and a wake-up for each would cost more than all else.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use millrace_event_model::wire::Message;
 use tokio::sync::Notify;
 
-use crate::batch::Filling;
-use crate::{BusError, GroupEvent, Positions, Range, Received};
+use crate::batch::Undecoded;
+use crate::{Batch, BusError, GroupEvent, Positions, Range};
 
 /// A partition with so many messages, or so many bytes of them, that the owner has not taken is full until half
 /// of them are gone. It may have more by what the poll thread brings at once.
@@ -39,9 +40,7 @@ pub(crate) struct Shared<M> {
 struct State<M> {
     rebalances: VecDeque<GroupEvent<M>>,
     /// The partitions that are assigned.
-    partitions: BTreeMap<i32, Buffer<M>>,
-    /// Those the owner takes nothing from.
-    held: BTreeSet<i32>,
+    partitions: BTreeMap<i32, Buffer>,
     /// The partition that was served last: the next one comes first.
     served: i32,
     failed: Option<BusError>,
@@ -50,8 +49,8 @@ struct State<M> {
     waiting: bool,
 }
 
-struct Buffer<M> {
-    records: VecDeque<Received<M>>,
+struct Buffer {
+    records: VecDeque<Undecoded>,
     bytes: usize,
     /// The offset that comes next from Kafka.
     next: i64,
@@ -61,7 +60,7 @@ struct Buffer<M> {
     fetching: bool,
 }
 
-impl<M> Buffer<M> {
+impl Buffer {
     fn is_full(&self) -> bool {
         self.records.len() >= BUFFERED_MESSAGES || self.bytes >= BUFFERED_BYTES
     }
@@ -71,12 +70,11 @@ impl<M> Buffer<M> {
     }
 }
 
-impl<M> Shared<M> {
+impl<M: Message> Shared<M> {
     pub(crate) fn new(group: String) -> Self {
         let state = State {
             rebalances: VecDeque::new(),
             partitions: BTreeMap::new(),
-            held: BTreeSet::new(),
             served: -1,
             failed: None,
             closing: false,
@@ -106,25 +104,17 @@ impl<M> Shared<M> {
             let reason = "it has been left".to_owned();
             return Some(Err(BusError::GroupEnded { group: self.group.clone(), reason }));
         }
-        let filling = state.take_records(room);
+        let (messages, ranges) = state.take_records(room);
         if state.waiting && !state.any_fetched(Buffer::is_half_full) {
             self.taken.notify_one();
         }
-        (!filling.is_empty()).then(|| Ok(GroupEvent::Records(filling.finish())))
-    }
-
-    pub(crate) fn hold(&self, partitions: &[i32], hold: bool) {
-        let mut state = self.lock();
-        for partition in partitions {
-            if hold {
-                state.held.insert(*partition);
-            } else {
-                state.held.remove(partition);
-            }
-        }
         drop(state);
-        self.taken.notify_one();
-        self.changed.notify_one();
+        if messages.is_empty() {
+            return None;
+        }
+        let bytes = messages.iter().map(Undecoded::bytes).sum();
+        let records = messages.into_iter().map(Undecoded::decode).collect();
+        Some(Ok(GroupEvent::Records(Batch { records, ranges, bytes })))
     }
 
     pub(crate) fn close(&self) {
@@ -171,7 +161,6 @@ impl<M> Shared<M> {
         let mut state = self.lock();
         for partition in partitions {
             state.partitions.remove(partition);
-            state.held.remove(partition);
         }
     }
 
@@ -180,7 +169,7 @@ impl<M> Shared<M> {
     ///
     /// `gapless`: messages must follow on each other. One that does not stays in `polled`, with all behind it, and is
     /// returned.
-    pub(crate) fn push(&self, polled: &mut VecDeque<Received<M>>, gapless: bool) -> Option<Gap> {
+    pub(crate) fn push(&self, polled: &mut VecDeque<Undecoded>, gapless: bool) -> Option<Gap> {
         let mut state = self.lock();
         let mut taken = 0;
         let gap = loop {
@@ -193,11 +182,11 @@ impl<M> Shared<M> {
             {
                 break Some(Gap { partition, expected: buffer.next, found: offset });
             }
-            let Some(received) = polled.pop_front() else { break None };
+            let Some(message) = polled.pop_front() else { break None };
             if let Some(buffer) = buffer {
                 buffer.next = offset + 1;
-                buffer.bytes += received.bytes();
-                buffer.records.push_back(received);
+                buffer.bytes += message.bytes();
+                buffer.records.push_back(message);
                 taken += 1;
             }
         };
@@ -250,69 +239,62 @@ impl<M> Shared<M> {
 }
 
 impl<M> State<M> {
-    fn any_fetched(&self, is_so: impl Fn(&Buffer<M>) -> bool) -> bool {
-        let mut fetched = self
-            .partitions
-            .iter()
-            .filter(|(partition, buffer)| buffer.fetching && !self.held.contains(partition));
-        fetched.any(|(_, buffer)| is_so(buffer))
+    fn any_fetched(&self, is_so: impl Fn(&Buffer) -> bool) -> bool {
+        self.partitions.values().filter(|buffer| buffer.fetching).any(is_so)
     }
 
-    /// Each partition in turn gives what it has, beginning behind the one that was served last.
-    fn take_records(&mut self, room: usize) -> Filling<M> {
-        let mut filling = Filling::default();
+    /// Each partition in turn gives what it has, beginning behind the one that was served last. The ranges are by
+    /// partition.
+    fn take_records(&mut self, room: usize) -> (Vec<Undecoded>, Vec<Range>) {
+        let (mut messages, mut ranges) = (Vec::new(), Vec::new());
         let served = self.served;
         let order: Vec<i32> = self
             .partitions
             .range(served + 1..)
             .chain(self.partitions.range(..=served))
             .map(|(partition, _)| *partition)
-            .filter(|partition| !self.held.contains(partition))
             .collect();
         for partition in order {
             let Some(buffer) = self.partitions.get_mut(&partition) else { continue };
-            let count = buffer.records.len().min(room - filling.len());
+            let count = buffer.records.len().min(room - messages.len());
             let Some(last) = count.checked_sub(1).and_then(|last| buffer.records.get(last)) else { continue };
             let range = Range { partition, start: buffer.taken, end: last.offset + 1 };
             buffer.taken = range.end;
-            buffer.bytes -= filling.extend(range, buffer.records.drain(..count));
+            buffer.bytes -= buffer.records.iter().take(count).map(Undecoded::bytes).sum::<usize>();
+            messages.extend(buffer.records.drain(..count));
+            ranges.push(range);
             self.served = partition;
         }
-        filling
+        ranges.sort_unstable();
+        (messages, ranges)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
-    use millrace_event_model::wire::{DecodeError, WireRecord};
+    use millrace_event_model::Progress;
+    use millrace_event_model::wire::WireRecord;
 
     use super::*;
-    use crate::Batch;
 
-    fn shared(partitions: &[i32]) -> Shared<()> {
+    fn shared(partitions: &[i32]) -> Shared<Progress> {
         let shared = Shared::new("g".to_owned());
         shared.assigned(&partitions.iter().map(|partition| (*partition, 0)).collect());
         shared
     }
 
-    fn received(partition: i32, offset: i64) -> Received<()> {
-        Received {
-            partition,
-            offset,
-            appended_at: chrono::DateTime::UNIX_EPOCH,
-            raw: WireRecord::default(),
-            message: Err(DecodeError::MalformedKey),
-        }
+    fn received(partition: i32, offset: i64) -> Undecoded {
+        Undecoded { partition, offset, appended_at: chrono::DateTime::UNIX_EPOCH, raw: WireRecord::default() }
     }
 
-    fn push(shared: &Shared<()>, partition: i32, offsets: std::ops::Range<i64>) {
+    fn push(shared: &Shared<Progress>, partition: i32, offsets: std::ops::Range<i64>) {
         let mut polled = offsets.map(|offset| received(partition, offset)).collect();
         assert_eq!(shared.push(&mut polled, true), None);
         assert!(polled.is_empty());
     }
 
-    fn take(shared: &Shared<()>, room: usize) -> Option<Batch<()>> {
+    fn take(shared: &Shared<Progress>, room: usize) -> Option<Batch<Progress>> {
         match shared.take(room)?.unwrap() {
             GroupEvent::Records(batch) => Some(batch),
             other => panic!("{other:?}"),
@@ -368,9 +350,6 @@ mod tests {
             scope.spawn(|| while take(&shared, 10).is_some() {});
             assert!(!waits(Duration::from_secs(60)), "the owner has taken some");
         });
-        push(&shared, 1, 0..512);
-        shared.hold(&[1], true);
-        assert!(!waits(Duration::from_secs(60)), "of those that are held nobody takes any");
     }
 
     #[test]
@@ -408,18 +387,6 @@ mod tests {
         let mut compacted = [received(1, 7)].into();
         assert_eq!(shared.push(&mut compacted, false), None, "a compacted topic has gaps");
         assert_eq!(shared.positions(), [(0, 9), (1, 8)].into());
-    }
-
-    #[test]
-    fn what_is_held_waits_in_order() {
-        let shared = shared(&[0]);
-        push(&shared, 0, 0..5);
-        shared.hold(&[0], true);
-        assert!(take(&shared, 100).is_none());
-        push(&shared, 0, 5..7);
-        shared.hold(&[0], false);
-        let batch = take(&shared, 100).unwrap();
-        assert_eq!((batch.ranges[0].start, batch.ranges[0].end), (0, 7));
     }
 
     #[test]

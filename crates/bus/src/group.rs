@@ -216,16 +216,6 @@ impl<M: Message + Send + 'static> GroupReader<M> {
         }
     }
 
-    /// Takes nothing from these partitions until [`Self::resume`]. What is buffered of them waits.
-    pub fn pause(&self, partitions: &[i32]) {
-        self.shared.hold(partitions, true);
-    }
-
-    /// Takes from these partitions again.
-    pub fn resume(&self, partitions: &[i32]) {
-        self.shared.hold(partitions, false);
-    }
-
     /// Stores positions as the group's offsets, for tools that show the lag: where reading goes on is for
     /// [`Assignment::begin`] to say.
     ///

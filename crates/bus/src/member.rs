@@ -14,14 +14,12 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use crate::batch::Copies;
+use crate::batch::{Copies, Undecoded};
 use crate::buffer::Shared;
 use crate::client::QUERY_TIMEOUT;
 use crate::error::kind_of;
 use crate::reader::check_position;
-use crate::{
-    Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Positions, Received, Revocation, config,
-};
+use crate::{Assignment, Bus, BusError, ErrorKind, GroupEvent, GroupOptions, Positions, Revocation, config};
 
 /// How soon the thread notices that a partition wants to be fetched again, or that it is to close.
 const POLL: Duration = Duration::from_millis(50);
@@ -46,7 +44,7 @@ pub(crate) struct Member<M> {
     answer_timeout: Duration,
     /// Here and not with the poll loop, since a rebalance comes in the middle of a poll: what was polled before it
     /// has to be taken in before.
-    polled: Mutex<VecDeque<Received<M>>>,
+    polled: Mutex<VecDeque<Undecoded>>,
 }
 
 impl<M: Message + Send> Member<M> {
@@ -64,7 +62,7 @@ impl<M: Message + Send> Member<M> {
         Self { group, bus, topic, shared, drain_timeout, answer_timeout: longest, polled }
     }
 
-    fn polled(&self) -> MutexGuard<'_, VecDeque<Received<M>>> {
+    fn polled(&self) -> MutexGuard<'_, VecDeque<Undecoded>> {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -214,7 +212,7 @@ fn poll<M: Message + Send>(consumer: &BaseConsumer<Member<M>>, copies: &mut Copi
     let (mut messages, mut bytes, mut wait) = (0, 0, POLL);
     while messages < POLLED_AT_ONCE && bytes < POLLED_BYTES {
         let message = match consumer.poll(wait)? {
-            Ok(message) => copies.receive(&message),
+            Ok(message) => copies.undecoded(&message),
             Err(error) => return Some(error),
         };
         messages += 1;
