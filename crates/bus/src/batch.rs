@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use millrace_event_model::wire::{DecodeError, Message, WireRecord};
+use millrace_event_model::wire::{DecodeError, Message, WireRecord, header_name};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use serde::{Deserialize, Serialize};
 
@@ -232,7 +232,7 @@ impl Copies {
         if let Some(headers) = message.headers() {
             raw.headers.reserve_exact(headers.count());
             for header in headers.iter() {
-                raw.headers.push((header.key.to_owned(), self.copy(header.value.unwrap_or_default())));
+                raw.headers.push((header_name(header.key), self.copy(header.value.unwrap_or_default())));
             }
         }
         raw.value = message.payload().map(|payload| self.copy(payload));

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::header::PlainTexts;
 use crate::time::{self, Rfc3339};
-use crate::wire::{DecodeError, Message, RecordRef, WireRecord, WriteRecord};
+use crate::wire::{DecodeError, EVENT, Message, RecordRef, WireRecord, WriteRecord};
 use crate::{Geo, IdempotencyKey, MessageId, PartitionKey, SourceId};
 
 /// The kind of event: of the request's path, or of the event's own `type` in a batch.
@@ -108,10 +108,6 @@ pub struct Event {
     /// The client's JSON object.
     pub body: Bytes,
 }
-
-/// The header that has all the server decided, as a JSON object: [`Decided`]. One header, since librdkafka
-/// takes as long over each as over the rest of a message (ADR 7).
-const EVENT: &str = "event";
 
 /// One of the single headers of the first shape.
 const TYPE: &str = "type";

@@ -4,8 +4,26 @@
 //! it was received, so that no stage parses JSON that it does not need. Unknown headers are ignored: an
 //! older reader lives beside a newer writer.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+
+/// The name of a header. That of nearly every message is a constant.
+pub type HeaderName = Cow<'static, str>;
+
+/// A header's name as it was read.
+#[must_use]
+pub fn header_name(read: &str) -> HeaderName {
+    match read {
+        EVENT => Cow::Borrowed(EVENT),
+        other => Cow::Owned(other.to_owned()),
+    }
+}
+
+/// The header that has all the server decided of an event, as a JSON object. One header, since librdkafka takes as long
+/// over each as over the rest of a message (ADR 7).
+pub(crate) const EVENT: &str = "event";
 
 /// A Kafka record without its place: what a [`Message`] encodes to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,7 +31,7 @@ pub struct WireRecord {
     /// The record key; `None` lets the producer choose the partition.
     pub key: Option<Bytes>,
     /// Headers in the order they were written. Names are lower case.
-    pub headers: Vec<(String, Bytes)>,
+    pub headers: Vec<(HeaderName, Bytes)>,
     /// The payload; `None` is a tombstone.
     pub value: Option<Bytes>,
 }
@@ -45,7 +63,7 @@ impl RecordRef<'_> {
             headers: self
                 .headers
                 .iter()
-                .map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value)))
+                .map(|(name, value)| (header_name(name), Bytes::copy_from_slice(value)))
                 .collect(),
             value: self.value.map(Bytes::copy_from_slice),
         }
@@ -63,7 +81,7 @@ impl<M: Message> WriteRecord<M> for &M {
     fn write<R>(&self, to: impl FnOnce(RecordRef<'_>) -> R) -> R {
         let record = self.encode();
         let headers: Vec<(&str, &[u8])> =
-            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
+            record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
         to(RecordRef { key: record.key.as_deref(), headers: &headers, value: record.value.as_deref() })
     }
 }
@@ -112,7 +130,7 @@ impl WireRecord {
     /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Bytes>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
+        self.headers.push((header_name(name), value.into()));
         self
     }
 

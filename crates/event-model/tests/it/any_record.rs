@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use chrono::DateTime;
-use millrace_event_model::wire::{Message, WireRecord};
+use millrace_event_model::wire::{Message, WireRecord, header_name};
 use millrace_event_model::{
     AuditEntry, Change, Control, DeadLetter, Event, MessageId, Outcome, PartitionKey, Progress, Record,
 };
@@ -40,7 +40,7 @@ fn record(input: &[u8]) -> WireRecord {
         let colon = header.iter().position(|byte| *byte == b':').unwrap_or(header.len());
         let (name, value) = header.split_at(colon);
         let value = value.strip_prefix(b": ").unwrap_or(value);
-        record.headers.push((String::from_utf8_lossy(name).into_owned(), Bytes::copy_from_slice(value)));
+        record.headers.push((header_name(&String::from_utf8_lossy(name)), Bytes::copy_from_slice(value)));
         rest = next;
     }
     record

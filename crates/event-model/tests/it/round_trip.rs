@@ -54,7 +54,7 @@ proptest! {
             at: DateTime::from_timestamp_millis(1_764_000_000_000).unwrap(),
             original: WireRecord {
                 key: key.map(Bytes::from),
-                headers: headers.into_iter().map(|(name, value)| (name, Bytes::from(value))).collect(),
+                headers: headers.into_iter().map(|(name, value)| (name.into(), Bytes::from(value))).collect(),
                 value: value.map(Bytes::from),
             },
         };

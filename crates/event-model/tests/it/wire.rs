@@ -28,13 +28,14 @@ impl Sample {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         Self {
             key: record.key.as_ref().map(hex::encode),
-            headers: record.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+            headers: record.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
             value: record.value.as_ref().map(text),
         }
     }
 
     fn record(&self) -> WireRecord {
-        let headers = self.headers.iter().map(|(name, value)| (name.clone(), Bytes::from(value.clone())));
+        let headers =
+            self.headers.iter().map(|(name, value)| (name.clone().into(), Bytes::from(value.clone())));
         WireRecord {
             key: self.key.as_ref().map(|key| Bytes::from(hex::decode(key).unwrap())),
             headers: headers.collect(),

@@ -66,7 +66,7 @@ pub(crate) async fn show(place: &Place, id: &str) -> Result<(), Failure> {
         ))
     })?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let headers = letter.original.headers.iter().map(|(name, value)| (name.clone(), text(value).into()));
+    let headers = letter.original.headers.iter().map(|(name, value)| (name.to_string(), text(value).into()));
     let mut shown = about(&letter);
     shown["headers"] = Value::Object(headers.collect());
     shown["value"] = letter.original.value.as_ref().map_or(Value::Null, |value| {
