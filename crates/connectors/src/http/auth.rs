@@ -51,6 +51,14 @@ struct Token {
 /// What a request needs before it is sent: a token, where there are any.
 pub(super) struct Ready(Option<Token>);
 
+impl Ready {
+    /// The token, or the one that came in its place while the request waited for its turn.
+    fn newest(&self, held: &Mutex<Held>) -> Option<Token> {
+        let newer = held.try_lock().ok().and_then(|held| held.token.clone());
+        newer.or_else(|| self.0.clone())
+    }
+}
+
 impl Credentials {
     pub(super) fn new(signer: Signer) -> Self {
         Self { signer, token: Mutex::default() }
@@ -69,22 +77,26 @@ impl Credentials {
         &self,
         client: &Client,
         request: &HttpRequest,
-        Ready(token): &Ready,
+        ready: &Ready,
     ) -> Result<Answer, ConnectorError> {
-        match (&self.signer, token) {
-            (Signer::Hmac { key, header, prefix, base64 }, _) => {
+        match &self.signer {
+            Signer::Hmac { key, header, prefix, base64 } => {
                 let hash = hash(key, &request.body, *base64);
                 client.send(request, &[(header, format!("{prefix}{hash}"))]).await
             }
-            (Signer::OAuth2(oauth), Some(token)) => {
-                let answer = client.send(request, &[("authorization", bearer(token))]).await?;
+            Signer::OAuth2(oauth) => {
+                let token = match ready.newest(&self.token) {
+                    Some(token) => token,
+                    None => self.token(client, oauth, None).await?,
+                };
+                let answer = client.send(request, &[("authorization", bearer(&token))]).await?;
                 if answer.status != 401 {
                     return Ok(answer);
                 }
-                let renewed = self.token(client, oauth, Some(token)).await?;
+                let renewed = self.token(client, oauth, Some(&token)).await?;
                 client.send(request, &[("authorization", bearer(&renewed))]).await
             }
-            (Signer::None | Signer::OAuth2(_), _) => client.send(request, &[]).await,
+            Signer::None => client.send(request, &[]).await,
         }
     }
 

@@ -104,22 +104,23 @@ impl HttpDestination {
         promise: Option<&Promise<'_>>,
         until: Until,
     ) -> Vec<ItemOutcome> {
-        let not_sent = || vec![NOT_SENT; call.items.len()];
-        if !is_begun && *self.is_draining.borrow() {
-            return not_sent();
+        let begins_nothing = || !is_begun && *self.is_draining.borrow();
+        let until = until.of_call(is_begun, promise.is_some());
+        if begins_nothing() || Instant::now() >= until {
+            return vec![NOT_SENT; call.items.len()];
         }
         // Before the turn: those that wait for a token together would go out together.
-        let ready = match self.credentials.ready(&self.client).await {
+        let ready = tokio::time::timeout_at(until.into(), self.credentials.ready(&self.client));
+        let ready = match ready.await.unwrap_or_else(|_| Err(no_token_in_time())) {
             Ok(ready) => ready,
             Err(error) => return vec![unanswered(&error); call.items.len()],
         };
-        let until = if is_begun { until.end } else { until.begin };
-        let (in_turn, until) = match promise {
-            Some(promise) => (self.in_turn(promise, is_begun).await, until + LATE),
-            None => (true, until),
+        let in_turn = match promise {
+            Some(promise) => self.in_turn(promise, is_begun).await,
+            None => !begins_nothing(),
         };
         if !in_turn || Instant::now() >= until {
-            return not_sent();
+            return vec![NOT_SENT; call.items.len()];
         }
         match self.credentials.send(&self.client, &call.request, &ready).await {
             Ok(answer) => judge(&self.profile, &answer, call),
@@ -134,8 +135,9 @@ impl HttpDestination {
         }
         let mut is_draining = self.is_draining.subscribe();
         tokio::select! {
-            in_turn = promise.turn() => in_turn,
+            biased;
             _ = is_draining.wait_for(|is_draining| *is_draining) => false,
+            in_turn = promise.turn() => in_turn,
         }
     }
 
@@ -292,6 +294,16 @@ impl Until {
         let begin = started + timeout / u32::try_from(parts).unwrap_or(u32::MAX);
         Self { begin, end: started + timeout }
     }
+
+    /// Whoever has turns of a rate has them for all requests of an item, and takes them: those that are left would be
+    /// nobody's.
+    fn of_call(self, is_begun: bool, has_turns: bool) -> Instant {
+        match (has_turns, is_begun) {
+            (true, _) => self.end + LATE,
+            (false, true) => self.end,
+            (false, false) => self.begin,
+        }
+    }
 }
 
 /// The items that have something to send.
@@ -319,6 +331,10 @@ fn part_sent() -> ItemOutcome {
     ))
 }
 
+fn no_token_in_time() -> ConnectorError {
+    ConnectorError::retry("no_token", "the vendor gave no token within the time-out")
+}
+
 /// Whether the item is not sent again.
 fn is_final(outcome: &ItemOutcome) -> bool {
     matches!(outcome, ItemOutcome::Delivered | ItemOutcome::Filtered(_) | ItemOutcome::Rejected(_))
@@ -327,5 +343,25 @@ fn is_final(outcome: &ItemOutcome) -> bool {
 impl fmt::Debug for HttpDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpDestination").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_event_model::PartitionKey;
+
+    use super::*;
+
+    #[test]
+    fn turns_that_were_promised_are_taken_however_many_requests_an_item_has() {
+        let (started, timeout) = (Instant::now(), Duration::from_secs(30));
+        let requests = vec![HttpRequest::post("http://vendor.test"); 2];
+        let prepared = Prepared { id: "1".to_owned().into(), key: PartitionKey([0; 16]), requests };
+        let until = Until::of(&unsent(vec![prepared]), started, timeout);
+        assert_eq!(until.of_call(false, false), started + Duration::from_secs(10));
+        assert_eq!(until.of_call(true, false), started + timeout);
+        for is_begun in [false, true] {
+            assert_eq!(until.of_call(is_begun, true), started + timeout + LATE);
+        }
     }
 }
