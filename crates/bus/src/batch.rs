@@ -206,7 +206,8 @@ pub(crate) struct Copies {
 /// Bytes of a piece that the messages of a batch share. Whoever keeps one of them keeps so much.
 const BATCH_PIECE: usize = 64 * 1024;
 
-/// The same where messages end one by one and some wait for long: a piece has some six events.
+/// The same where messages end one by one and some wait for long: a piece has some six events. Where one of six waits,
+/// it holds six times its own size.
 const LONE_PIECE: usize = 4 * 1024;
 
 impl Copies {
@@ -247,8 +248,12 @@ impl Copies {
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        // The rest of a piece that it does not fit into would be lost.
+        if bytes.len() > self.piece / 4 {
+            return Bytes::copy_from_slice(bytes);
+        }
         if self.room.capacity() < bytes.len() {
-            self.room = BytesMut::with_capacity(bytes.len().max(self.piece));
+            self.room = BytesMut::with_capacity(self.piece);
         }
         self.room.extend_from_slice(bytes);
         self.room.split().freeze()

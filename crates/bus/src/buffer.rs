@@ -28,6 +28,9 @@ pub(crate) struct Gap {
     pub(crate) found: i64,
 }
 
+/// The owner gets no more at once: decoding them takes about a millisecond.
+const TAKEN_AT_ONCE: usize = 1_000;
+
 /// What the poll thread and the owner share.
 pub(crate) struct Shared<M> {
     group: String,
@@ -104,7 +107,7 @@ impl<M: Message> Shared<M> {
             let reason = "it has been left".to_owned();
             return Some(Err(BusError::GroupEnded { group: self.group.clone(), reason }));
         }
-        let (messages, ranges) = state.take_records(room);
+        let (messages, ranges) = state.take_records(room.min(TAKEN_AT_ONCE));
         if state.waiting && !state.any_fetched(Buffer::is_half_full) {
             self.taken.notify_one();
         }

@@ -214,7 +214,8 @@ impl Flow {
         let room = window.min(MAX_STATEMENT.saturating_sub(self.ledger.len()));
         // To ask for one whenever one has ended would cost more than to send it.
         let has_enough = active >= self.bounds.active / 4;
-        if has_enough && room < self.bounds.active / 8 { 0 } else { room }
+        let few = (self.bounds.active / 8).min(MAX_STATEMENT);
+        if has_enough && room < few { 0 } else { room }
     }
 
     /// Items that have not ended.

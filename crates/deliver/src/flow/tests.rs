@@ -284,6 +284,29 @@ fn what_is_not_stored_takes_room_since_a_crash_would_repeat_it() {
 }
 
 #[test]
+fn a_few_are_not_read_while_there_is_enough_to_send() {
+    let mut flow = flow();
+    flow.bounds.active = 16;
+    for offset in 0..15 {
+        read(&mut flow, offset, event(offset, offset as u8));
+    }
+    assert_eq!(flow.room(), 0, "there is room for one, and an eighth are two");
+    let mut sent = send(&mut flow, 0).into_iter();
+    land(&mut flow, sent.next().unwrap(), ItemOutcome::Delivered, at(0));
+    flow.state(at(0));
+    flow.stored();
+    assert_eq!(flow.room(), 2);
+    for ticket in sent.by_ref().take(11) {
+        land(&mut flow, ticket, ItemOutcome::Delivered, at(0));
+    }
+    assert_eq!(flow.unfinished(), 3, "less than a quarter");
+    assert_eq!(flow.room(), 2);
+    read(&mut flow, 15, event(15, 15));
+    read(&mut flow, 16, event(16, 16));
+    assert_eq!((flow.unfinished(), flow.room()), (5, 0));
+}
+
+#[test]
 fn a_destination_that_needs_a_person_keeps_its_items() {
     let mut flow = flow();
     for offset in 0..3 {
