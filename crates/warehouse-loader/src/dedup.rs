@@ -100,6 +100,18 @@ mod tests {
         assert_ne!(key("a", "bc", "x").id, key("ab", "c", "x").id);
     }
 
+    /// Warehouses keep them for 28 days, so they stay what they are.
+    #[test]
+    fn an_id_of_any_length_is_the_hash_of_the_source_and_the_message_id() {
+        for length in [0, 36, SHORT - 8 - 3, SHORT - 8 - 2, 1_000] {
+            let message_id = "m".repeat(length);
+            let joined = [3_u64.to_le_bytes().as_slice(), b"web", message_id.as_bytes()].concat();
+            let hash = blake3::hash(&joined);
+            let expected = u128::from_le_bytes(*hash.as_bytes().first_chunk().unwrap());
+            assert_eq!(key("web", &message_id, "x").id, expected, "{length}");
+        }
+    }
+
     #[test]
     fn the_first_of_an_id_is_loaded_and_the_rest_are_duplicates_or_conflicts() {
         let messages = [key("a", "1", "x"), key("a", "1", "x"), key("a", "1", "y"), key("a", "2", "x")];
