@@ -80,7 +80,8 @@ impl From<millrace_bus::BusError> for Failure {
 impl From<millrace_state::StateError> for Failure {
     fn from(error: millrace_state::StateError) -> Self {
         let text = with_sources(&error);
-        if error.is_retryable() { Self::Unreachable(text) } else { Self::Failed(text) }
+        let is_away = matches!(error, millrace_state::StateError::Store { .. }) && !error.is_refused();
+        if is_away { Self::Unreachable(text) } else { Self::Failed(text) }
     }
 }
 

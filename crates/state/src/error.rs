@@ -1,5 +1,8 @@
 //! Why the state could not be read or written.
 
+use std::error::Error;
+use std::io::ErrorKind;
+
 /// An error of the state store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,5 +69,58 @@ impl StateError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Store { .. } | Self::Random(_))
+    }
+
+    /// Whether the store has answered that this is not allowed, or cannot be: a person has to act.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        use object_store::Error as Store;
+        let Self::Store { source, .. } = self else { return false };
+        match source {
+            Store::PermissionDenied { .. } | Store::Unauthenticated { .. } | Store::NotSupported { .. } => {
+                true
+            }
+            _ => io_error(source).is_some_and(|error| NEEDS_A_PERSON.contains(&error.kind())),
+        }
+    }
+}
+
+/// Errors of a folder that do not go away by themselves.
+const NEEDS_A_PERSON: [ErrorKind; 3] =
+    [ErrorKind::PermissionDenied, ErrorKind::NotADirectory, ErrorKind::ReadOnlyFilesystem];
+
+/// What the system said, where that is what is behind it.
+fn io_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e std::io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(source: object_store::Error) -> StateError {
+        StateError::Store { action: "write", path: "key".to_owned(), source }
+    }
+
+    fn of_a_folder(kind: ErrorKind) -> StateError {
+        let source = Box::new(std::io::Error::from(kind));
+        store(object_store::Error::Generic { store: "LocalFileSystem", source })
+    }
+
+    #[test]
+    fn a_store_that_refuses_is_no_store_that_is_away() {
+        assert!(of_a_folder(ErrorKind::PermissionDenied).is_refused());
+        assert!(of_a_folder(ErrorKind::NotADirectory).is_refused());
+        assert!(!of_a_folder(ErrorKind::TimedOut).is_refused());
+        let denied = object_store::Error::PermissionDenied { path: "key".to_owned(), source: "403".into() };
+        assert!(store(denied).is_refused());
+        assert!(!StateError::Random("none".to_owned()).is_refused());
     }
 }
