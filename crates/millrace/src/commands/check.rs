@@ -86,7 +86,7 @@ fn judgement(answers: &[Answer]) -> Result<(), Failure> {
 /// Topics are made where they are missing, and nothing else is: state is proved without being begun, and
 /// whatever needs a folder to work in gets one that goes again.
 async fn connect_all(mut config: Config, place: &Place, mode: Mode) -> Result<Vec<Answer>, Failure> {
-    let state = Answer { what: "state".to_owned(), result: state(&config).await.map(|()| None) };
+    let state = Answer { what: "state".to_owned(), result: prove_state(&config).await.map(|()| None) };
     // The key of a new workspace would be made otherwise, and connectors do not care for it.
     config.state = "memory://".to_owned();
     let scratch = tempfile::tempdir()?;
@@ -104,7 +104,7 @@ async fn connect_all(mut config: Config, place: &Place, mode: Mode) -> Result<Ve
 }
 
 /// Whether state can be written to by one at a time, and holds a key if it has been begun.
-async fn state(config: &Config) -> Result<(), Failure> {
+async fn prove_state(config: &Config) -> Result<(), Failure> {
     let store = Store::reach(&config.state, &BTreeMap::new())?.child(config.workspace.as_str());
     store.prove_creation().await?;
     existing_workspace_key(&store).await?;

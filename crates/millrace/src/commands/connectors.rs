@@ -103,13 +103,13 @@ fn new(name: &str, rust: bool, folder: &Path, output: Output) -> Result<(), Fail
     if name.is_empty() || !name.chars().all(spelled) {
         return Err(Failure::Usage(format!("{name:?} is no kind: use lower-case letters, digits and _")));
     }
-    if rust {
-        output::line(skeletons::in_rust(name));
-        return Ok(());
-    }
     if let Some(known) = millrace_connectors::registry().destination_entry(name) {
         let told = format!("there is a destination {name:?} already ({}): take another name", known.summary);
         return Err(Failure::Usage(told));
+    }
+    if rust {
+        output::line(skeletons::in_rust(name));
+        return Ok(());
     }
     let file = folder.join(format!("{name}.yaml"));
     if file.exists() {

@@ -90,8 +90,8 @@ fn each_line(answer: impl Fn(&str) -> Value) -> Result<(), Failure> {
             }
             return Ok(());
         }
-        is_answered = true;
         if line.len() as u64 > MAX_LINE_BYTES {
+            is_answered = true;
             if !line.ends_with(b"\n") {
                 input.skip_until(b'\n')?;
             }
@@ -100,10 +100,11 @@ fn each_line(answer: impl Fn(&str) -> Value) -> Result<(), Failure> {
             continue;
         }
         match std::str::from_utf8(&line).map(str::trim) {
-            Ok("") => {}
+            Ok("") => continue,
             Ok(text) => output::line(answer(text).to_string()),
             Err(_) => output::line(json!({"error": "the line is not UTF-8"}).to_string()),
         }
+        is_answered = true;
     }
 }
 

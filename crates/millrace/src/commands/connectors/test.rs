@@ -34,7 +34,8 @@ pub(super) async fn run(
     let which = which.unwrap_or_default();
     let folder = folder.map_or_else(|| PathBuf::from(FOLDER), Path::to_owned);
     // A kind's file has its name, unless somebody has renamed it.
-    let named = [PathBuf::from(which), folder.join(format!("{which}.yaml"))];
+    let of_kind = ["yaml", "yml"].map(|ending| folder.join(format!("{which}.{ending}")));
+    let named = [PathBuf::from(which)].into_iter().chain(of_kind).collect::<Vec<_>>();
     let Some(file) = named.iter().find(|file| file.is_file()) else {
         return Err(Failure::Usage(format!(
             "--watch needs a file, such as connectors/acme.yaml: {which:?} is none"
@@ -108,6 +109,9 @@ fn chosen(which: Option<&str>, folder: Option<&Path>) -> Result<Vec<Arc<Compiled
     if !meant.is_empty() {
         return Ok(meant);
     }
+    if Path::new(kind).is_dir() {
+        return Err(Failure::Usage(no_file(Path::new(kind))));
+    }
     if millrace_connectors::registry().destination_entry(kind).is_some() {
         let told = format!("{kind:?} is written in Rust: cargo test -p millrace-connectors --lib {kind}");
         return Err(Failure::Usage(told));
@@ -117,9 +121,9 @@ fn chosen(which: Option<&str>, folder: Option<&Path>) -> Result<Vec<Arc<Compiled
     Err(Failure::Usage(format!("{kind:?} is no file and no destination in YAML; there are: {known}")))
 }
 
-/// Whether somebody who typed this meant a file or a folder, and no kind.
+/// Whether somebody who typed this can only have meant a file or a folder, and no kind.
 fn is_path(which: &str) -> bool {
-    which.contains(['/', '.']) || Path::new(which).is_dir()
+    which.contains(['/', '.'])
 }
 
 fn no_file(path: &Path) -> String {
