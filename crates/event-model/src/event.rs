@@ -272,7 +272,7 @@ impl Decided {
         Self::as_written(json).map_or_else(|| Self::of_json(json), Ok)
     }
 
-    /// In the form of [`EventRef::decided`], and in no other.
+    /// In the form of [`EventRef::decided`], or what a parser reads the same.
     fn as_written(json: &[u8]) -> Option<Self> {
         let mut texts = PlainTexts::of(json)?;
         let decided = Self {

@@ -192,7 +192,7 @@ impl fmt::Display for MessageId {
 
 /// By which a receiver knows an item that it has already: stable over retries, restarts and replays, short, and safe
 /// in a header. Its text is made where somebody wants it, which in a batch is mostly nobody.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     text: Arc<str>,
     /// Comes behind a slash.

@@ -38,9 +38,9 @@ pub fn parse_moment(text: &str) -> Option<i64> {
 const MILLIS_PER_MINUTE: i64 = 60_000;
 const MILLIS_PER_DAY: i64 = 86_400_000;
 
-/// The day of 1970 UTC, from 0, with which a month begins. chrono's dates know more of a day than this, which took them a
-/// third of the time of reading a moment; an event has some four. The years here begin with March, so that the day that
-/// a leap year has more is their last, and 153 days are five months from March on, wherever they are rounded.
+/// The day of 1970 UTC, from 0, with which a month begins. chrono's dates know more of a day than this, which took
+/// them a third of the time of reading a moment; an event has some four. The years here begin with March, so that the
+/// day that a leap year has more is their last, and 153 days are five months from March on, wherever they are rounded.
 fn first_of(year: u32, month: u32) -> i64 {
     let (year, months) = match month {
         ..3 => (i64::from(year) - 1, i64::from(month) + 9),

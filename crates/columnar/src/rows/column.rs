@@ -120,8 +120,8 @@ impl Column {
 }
 
 impl Values {
-    /// Room for so many values, texts like the first or half as long again: memory that nothing is written to costs next
-    /// to nothing, and to be too small by one byte costs a copy of the column.
+    /// Room for so many values, texts like the first or half as long again: memory that nothing is written to costs
+    /// next to nothing, and to be too small by one byte costs a copy of the column.
     fn new(field_type: FieldType, room: usize, first: CellRef<'_>) -> Self {
         match field_type {
             FieldType::Int => Self::Int(Int64Builder::with_capacity(room)),
