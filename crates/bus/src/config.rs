@@ -38,8 +38,12 @@ const RECONNECT_BACKOFF_MAX_MS: &str = "1000";
 
 /// What a client may hold that the stage has not taken yet. The client's own bound is 64 MiB for each
 /// consumer, which twenty connections would make a gigabyte.
-const READER_QUEUE_KIB: &str = "16384";
+const READER_QUEUE_KIB: &str = "8192";
 const MEMBER_QUEUE_KIB: &str = "4096";
+
+/// What a broker may answer a reader at once: a queue is over its bound by one answer, which decompressed is three to
+/// four times as large. The client's own bound is that of the queue.
+const READER_FETCH_BYTES: &str = "2097152";
 
 /// A member's queue is over its bound by one answer of a broker, which is 50 MiB before it is decompressed unless
 /// the client asks for less.
@@ -134,6 +138,10 @@ fn consumer(settings: &KafkaSettings, group: &str) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false");
+    // Whoever has larger messages than ours is not told that they do not fit.
+    if !["fetch.max.bytes", "message.max.bytes"].iter().any(|own| settings.properties.contains_key(*own)) {
+        config.set("fetch.max.bytes", READER_FETCH_BYTES);
+    }
     config
 }
 
