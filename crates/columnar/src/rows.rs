@@ -112,10 +112,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rows of which there will be about so many: their columns do not grow bit by bit.
+    /// Rows of which there will be about so many: their columns do not grow bit by bit, and not at all for some more.
     #[must_use]
     pub fn with_room(rows: usize) -> Self {
-        Self { room: rows, ..Self::default() }
+        Self { room: rows + rows / 8, ..Self::default() }
     }
 
     /// Finds or adds a column. It keeps the type it was first asked for with, as [`widen::union`] says.

@@ -35,6 +35,9 @@ enum Values {
 /// by doubling, which copies what it has.
 const ROOM_OF_A_TEXT: usize = 128;
 
+/// By how many bytes texts are expected to be longer than the first where that is a short one.
+const MORE_OF_A_TEXT: usize = 16;
+
 /// Fills up with nulls to `$row`, and adds the value.
 macro_rules! append {
     ($builder:expr, $row:expr, $value:expr) => {{
@@ -120,7 +123,7 @@ impl Column {
 }
 
 impl Values {
-    /// Room for so many values, texts like the first or half as long again: memory that nothing is written to costs
+    /// Room for so many values, texts like the first and half as long again: memory that nothing is written to costs
     /// next to nothing, and to be too small by one byte costs a copy of the column.
     fn new(field_type: FieldType, room: usize, first: CellRef<'_>) -> Self {
         match field_type {
@@ -139,7 +142,7 @@ impl Values {
             | FieldType::Time
             | FieldType::Uuid => {
                 let first = first.text().map_or(0, str::len);
-                let like_first = (first + first / 2).min(ROOM_OF_A_TEXT);
+                let like_first = (first + (first / 2).max(MORE_OF_A_TEXT)).min(ROOM_OF_A_TEXT);
                 Self::Text(StringBuilder::with_capacity(room, room * like_first))
             }
         }
