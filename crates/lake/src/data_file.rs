@@ -43,12 +43,17 @@ const ROWS_AT_ONCE: usize = 8 * 1024;
 /// looking up each of them costs time, and made the files 1.6 % larger than they are without.
 const DICTIONARY_BYTES: usize = 64 * 1024;
 
+/// A page of a column is ended at about so many bytes. A page grows by doubling: in one of the library's 1 MiB all values
+/// are copied once more, which cost 3 % of a load. Pages of 64 KiB made queries of all rows 5 % dearer.
+const PAGE_BYTES: usize = 128 * 1024;
+
 /// How files are written. zstd at its fastest: higher levels save a tenth of the bytes for twice the time.
 pub(crate) fn properties() -> WriterProperties {
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+        .set_data_page_size_limit(PAGE_BYTES)
         .build()
 }
 
