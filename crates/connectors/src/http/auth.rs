@@ -1,5 +1,7 @@
 //! Credentials that are made when a request is sent: OAuth 2 tokens and keyed hashes.
 
+use std::time::Instant;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,7 +10,7 @@ use millrace_connector::{ConnectorError, HttpRequest, RequestBody};
 use millrace_service::Secret;
 use serde_json::Value;
 use sha2::Sha256;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::client::{Answer, Client};
 use super::profile::{OAuth2, Signer};
@@ -65,11 +67,19 @@ impl Credentials {
     }
 
     /// Gets a token, where one is needed and there is none. A request may be sent with it for [`RENEW_BEFORE`].
-    pub(super) async fn ready(&self, client: &Client) -> Result<Ready, ConnectorError> {
-        match &self.signer {
-            Signer::OAuth2(oauth) => Ok(Ready(Some(self.token(client, oauth, None).await?))),
-            Signer::None | Signer::Hmac { .. } => Ok(Ready(None)),
-        }
+    /// `None`: until then others were getting one.
+    pub(super) async fn ready(
+        &self,
+        client: &Client,
+        until: Instant,
+    ) -> Result<Option<Ready>, ConnectorError> {
+        let Signer::OAuth2(oauth) = &self.signer else { return Ok(Some(Ready(None))) };
+        // Only the wait for others ends then: the answer to a request for a token may be the one that tells how to get
+        // the next.
+        let Ok(held) = tokio::time::timeout_at(until.into(), self.token.lock()).await else {
+            return Ok(None);
+        };
+        Ok(Some(Ready(Some(current(held, client, oauth, None).await?))))
     }
 
     /// Sends with the credentials; a token that is refused is renewed once.
@@ -100,34 +110,41 @@ impl Credentials {
         }
     }
 
-    /// The token, fetched where there is none, it is about to end, or it is the one that was refused.
     async fn token(
         &self,
         client: &Client,
         oauth: &OAuth2,
         refused: Option<&Token>,
     ) -> Result<Token, ConnectorError> {
-        let mut held = self.token.lock().await;
-        if let Some(token) = &held.token
-            && token.until > client.now()
-            && refused.is_none_or(|refused| refused.text.expose() != token.text.expose())
-        {
-            return Ok(token.clone());
-        }
-        let request = token_request(oauth, held.refresh.as_ref());
-        let answer = client.send(&request, &[]).await?;
-        let body = answer.json().unwrap_or(Value::Null);
-        let Some(text) = body.get("access_token").and_then(Value::as_str).filter(|_| answer.status < 300)
-        else {
-            return Err(no_token(&answer));
-        };
-        if let Some(refresh) = body.get("refresh_token").and_then(Value::as_str) {
-            held.refresh = Some(Secret::from(refresh));
-        }
-        let token = Token { text: Secret::from(text), until: client.now() + life(&body) };
-        held.token = Some(token.clone());
-        Ok(token)
+        current(self.token.lock().await, client, oauth, refused).await
     }
+}
+
+/// The token, fetched where there is none, it is about to end, or it is the one that was refused.
+async fn current(
+    mut held: MutexGuard<'_, Held>,
+    client: &Client,
+    oauth: &OAuth2,
+    refused: Option<&Token>,
+) -> Result<Token, ConnectorError> {
+    if let Some(token) = &held.token
+        && token.until > client.now()
+        && refused.is_none_or(|refused| refused.text.expose() != token.text.expose())
+    {
+        return Ok(token.clone());
+    }
+    let request = token_request(oauth, held.refresh.as_ref());
+    let answer = client.send(&request, &[]).await?;
+    let body = answer.json().unwrap_or(Value::Null);
+    let Some(text) = body.get("access_token").and_then(Value::as_str).filter(|_| answer.status < 300) else {
+        return Err(no_token(&answer));
+    };
+    if let Some(refresh) = body.get("refresh_token").and_then(Value::as_str) {
+        held.refresh = Some(Secret::from(refresh));
+    }
+    let token = Token { text: Secret::from(text), until: client.now() + life(&body) };
+    held.token = Some(token.clone());
+    Ok(token)
 }
 
 /// How long the token of an answer is used.

@@ -110,9 +110,9 @@ impl HttpDestination {
             return vec![NOT_SENT; call.items.len()];
         }
         // Before the turn: those that wait for a token together would go out together.
-        let ready = tokio::time::timeout_at(until.into(), self.credentials.ready(&self.client));
-        let ready = match ready.await.unwrap_or_else(|_| Err(no_token_in_time())) {
-            Ok(ready) => ready,
+        let ready = match self.credentials.ready(&self.client, until).await {
+            Ok(Some(ready)) => ready,
+            Ok(None) => return vec![NOT_SENT; call.items.len()],
             Err(error) => return vec![unanswered(&error); call.items.len()],
         };
         let in_turn = match promise {
@@ -167,7 +167,10 @@ impl Destination for HttpDestination {
             Check::Reach(url) => return self.client.reach(url).await,
             Check::Ask { request, expect } => (request, expect),
         };
-        let ready = self.credentials.ready(&self.client).await?;
+        let until = Instant::now() + self.profile.timeout;
+        let Some(ready) = self.credentials.ready(&self.client, until).await? else {
+            return Err(ConnectorError::retry("no_token", "others wait for a token for too long"));
+        };
         let answer = self.credentials.send(&self.client, request, &ready).await?;
         let status = answer.status;
         let told = format!("{} answered the check with {status}", answer.host);
@@ -329,10 +332,6 @@ fn part_sent() -> ItemOutcome {
         "part_sent",
         "some of the item's requests were sent, and there was no time for the others",
     ))
-}
-
-fn no_token_in_time() -> ConnectorError {
-    ConnectorError::retry("no_token", "the vendor gave no token within the time-out")
 }
 
 /// Whether the item is not sent again.

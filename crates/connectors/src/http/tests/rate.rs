@@ -141,3 +141,16 @@ fn no_turns_are_wanted_for_what_is_left_to_the_next_batch() {
     assert_eq!(plan_all(&profile(), &batch, 8).len(), 12, "what is begun is ended");
     assert_eq!(plan_all(&profile(), &batch, usize::MAX).len(), 13);
 }
+
+#[tokio::test]
+async fn a_token_that_comes_too_late_for_its_batch_is_there_for_the_next() {
+    let token = json!({"access_token": "one", "expires_in": 3600}).to_string();
+    let slow = Reply::status(200).body(token).after(Duration::from_millis(600));
+    let stub = Stub::start([slow]).await.unwrap();
+    // Items of four requests are begun within a fifth of the time-out.
+    let profile = Profile { timeout: Duration::from_secs(2), signer: Signer::OAuth2(oauth()), ..profile() };
+    let destination = destination(profile, &stub);
+    assert_eq!(classes(&destination.deliver(puts(0..1, 4)).await), ["not_sent"]);
+    assert_eq!(classes(&destination.deliver(puts(0..1, 4)).await), ["delivered"]);
+    assert_eq!(stub.seen().len(), 5, "one for the token, and four");
+}
