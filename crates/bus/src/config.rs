@@ -138,11 +138,23 @@ fn consumer(settings: &KafkaSettings, group: &str) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false");
-    // Whoever has larger messages than ours is not told that they do not fit.
-    if !["fetch.max.bytes", "message.max.bytes"].iter().any(|own| settings.properties.contains_key(*own)) {
+    if !sizes_fetches(settings) {
         config.set("fetch.max.bytes", READER_FETCH_BYTES);
     }
     config
+}
+
+/// Whether somebody has said how much is fetched at once, or must be: the client refuses answers that are smaller than
+/// its largest message.
+fn sizes_fetches(settings: &KafkaSettings) -> bool {
+    let properties = [
+        "fetch.max.bytes",
+        "message.max.bytes",
+        "max.partition.fetch.bytes",
+        "fetch.message.max.bytes",
+        "queued.max.messages.kbytes",
+    ];
+    properties.iter().any(|property| settings.properties.contains_key(*property))
 }
 
 /// For a consumer that is assigned by hand. It never joins its group, but the client wants a name.
@@ -170,11 +182,12 @@ pub(crate) fn member(
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", session_timeout.as_millis().to_string())
         .set("max.poll.interval.ms", max_poll_interval.as_millis().to_string());
-    for (property, value) in [
-        ("queued.max.messages.kbytes", MEMBER_QUEUE_KIB),
-        ("fetch.max.bytes", MEMBER_FETCH_BYTES),
-        ("fetch.wait.max.ms", MEMBER_FETCH_WAIT_MS),
-    ] {
+    if !sizes_fetches(settings) {
+        config.set("fetch.max.bytes", MEMBER_FETCH_BYTES);
+    }
+    for (property, value) in
+        [("queued.max.messages.kbytes", MEMBER_QUEUE_KIB), ("fetch.wait.max.ms", MEMBER_FETCH_WAIT_MS)]
+    {
         if !settings.properties.contains_key(property) {
             config.set(property, value);
         }
@@ -243,6 +256,16 @@ mod tests {
         assert!(check(&with("no.such.property", "1")).is_err());
         assert!(check(&with("fetch.wait.max.ms", "many")).is_err());
         assert!(check(&with("fetch.wait.max.ms", "20")).is_ok());
+    }
+
+    #[test]
+    fn clients_can_be_made_for_messages_that_are_larger_than_ours() {
+        let settings = with("message.max.bytes", "4194304");
+        let member = member(&settings, "g", None, Duration::from_secs(45), Duration::from_secs(300));
+        for config in [reader(&settings, "g"), member] {
+            let made: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
+            assert!(made.is_ok(), "{:?}", made.err());
+        }
     }
 
     #[test]
