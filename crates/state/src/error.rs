@@ -77,9 +77,11 @@ impl StateError {
         use object_store::Error as Store;
         let Self::Store { source, .. } = self else { return false };
         match source {
-            Store::PermissionDenied { .. } | Store::Unauthenticated { .. } | Store::NotSupported { .. } => {
-                true
-            }
+            // An object that is not there is no error: this is the bucket.
+            Store::NotFound { .. }
+            | Store::PermissionDenied { .. }
+            | Store::Unauthenticated { .. }
+            | Store::NotSupported { .. } => true,
             _ => io_error(source).is_some_and(|error| NEEDS_A_PERSON.contains(&error.kind())),
         }
     }

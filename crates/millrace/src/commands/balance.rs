@@ -42,9 +42,12 @@ pub(crate) async fn run(args: &BalanceArgs, output: Output) -> Result<(), Failur
     let stop = Stop::new();
     tokio::spawn(stop_on_signals(stop.clone()));
     let lines = balance(&installation.bus, &installation.store, &connections, args.from, until, &stop).await;
-    let lines = lines.map_err(|error| match error.next_step() {
-        millrace_warehouse_loader::NextStep::Retry { .. } => Failure::Unreachable(error.full()),
-        millrace_warehouse_loader::NextStep::StandBack => Failure::Failed(error.full()),
+    let lines = lines.map_err(|error| match (&error, error.next_step()) {
+        (millrace_warehouse_loader::Error::State(state), _) if state.is_refused() => {
+            Failure::Failed(error.full())
+        }
+        (_, millrace_warehouse_loader::NextStep::Retry { .. }) => Failure::Unreachable(error.full()),
+        (_, millrace_warehouse_loader::NextStep::StandBack) => Failure::Failed(error.full()),
     })?;
     if stop.is_requested() {
         return Err(Failure::Failed("stopped before all was counted".to_owned()));

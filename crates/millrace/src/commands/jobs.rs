@@ -70,6 +70,7 @@ pub(super) fn failure(error: &Error, again: &str) -> Failure {
         Error::Job(text) => Failure::Usage(text.clone()),
         Error::JobState(text) => Failure::Failed(text.clone()),
         Error::UnknownConnection(_) => Failure::Usage(error.to_string()),
+        Error::State(state) if state.is_refused() => Failure::Failed(error.full()),
         _ => {
             let text = format!("{}; what is loaded stays, and it goes on with: {again}", error.full());
             match error.next_step() {
