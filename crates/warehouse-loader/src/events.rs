@@ -20,8 +20,9 @@ use judge::{Candidate, Given, Incoming, Rest};
 /// Events that are worth a task of their own: some milliseconds of work.
 const MIN_CHUNK: usize = 1_000;
 
-/// Events whose rows have columns of their own. Columns of more rows are pieces of more than 84 KiB, for which the
-/// allocator has pages of 4 MiB for each thread and size: with those of a whole chunk a loader had 40 to 80 MiB more.
+/// Events whose rows have columns of their own. Columns of more rows, if not of long texts, are pieces of more than
+/// 84 KiB, for which the allocator has pages of 4 MiB for each thread and size: with those of a whole chunk a loader had
+/// 40 to 80 MiB more.
 const STRETCH: usize = 1_000;
 
 /// Loads the events of one connection, driven by [`consume::run`].
@@ -71,6 +72,11 @@ fn chunk_of(events: usize) -> usize {
     events.div_ceil(busy_threads()).max(MIN_CHUNK)
 }
 
+/// Stretches of a chunk, all alike: a short one at its end would leave the columns of the next too little room.
+fn stretch_of(events: usize) -> usize {
+    events.div_ceil(events.div_ceil(STRETCH).max(1)).max(1)
+}
+
 impl<'s> EventLoader<'s> {
     /// Loads until `stop`, or with `until` up to there.
     pub(crate) async fn run(
@@ -110,8 +116,8 @@ impl<'s> EventLoader<'s> {
             let (chunk, work, mappers) = (chunk.to_vec(), Arc::clone(&work), Arc::clone(&self.mappers));
             tasks.push(spawn_busy(async move {
                 mappers.with(&work.connection, |mapper| {
-                    let mapped =
-                        chunk.chunks(STRETCH).map(|stretch| judge::map(stretch, mapper, work.given()));
+                    let stretches = chunk.chunks(stretch_of(chunk.len()));
+                    let mapped = stretches.map(|stretch| judge::map(stretch, mapper, work.given()));
                     mapped.collect::<Vec<_>>()
                 })
             }));
