@@ -107,7 +107,7 @@ impl<M: Message> Shared<M> {
             let reason = "it has been left".to_owned();
             return Some(Err(BusError::GroupEnded { group: self.group.clone(), reason }));
         }
-        let (messages, ranges) = state.take_records(room.min(TAKEN_AT_ONCE));
+        let (messages, ranges, bytes) = state.take_records(room.min(TAKEN_AT_ONCE));
         if state.waiting && !state.any_fetched(Buffer::is_half_full) {
             self.taken.notify_one();
         }
@@ -115,7 +115,6 @@ impl<M: Message> Shared<M> {
         if messages.is_empty() {
             return None;
         }
-        let bytes = messages.iter().map(Undecoded::bytes).sum();
         let records = messages.into_iter().map(Undecoded::decode).collect();
         Some(Ok(GroupEvent::Records(Batch { records, ranges, bytes })))
     }
@@ -246,10 +245,10 @@ impl<M> State<M> {
         self.partitions.values().filter(|buffer| buffer.fetching).any(is_so)
     }
 
-    /// Each partition in turn gives what it has, beginning behind the one that was served last. The ranges are by
-    /// partition.
-    fn take_records(&mut self, room: usize) -> (Vec<Undecoded>, Vec<Range>) {
-        let (mut messages, mut ranges) = (Vec::new(), Vec::new());
+    /// Each partition in turn gives what it has, beginning behind the one that was served last: the messages, their
+    /// ranges by partition, and their bytes.
+    fn take_records(&mut self, room: usize) -> (Vec<Undecoded>, Vec<Range>, usize) {
+        let (mut messages, mut ranges, mut bytes) = (Vec::new(), Vec::new(), 0);
         let served = self.served;
         let order: Vec<i32> = self
             .partitions
@@ -263,13 +262,15 @@ impl<M> State<M> {
             let Some(last) = count.checked_sub(1).and_then(|last| buffer.records.get(last)) else { continue };
             let range = Range { partition, start: buffer.taken, end: last.offset + 1 };
             buffer.taken = range.end;
-            buffer.bytes -= buffer.records.iter().take(count).map(Undecoded::bytes).sum::<usize>();
+            let taken = buffer.records.iter().take(count).map(Undecoded::bytes).sum::<usize>();
+            buffer.bytes -= taken;
+            bytes += taken;
             messages.extend(buffer.records.drain(..count));
             ranges.push(range);
             self.served = partition;
         }
         ranges.sort_unstable();
-        (messages, ranges)
+        (messages, ranges, bytes)
     }
 }
 
