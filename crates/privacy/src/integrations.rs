@@ -36,7 +36,9 @@ impl IntegrationNames {
         let mut found = FIELD.find_iter(body);
         let Some(at) = found.next() else { return may_have_escaped_names(body) };
         let rest = body.get(at + FIELD.needle().len()..).unwrap_or_default();
-        found.next().is_some() || !EVERYWHERE.iter().any(|value| rest.starts_with(value))
+        found.next().is_some()
+            || !EVERYWHERE.iter().any(|value| rest.starts_with(value))
+            || may_have_escaped_names(body)
     }
 
     /// Whether this `integrations` wants the event there. One that is no object says nothing: it does.
@@ -94,6 +96,8 @@ mod tests {
             (r#"{"properties":{"integrations":{"All":true}},"integrations":{"All":false}}"#, false),
             (r#"{"integrations":[1],"event":"x"}"#, true),
             (r#"{"\u0069ntegrations":{"All":false}}"#, false),
+            (r#"{"integrations":{"All":true},"\u0069ntegrations":{"All":false}}"#, false),
+            (r#"{"properties":{"integrations":{}},"\u0069ntegrations":{"All":false}}"#, false),
             (r#"{"integrations":{"All":true},"integrations":{"All":false}}"#, false),
             ("not json", true),
         ];

@@ -82,13 +82,67 @@ fn is(json: &[u8], key: &StringToken, name: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    fn asking() -> (Consent, IntegrationNames) {
+        (serde_json::from_value(json!([{"categories": ["A"]}])).unwrap(), IntegrationNames::new(["hook"]))
+    }
+
     fn left_out(body: &str) -> Option<LeftOutBy> {
-        let consent: Consent = serde_json::from_value(json!([{"categories": ["A"]}])).unwrap();
-        left_out_by(&consent, &IntegrationNames::new(["hook"]), body.as_bytes())
+        let (consent, names) = asking();
+        left_out_by(&consent, &names, body.as_bytes())
+    }
+
+    /// The same without a search that tells which bodies to walk.
+    fn left_out_by_walk(body: &str) -> Option<LeftOutBy> {
+        let (consent, names) = asking();
+        let said: Value = serde_json::from_str(body).unwrap();
+        let bytes = |value: &Value| value.to_string().into_bytes();
+        if said.pointer("/context/consentManagement").is_some_and(|said| !consent.permits(&bytes(said))) {
+            return Some(LeftOutBy::User);
+        }
+        let forbids = said.get("integrations").is_some_and(|said| !names.want(&bytes(said)));
+        forbids.then_some(LeftOutBy::Client)
+    }
+
+    fn any_body() -> impl Strategy<Value = String> {
+        let names = vec![
+            "integrations",
+            r"\u0069ntegrations",
+            r"integration\u0073",
+            "context",
+            r"c\u006Fntext",
+            "properties",
+            r"caf\u00e9",
+        ];
+        let values = vec![
+            r#"{"All":true}"#,
+            "{}",
+            r#"{"All":false}"#,
+            r#"{ "All" : true, "Hook":false}"#,
+            r#"{"consentManagement":{"deniedConsentIds":["A"]}}"#,
+            r#"{"consent\u004danagement":{"deniedConsentIds":["A"]}}"#,
+            r#"{"consentManagement":{"deniedConsentIds":["B"]}}"#,
+            r#"{"integrations":{"All":false}}"#,
+            r#"{"integrations":{"All":true}}"#,
+            r#""integrations""#,
+            r#""\\u0069 \u00e9 \"context\"""#,
+        ];
+        let field = (prop::sample::select(names), prop::sample::select(values));
+        prop::collection::vec(field, 0..5).prop_map(|fields| {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            format!("{{{}}}", fields.join(","))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_leaves_out_what_a_walk_leaves_out(body in any_body()) {
+            prop_assert_eq!(left_out(&body), left_out_by_walk(&body), "{}", body);
+        }
     }
 
     #[test]
