@@ -11,8 +11,6 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::left_out::may_have_escaped_names;
-
 /// Made once, since every event is searched.
 static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"consentManagement"));
 
@@ -86,9 +84,9 @@ impl Consent {
     }
 
     /// Whether something is needed that an event of this body may deny. Most say nothing of consent, and need
-    /// not be walked.
-    pub(crate) fn may_forbid(&self, body: &[u8]) -> bool {
-        !self.0.is_empty() && (FIELD.find(body).is_some() || may_have_escaped_names(body))
+    /// not be walked. `escaped`: whether names may be written with escapes.
+    pub(crate) fn may_forbid(&self, body: &[u8], escaped: impl FnOnce() -> bool) -> bool {
+        !self.0.is_empty() && (FIELD.find(body).is_some() || escaped())
     }
 
     /// Whether this `context.consentManagement` lets the event go there.

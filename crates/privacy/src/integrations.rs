@@ -10,8 +10,6 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use serde_json::Value;
 
-use crate::left_out::may_have_escaped_names;
-
 /// Made once, since every event is searched.
 static FIELD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""integrations""#));
 
@@ -32,13 +30,12 @@ impl IntegrationNames {
 
     /// Whether some destination may have to do without an event of this body: it has such a field, or several,
     /// and not a single one that holds nobody back. It tells most events from the few that have to be walked.
-    pub(crate) fn may_forbid(body: &[u8]) -> bool {
+    /// `escaped`: whether names may be written with escapes.
+    pub(crate) fn may_forbid(body: &[u8], escaped: impl FnOnce() -> bool) -> bool {
         let mut found = FIELD.find_iter(body);
-        let Some(at) = found.next() else { return may_have_escaped_names(body) };
+        let Some(at) = found.next() else { return escaped() };
         let rest = body.get(at + FIELD.needle().len()..).unwrap_or_default();
-        found.next().is_some()
-            || !EVERYWHERE.iter().any(|value| rest.starts_with(value))
-            || may_have_escaped_names(body)
+        found.next().is_some() || !EVERYWHERE.iter().any(|value| rest.starts_with(value)) || escaped()
     }
 
     /// Whether this `integrations` wants the event there. One that is no object says nothing: it does.
