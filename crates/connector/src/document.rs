@@ -140,8 +140,8 @@ mod tests {
 
     fn item(body: &str) -> Item {
         let event = Event {
-            request_ip: Some("192.0.2.7".to_owned()),
-            geo: Some(r#"{"country":"GB"}"#.to_owned()),
+            request_ip: Some("192.0.2.7".into()),
+            geo: Some(r#"{"country":"GB"}"#.into()),
             ..testing::event(body)
         };
         Item { id: "web/1".to_owned().into(), key: event.key, payload: Payload::Event(event) }

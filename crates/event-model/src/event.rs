@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -80,11 +81,14 @@ impl FromStr for EventType {
 
 /// One event of a user. `body` is the client's JSON, untouched but for masked or sealed spans; the other
 /// fields are what the server decided, and they win over what the body says.
+///
+/// What is short as a rule is kept inside, since an allocation for each text of each event took a part of a load
+/// that could be seen; what is rare, or never short, is boxed, since events are moved around.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The event's `type` as text: one of [`EventType`], or whatever else a client sent in a batch. The
     /// consumers reject what they do not know, with a reason.
-    pub event_type: String,
+    pub event_type: CompactString,
     /// By which client retries are recognised.
     pub message_id: MessageId,
     /// The person, in RudderStack's terms.
@@ -92,17 +96,17 @@ pub struct Event {
     /// When the server had the whole request.
     pub received_at: DateTime<Utc>,
     /// The batch's `sentAt` as the client wrote it, for events that have none of their own.
-    pub sent_at: Option<String>,
+    pub sent_at: Option<CompactString>,
     /// The client's address, after the source's privacy policy.
-    pub request_ip: Option<String>,
+    pub request_ip: Option<CompactString>,
     /// Where the client is, where that is looked up: a [`Geo`] in JSON.
-    pub geo: Option<String>,
+    pub geo: Option<Box<str>>,
     /// Which source it came in by.
     pub source: SourceId,
     /// Version of the privacy policy that was applied.
-    pub policy: Option<String>,
+    pub policy: Option<CompactString>,
     /// W3C trace context of the request.
-    pub traceparent: Option<String>,
+    pub traceparent: Option<Box<str>>,
     /// Orders the events of one person.
     pub key: PartitionKey,
     /// The client's JSON object.
@@ -127,12 +131,12 @@ impl Event {
     pub fn decided(&self) -> Vec<(&'static str, String)> {
         let received_at = self.received_at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let mut fields = vec![
-            ("type", self.event_type.clone()),
+            ("type", self.event_type.to_string()),
             ("messageId", self.message_id.to_string()),
             ("rudderId", self.rudder_id.to_string()),
             ("receivedAt", received_at),
         ];
-        fields.extend(self.request_ip.clone().map(|ip| ("request_ip", ip)));
+        fields.extend(self.request_ip.as_ref().map(|ip| ("request_ip", ip.to_string())));
         fields
     }
 
@@ -248,17 +252,17 @@ fn json_text(to: &mut impl Write, text: &str) -> io::Result<()> {
 #[serde(rename_all = "camelCase")]
 struct Decided {
     #[serde(rename = "type")]
-    event_type: String,
+    event_type: CompactString,
     message_id: MessageId,
     rudder_id: Uuid,
     #[serde(deserialize_with = "time::deserialize")]
     received_at: DateTime<Utc>,
     source: SourceId,
-    sent_at: Option<String>,
-    request_ip: Option<String>,
-    geo: Option<String>,
-    policy: Option<String>,
-    traceparent: Option<String>,
+    sent_at: Option<CompactString>,
+    request_ip: Option<CompactString>,
+    geo: Option<Box<str>>,
+    policy: Option<CompactString>,
+    traceparent: Option<Box<str>>,
 }
 
 impl Decided {
@@ -276,16 +280,16 @@ impl Decided {
     fn as_written(json: &[u8]) -> Option<Self> {
         let mut texts = PlainTexts::of(json)?;
         let decided = Self {
-            event_type: texts.next("{\"type\":\"")?.to_owned(),
+            event_type: texts.next("{\"type\":\"")?.into(),
             message_id: MessageId(texts.next(",\"messageId\":\"")?.to_owned()),
             rudder_id: texts.next(",\"rudderId\":\"")?.parse().ok()?,
             received_at: time::of_short(texts.next(",\"receivedAt\":\"")?)?,
             source: texts.next(",\"source\":\"")?.parse().ok()?,
-            sent_at: texts.next(",\"sentAt\":\"").map(str::to_owned),
-            request_ip: texts.next(",\"requestIp\":\"").map(str::to_owned),
-            geo: texts.next(",\"geo\":\"").map(str::to_owned),
-            policy: texts.next(",\"policy\":\"").map(str::to_owned),
-            traceparent: texts.next(",\"traceparent\":\"").map(str::to_owned),
+            sent_at: texts.next(",\"sentAt\":\"").map(CompactString::from),
+            request_ip: texts.next(",\"requestIp\":\"").map(CompactString::from),
+            geo: texts.next(",\"geo\":\"").map(Box::from),
+            policy: texts.next(",\"policy\":\"").map(CompactString::from),
+            traceparent: texts.next(",\"traceparent\":\"").map(Box::from),
         };
         texts.is_at_end().then_some(decided)
     }
@@ -300,18 +304,19 @@ impl Decided {
 
     /// The first shape: a header for each.
     fn of_single_headers(record: &WireRecord) -> Result<Self, DecodeError> {
-        let text = |name| record.text(name).map(|text| text.map(str::to_owned));
+        let short = |name| record.text(name).map(|text| text.map(CompactString::from));
+        let long = |name| record.text(name).map(|text| text.map(Box::from));
         Ok(Self {
-            event_type: record.required(TYPE)?.to_owned(),
+            event_type: record.required(TYPE)?.into(),
             message_id: MessageId(record.required("message-id")?.to_owned()),
             rudder_id: record.parsed("rudder-id")?,
             received_at: record.time("received-at")?,
             source: record.parsed("source")?,
-            sent_at: text("sent-at")?,
-            request_ip: text("request-ip")?,
-            geo: text("geo")?,
-            policy: text("policy")?,
-            traceparent: text("traceparent")?,
+            sent_at: short("sent-at")?,
+            request_ip: short("request-ip")?,
+            geo: long("geo")?,
+            policy: short("policy")?,
+            traceparent: long("traceparent")?,
         })
     }
 }

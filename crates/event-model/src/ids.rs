@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use compact_str::CompactString;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ fn check_connection(name: &str) -> Result<(), InvalidId> {
 #[serde(transparent)]
 struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
 
-/// One newtype per noun, cheap to clone, so that a source's name cannot be handed to what wants a destination's.
+/// One newtype per noun, cheap to make and to clone while it is of 24 bytes or fewer, so that a source's name cannot be handed to what wants a destination's.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         name_type! { $(#[$doc])* $name, check_id }
@@ -49,7 +49,7 @@ macro_rules! name_type {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "Text<'_>", into = "String")]
-        pub struct $name(Arc<str>);
+        pub struct $name(CompactString);
 
         impl $name {
             /// The name as text.
@@ -194,7 +194,7 @@ impl fmt::Display for MessageId {
 /// in a header. Its text is made where somebody wants it, which in a batch is mostly nobody.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
-    text: Arc<str>,
+    text: CompactString,
     /// Comes behind a slash.
     hash: Option<[u8; 16]>,
 }
@@ -204,7 +204,7 @@ impl IdempotencyKey {
     #[must_use]
     pub fn of_event(source: &SourceId, message_id: &MessageId) -> Self {
         let hash = blake3::hash(message_id.as_str().as_bytes());
-        Self { text: Arc::clone(&source.0), hash: hash.as_bytes().first_chunk().copied() }
+        Self { text: source.0.clone(), hash: hash.as_bytes().first_chunk().copied() }
     }
 
     /// Of an event: the hash in it, which tells the events of one source apart.

@@ -18,7 +18,7 @@ pub fn moment() -> DateTime<Utc> {
 #[must_use]
 pub fn event(body: &str) -> Event {
     Event {
-        event_type: "track".to_owned(),
+        event_type: "track".into(),
         message_id: MessageId("m-1".to_owned()),
         rudder_id: Uuid::nil(),
         received_at: moment(),

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_clients_place_is_in_the_context_unless_the_client_says_it() {
         let keeps = |expression: &str, body: &str| {
-            let geo = Some(r#"{"country":"GB","city":"Boxford"}"#.to_owned());
+            let geo = Some(r#"{"country":"GB","city":"Boxford"}"#.into());
             Filter::compile(expression).unwrap().keeps(&Event { geo, ..event(body) }).unwrap()
         };
         for body in ["{}", r#"{"context":null}"#, r#"{"context":{"locale":"en","geo":null}}"#] {

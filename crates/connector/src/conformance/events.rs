@@ -45,7 +45,7 @@ pub(super) fn wild_item(seed: u64) -> Item {
 /// An event as it lies in Kafka.
 fn event(number: u64, fields: Map<String, Value>) -> Item {
     let event = Event {
-        event_type: fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        event_type: fields.get("type").and_then(Value::as_str).unwrap_or_default().into(),
         message_id: MessageId(format!("m-{number}")),
         received_at: testing::moment() + TimeDelta::minutes(1),
         key: key(number),

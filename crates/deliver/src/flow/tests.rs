@@ -107,7 +107,7 @@ fn event(offset: i64, key: u8) -> NewEvent {
 
 fn read(flow: &mut Flow, offset: i64, new: NewEvent) {
     let event = Event {
-        event_type: new.event_type.to_owned(),
+        event_type: new.event_type.into(),
         message_id: MessageId(new.id),
         received_at: at(0),
         source: new.source.parse().unwrap(),

@@ -43,7 +43,7 @@ async fn filtered_events_and_duplicates_are_in_the_books_too() {
     let receiver = Receiver::willing().await;
     let mut events =
         vec![stack.event("a", "\"one\""), stack.event("a", "\"two\""), stack.event("a", "\"one\"")];
-    events[1].event_type = "page".to_owned();
+    events[1].event_type = "page".into();
     events.push(stack.event("a", "\"last\""));
     events.push(stack.event("a", "\"foreign\""));
     events[4].source = "other".parse().unwrap();

@@ -85,16 +85,16 @@ fn check_event_of(record: &WireRecord) {
         |at: usize| record.headers.get(at).map(|(_, value)| String::from_utf8_lossy(value).into_owned());
     let number = record.headers.len() as u64;
     let event = Event {
-        event_type: text(0).unwrap_or_default(),
+        event_type: text(0).unwrap_or_default().into(),
         message_id: MessageId(text(1).unwrap_or_default()),
         rudder_id: Uuid::from_u64_pair(number, number),
         received_at: DateTime::UNIX_EPOCH,
-        sent_at: text(2),
-        request_ip: text(3),
-        geo: text(4),
+        sent_at: text(2).map(Into::into),
+        request_ip: text(3).map(Into::into),
+        geo: text(4).map(Into::into),
         source: "web".parse().expect("a name of a source"),
-        policy: text(5),
-        traceparent: text(6),
+        policy: text(5).map(Into::into),
+        traceparent: text(6).map(Into::into),
         key: PartitionKey([7; 16]),
         body: record.value.clone().unwrap_or_default(),
     };

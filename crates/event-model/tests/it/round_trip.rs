@@ -22,13 +22,13 @@ proptest! {
         body in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let event = Event {
-            event_type,
+            event_type: event_type.into(),
             message_id: MessageId(message_id),
             rudder_id: Uuid::from_bytes(key),
             received_at: DateTime::from_timestamp_millis(millis).unwrap(),
-            sent_at,
-            request_ip,
-            geo,
+            sent_at: sent_at.map(Into::into),
+            request_ip: request_ip.map(Into::into),
+            geo: geo.map(Into::into),
             source: "web".parse().unwrap(),
             policy: None,
             traceparent: None,
@@ -64,7 +64,7 @@ proptest! {
 
 #[test]
 fn a_place_is_what_the_header_says_if_it_is_one() {
-    let place = |geo: &str| Event { geo: Some(geo.to_owned()), ..samples::event() }.place();
+    let place = |geo: &str| Event { geo: Some(geo.into()), ..samples::event() }.place();
     let geo = Geo { country: Some("GB".to_owned()), ..Geo::default() };
     assert_eq!(place(&geo.to_json()), Some(geo.clone()));
     assert_eq!(place(r#"{"country":"GB","from":"the future"}"#), Some(geo));
@@ -119,7 +119,7 @@ fn what_is_missing_or_malformed_is_named_and_its_content_is_not() {
 
 #[test]
 fn the_last_header_of_a_name_counts() {
-    let other = Event { event_type: "identify".to_owned(), ..samples::event() }.encode().headers.remove(0).1;
+    let other = Event { event_type: "identify".into(), ..samples::event() }.encode().headers.remove(0).1;
     let record = samples::event().encode().with("event", other);
     assert_eq!(Event::decode(&record).unwrap().event_type, "identify");
 }
@@ -127,7 +127,7 @@ fn the_last_header_of_a_name_counts() {
 #[test]
 fn any_text_can_stand_in_the_header() {
     let odd = Event {
-        event_type: "a \"type\"\\\n".to_owned(),
+        event_type: "a \"type\"\\\n".into(),
         message_id: MessageId("\u{1}é\u{2028}".repeat(200)),
         ..samples::event()
     };

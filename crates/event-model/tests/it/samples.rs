@@ -20,16 +20,16 @@ fn key() -> PartitionKey {
 
 pub(crate) fn event() -> Event {
     Event {
-        event_type: "track".to_owned(),
+        event_type: "track".into(),
         message_id: MessageId("m-1".to_owned()),
         rudder_id: rudder_id("user", "anonymous"),
         received_at: at(),
-        sent_at: Some("2025-11-24T16:00:00.000+01:00".to_owned()),
-        request_ip: Some("203.0.113.0".to_owned()),
+        sent_at: Some("2025-11-24T16:00:00.000+01:00".into()),
+        request_ip: Some("203.0.113.0".into()),
         geo: None,
         source: "web".parse().unwrap(),
-        policy: Some("strict.1".to_owned()),
-        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        policy: Some("strict.1".into()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         key: key(),
         body: Bytes::from_static(br#"{"type":"track","event":"Bought","properties":{"total": 1.50}}"#),
     }
@@ -37,7 +37,7 @@ pub(crate) fn event() -> Event {
 
 fn bare_event() -> Event {
     Event {
-        event_type: "Something Else".to_owned(),
+        event_type: "Something Else".into(),
         sent_at: None,
         request_ip: None,
         policy: None,
@@ -56,7 +56,7 @@ fn located_event() -> Event {
         location: Some("51.750000,-1.250000".to_owned()),
         timezone: Some("Europe/London".to_owned()),
     };
-    Event { geo: Some(geo.to_json()), ..event() }
+    Event { geo: Some(geo.to_json().into()), ..event() }
 }
 
 fn record(body: RecordBody) -> Record {

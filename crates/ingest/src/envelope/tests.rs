@@ -131,7 +131,7 @@ fn an_identity_is_any_value_that_is_not_blank() {
 #[test]
 fn the_path_says_the_type_of_one_event_and_each_event_of_a_batch_its_own() {
     let types = |shape, body| -> Vec<String> {
-        open(shape, body).unwrap().into_iter().map(|event| event.event_type).collect()
+        open(shape, body).unwrap().into_iter().map(|event| event.event_type.into()).collect()
     };
     assert_eq!(types(TRACK, r#"{"userId":"u","type":"page"}"#), ["track"]);
     let batch = r#"{"batch":[{"userId":"u","type":"page"},{"userId":"u","type":"Track"},{"userId":"u","type":"Own Kind"},{"userId":"u"}]}"#;
@@ -158,7 +158,7 @@ fn a_message_id_is_the_clients_or_made() {
 fn a_batchs_sent_at_fills_only_events_that_have_none() {
     let body = r#"{"sentAt":"2026-11-24T20:37:16Z","batch":[{"userId":"u"},{"userId":"u","sentAt":"2026-01-01"},{"userId":"u","sentAt":null}]}"#;
     let sent_at: Vec<Option<String>> =
-        open(Shape::Batch, body).unwrap().into_iter().map(|event| event.sent_at).collect();
+        open(Shape::Batch, body).unwrap().into_iter().map(|event| event.sent_at.map(String::from)).collect();
     let batch = Some("2026-11-24T20:37:16Z".to_owned());
     assert_eq!(sent_at, [batch.clone(), None, batch]);
     let single = open(TRACK, r#"{"userId":"u","sentAt":"2026-11-24T20:37:16Z"}"#).unwrap();

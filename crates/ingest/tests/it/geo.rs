@@ -29,7 +29,7 @@ async fn send(stack: &Stack, key: &str, from: &str, event: &str) {
 
 /// The places of all events that are stored, by message id.
 async fn places(stack: &Stack) -> Vec<(String, Option<String>)> {
-    stack.events().await.into_iter().map(|(id, event)| (id, event.geo)).collect()
+    stack.events().await.into_iter().map(|(id, event)| (id, event.geo.map(String::from))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,7 +170,7 @@ fn item(input: &Value, line: &str) -> Item {
     };
     let key = KeyHasher::new(&[0; 32]).person(text("anonymousId"), text("userId"));
     let event = Event {
-        event_type: text("type").to_owned(),
+        event_type: text("type").into(),
         message_id: MessageId(message_id.clone()),
         rudder_id: millrace_event_model::rudder_id(text("userId"), text("anonymousId")),
         received_at: Utc::now(),

@@ -230,14 +230,14 @@ fn decided(event: &Event) -> Value {
         "source": event.source.as_str(),
     });
     let rest = [
-        ("sentAt", &event.sent_at),
-        ("requestIp", &event.request_ip),
-        ("policy", &event.policy),
-        ("traceparent", &event.traceparent),
+        ("sentAt", event.sent_at.as_deref()),
+        ("requestIp", event.request_ip.as_deref()),
+        ("policy", event.policy.as_deref()),
+        ("traceparent", event.traceparent.as_deref()),
     ];
     for (name, value) in rest {
         if let Some(value) = value {
-            decided[name] = value.as_str().into();
+            decided[name] = value.into();
         }
     }
     if let Some(place) = event.place() {

@@ -122,7 +122,7 @@ impl<'i> Visit<'i> {
         let all = self.installation.bus.read_all(&topic).await?;
         let mut kinds = BTreeMap::new();
         for event in all.iter().filter_map(|received| received.message.as_ref().ok()) {
-            *kinds.entry(event.event_type.clone()).or_default() += 1;
+            *kinds.entry(event.event_type.to_string()).or_default() += 1;
         }
         let in_the_clear = all.iter().filter(|received| holds_any(received, canaries)).count() as u64;
         Ok(TopicCount { topic: topic.as_str().to_owned(), records: all.len() as u64, kinds, in_the_clear })

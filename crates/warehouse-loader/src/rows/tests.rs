@@ -16,9 +16,9 @@ fn received_at() -> DateTime<Utc> {
 
 fn event(event_type: &str, body: &Value) -> Event {
     Event {
-        event_type: event_type.to_owned(),
+        event_type: event_type.into(),
         received_at: received_at(),
-        request_ip: Some("203.0.113.9".to_owned()),
+        request_ip: Some("203.0.113.9".into()),
         ..testing::event(&body.to_string())
     }
 }
@@ -81,7 +81,7 @@ fn a_track_event_fills_tracks_and_a_table_of_its_own() {
 #[test]
 fn times_are_corrected_by_when_the_client_sent_the_event_or_its_batch() {
     let body = json!({"userId": "u1", "originalTimestamp": "2030-01-01T00:00:00Z"});
-    let batched = Event { sent_at: Some("2030-01-01T00:00:03Z".to_owned()), ..event("page", &body) };
+    let batched = Event { sent_at: Some("2030-01-01T00:00:03Z".into()), ..event("page", &body) };
     let row =
         rows_of_event(&batched, &Mapping::new(dialect("postgres").unwrap())).unwrap().remove(0).values();
     assert_eq!(row["sent_at"], "2030-01-01T00:00:03.000Z");
@@ -95,7 +95,7 @@ fn times_are_corrected_by_when_the_client_sent_the_event_or_its_batch() {
 #[test]
 fn the_clients_place_fills_columns_of_the_context_unless_the_client_says_it() {
     let row = |body: Value| {
-        let geo = Some(r#"{"city":"Boxford","country":"GB"}"#.to_owned());
+        let geo = Some(r#"{"city":"Boxford","country":"GB"}"#.into());
         let event = Event { geo, ..event("page", &body) };
         rows_of_event(&event, &Mapping::new(dialect("postgres").unwrap())).unwrap().remove(0).values()
     };

@@ -20,7 +20,7 @@ pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
 /// An event of source `web`, received as many seconds after the start as its number says.
 pub(crate) fn event(number: i64, person: &str, body: Value) -> Event {
     Event {
-        event_type: body["type"].as_str().unwrap_or("track").to_owned(),
+        event_type: body["type"].as_str().unwrap_or("track").into(),
         message_id: MessageId(format!("m-{number}")),
         rudder_id: rudder_id("", person),
         received_at: at(number),

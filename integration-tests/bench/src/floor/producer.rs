@@ -205,15 +205,15 @@ fn records(workload: Workload) -> Result<Vec<Prepared>, BenchError> {
             None => sample.json.into_bytes(),
         };
         let event = Event {
-            event_type: sample.event_type.to_owned(),
+            event_type: sample.event_type.into(),
             message_id: MessageId(sample.message_id),
             rudder_id: rudder_id(&user_id, &sample.anonymous_id),
             received_at: chrono::DateTime::UNIX_EPOCH,
             sent_at: None,
-            request_ip: Some("127.0.0.1".to_owned()),
+            request_ip: Some("127.0.0.1".into()),
             geo: None,
             source: source(number % WRITE_KEYS)?,
-            policy: scanner.as_ref().map(|scanner| scanner.policy().version("strict")),
+            policy: scanner.as_ref().map(|scanner| scanner.policy().version("strict").into()),
             traceparent: None,
             key: keys.person(&sample.anonymous_id, &user_id),
             body: body.into(),

@@ -88,11 +88,11 @@ impl Events {
         self.sums.characters += i64::try_from(characters).unwrap_or(i64::MAX);
         self.sums.ids += id_number(&message_id);
         Ok(Event {
-            event_type: "track".to_owned(),
+            event_type: "track".into(),
             message_id: MessageId(message_id),
             rudder_id: rudder_id("", &person.anonymous_id),
             received_at,
-            sent_at: Some(time(sent_at)),
+            sent_at: Some(time(sent_at).into()),
             request_ip: None,
             geo: None,
             source: source(0)?,

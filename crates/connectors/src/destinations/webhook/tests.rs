@@ -52,8 +52,8 @@ fn event(body: &str) -> Item {
     let event = Event {
         rudder_id: uuid::Uuid::from_u128(7),
         received_at: now(),
-        sent_at: Some("2025-10-20T22:39:59Z".to_owned()),
-        request_ip: Some("203.0.113.0".to_owned()),
+        sent_at: Some("2025-10-20T22:39:59Z".into()),
+        request_ip: Some("203.0.113.0".into()),
         ..testing::event(body)
     };
     Item { id: event.idempotency_key(), key: event.key, payload: Payload::Event(event) }
@@ -107,7 +107,7 @@ fn the_clients_place_is_in_the_context_unless_the_client_says_it() {
     let context = |body: &str| {
         let mut item = event(body);
         let Payload::Event(event) = &mut item.payload else { panic!("not an event") };
-        event.geo = Some(r#"{"country":"GB"}"#.to_owned());
+        event.geo = Some(r#"{"country":"GB"}"#.into());
         let body: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&body_of(&webhook, &item)).unwrap();
         body["context"].get().to_owned()
     };
