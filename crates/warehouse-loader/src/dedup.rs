@@ -5,16 +5,13 @@
 //! loaded and the others count as duplicates. A duplicate whose body differs is a conflict: it is left out
 //! too, since nobody can say which is right, but it is counted apart.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write as _;
 
 use ahash::RandomState;
 use millrace_connector::SeenId;
 use millrace_event_model::{MessageId, SourceId};
 use twox_hash::XxHash3_64;
-
-/// Content of ids: those that the warehouse knows, and those of a load that is on its way there.
-pub(crate) type Contents = HashMap<u128, u64, RandomState>;
 
 /// A source and a message id that are longer are put together on the heap.
 const SHORT: usize = 128;
@@ -50,36 +47,52 @@ pub(crate) enum Sighting {
 
 /// The distinct ids of a batch.
 pub(crate) struct DistinctIds {
-    set: HashSet<u128, RandomState>,
+    places: HashMap<u128, u32, RandomState>,
     /// In the order of the messages: what to ask the warehouse for.
     pub(crate) in_order: Vec<u128>,
+    /// For each message the place of its id in the order.
+    of_messages: Vec<u32>,
 }
 
 impl DistinctIds {
     pub(crate) fn of(messages: &[SeenId]) -> Self {
-        let mut set = HashSet::with_capacity_and_hasher(messages.len(), RandomState::new());
-        let in_order = messages.iter().map(|message| message.id).filter(|id| set.insert(*id)).collect();
-        Self { set, in_order }
+        let room = messages.len();
+        let mut ids = Self {
+            places: HashMap::with_capacity_and_hasher(room, RandomState::new()),
+            in_order: Vec::with_capacity(room),
+            of_messages: Vec::with_capacity(room),
+        };
+        for message in messages {
+            // No batch has as many messages as 32 bits count.
+            let next = u32::try_from(ids.in_order.len()).unwrap_or(u32::MAX);
+            let place = *ids.places.entry(message.id).or_insert(next);
+            if place == next {
+                ids.in_order.push(message.id);
+            }
+            ids.of_messages.push(place);
+        }
+        ids
     }
 
-    pub(crate) fn has(&self, id: u128) -> bool {
-        self.set.contains(&id)
+    /// The place of an id in the order.
+    pub(crate) fn place(&self, id: u128) -> Option<usize> {
+        self.places.get(&id).map(|place| *place as usize)
     }
 }
 
-/// Judges the messages of a batch in order. `seen` holds the content that each id was loaded with.
-pub(crate) fn judge(messages: &[SeenId], seen: Contents) -> Vec<Sighting> {
+/// Judges the messages of a batch in order. `seen` holds for each of its ids the content that it was loaded with before.
+pub(crate) fn judge(messages: &[SeenId], ids: &DistinctIds, seen: Vec<Option<u64>>) -> Vec<Sighting> {
     let mut loaded = seen;
-    loaded.reserve(messages.len());
-    let sighting = |message: &SeenId| match loaded.insert(message.id, message.content) {
-        None => Sighting::First,
-        Some(before) => {
-            // The first content stays the one that was loaded.
-            loaded.insert(message.id, before);
-            if before == message.content { Sighting::Duplicate } else { Sighting::Conflict }
+    let sighting = |(message, place): (&SeenId, &u32)| {
+        let Some(loaded) = loaded.get_mut(*place as usize) else { return Sighting::First };
+        // The first content stays the one that was loaded.
+        match loaded.replace(loaded.unwrap_or(message.content)) {
+            None => Sighting::First,
+            Some(before) if before == message.content => Sighting::Duplicate,
+            Some(_) => Sighting::Conflict,
         }
     };
-    messages.iter().map(sighting).collect()
+    messages.iter().zip(&ids.of_messages).map(sighting).collect()
 }
 
 #[cfg(test)]
@@ -112,19 +125,29 @@ mod tests {
         }
     }
 
+    /// After messages were loaded with these contents.
+    fn judged(messages: &[SeenId], loaded: &[SeenId]) -> Vec<Sighting> {
+        let ids = DistinctIds::of(messages);
+        let before = |id: &u128| loaded.iter().find(|known| known.id == *id).map(|known| known.content);
+        let seen = ids.in_order.iter().map(before).collect();
+        judge(messages, &ids, seen)
+    }
+
     #[test]
     fn the_first_of_an_id_is_loaded_and_the_rest_are_duplicates_or_conflicts() {
         let messages = [key("a", "1", "x"), key("a", "1", "x"), key("a", "1", "y"), key("a", "2", "x")];
         let expected = [Sighting::First, Sighting::Duplicate, Sighting::Conflict, Sighting::First];
-        assert_eq!(judge(&messages, Contents::default()), expected);
-        assert_eq!(DistinctIds::of(&messages).in_order, [messages[0].id, messages[3].id]);
+        assert_eq!(judged(&messages, &[]), expected);
+        let ids = DistinctIds::of(&messages);
+        assert_eq!(ids.in_order, [messages[0].id, messages[3].id]);
+        assert_eq!((ids.place(messages[3].id), ids.place(7)), (Some(1), None));
     }
 
     #[test]
     fn what_the_warehouse_has_seen_is_not_loaded_again() {
         let message = key("a", "1", "x");
-        let seen = Contents::from_iter([(message.id, message.content)]);
-        assert_eq!(judge(&[message, key("a", "1", "y")], seen), [Sighting::Duplicate, Sighting::Conflict]);
+        let sightings = judged(&[message, key("a", "1", "y")], &[message]);
+        assert_eq!(sightings, [Sighting::Duplicate, Sighting::Conflict]);
     }
 
     proptest! {
@@ -134,12 +157,12 @@ mod tests {
             cut in 0_usize..30,
         ) {
             let messages: Vec<SeenId> = ids.into_iter().map(|(id, content)| SeenId { id, content }).collect();
-            let whole = judge(&messages, Contents::default());
+            let whole = judged(&messages, &[]);
             let (first, second) = messages.split_at(cut.min(messages.len()));
-            let mut split = judge(first, Contents::default());
+            let mut split = judged(first, &[]);
             let loaded = first.iter().zip(&split).filter(|(_, sighting)| **sighting == Sighting::First);
-            let seen = loaded.map(|(message, _)| (message.id, message.content)).collect();
-            split.extend(judge(second, seen));
+            let loaded: Vec<SeenId> = loaded.map(|(message, _)| *message).collect();
+            split.extend(judged(second, &loaded));
             prop_assert_eq!(whole, split);
         }
     }

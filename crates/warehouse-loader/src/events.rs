@@ -11,6 +11,7 @@ use millrace_event_model::topics::TopicName;
 use millrace_event_model::{Disposition, Event};
 use millrace_service::{Stop, busy_threads, crash_point, spawn_busy};
 
+use crate::dedup::DistinctIds;
 use crate::position::{self, readable_ranges};
 use crate::rows::RowMapper;
 use crate::session::{Prepared, Session, Staged};
@@ -140,8 +141,9 @@ impl<'s> EventLoader<'s> {
             return Ok(incoming.all());
         }
         let messages: Vec<SeenId> = incoming.events.iter().map(|candidate| candidate.seen).collect();
-        let seen = self.session.seen(&messages).await?;
-        Ok(incoming.part(dedup::judge(&messages, seen)))
+        let ids = DistinctIds::of(&messages);
+        let seen = self.session.seen(&ids).await?;
+        Ok(incoming.part(dedup::judge(&messages, &ids, seen)))
     }
 
     fn finish_at_target(&self) {

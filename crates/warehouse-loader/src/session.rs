@@ -31,7 +31,7 @@ use millrace_state::Store;
 use tokio::sync::watch;
 
 use crate::books::Books;
-use crate::dedup::{Contents, DistinctIds};
+use crate::dedup::DistinctIds;
 use crate::flight::{Flight, Landed};
 use crate::jobs::Bound;
 use crate::metrics;
@@ -265,22 +265,20 @@ impl Session {
         self.settle().await
     }
 
-    /// What is known of these messages: the content that each id was loaded with, or is being loaded with. The
+    /// What is known of these ids: the content that each was loaded with, or is being loaded with, in their order. The
     /// warehouse may or may not tell of the load in flight already; it makes no difference.
-    pub(crate) async fn seen(&self, messages: &[SeenId]) -> Result<Contents, Error> {
-        if messages.is_empty() {
-            return Ok(Contents::default());
+    pub(crate) async fn seen(&self, ids: &DistinctIds) -> Result<Vec<Option<u64>>, Error> {
+        if ids.in_order.is_empty() {
+            return Ok(Vec::new());
         }
-        let ids = DistinctIds::of(messages);
         let now = self.clock.now();
-        let seen = self.connection.warehouse.seen(&self.connection.id, &ids.in_order, now).await?;
-        let known = ids.in_order.iter().zip(seen).filter_map(|(id, content)| Some((*id, content?)));
-        let mut known: Contents = known.collect();
-        if let Some(flight) = &self.flight {
-            let repeated = flight.seen().iter().filter(|seen| ids.has(seen.id));
-            known.extend(repeated.map(|seen| (seen.id, seen.content)));
+        let mut seen = self.connection.warehouse.seen(&self.connection.id, &ids.in_order, now).await?;
+        for loading in self.flight.iter().flat_map(Flight::seen) {
+            if let Some(known) = ids.place(loading.id).and_then(|place| seen.get_mut(place)) {
+                *known = Some(loading.content);
+            }
         }
-        Ok(known)
+        Ok(seen)
     }
 
     /// As [`Self::stage`], but where there is nothing in the batch its ranges are carried to the next load: no
