@@ -141,10 +141,20 @@ impl Rows {
     /// Adds a row. Columns that it does not name are null; it names each at most once.
     pub fn push<'c>(&mut self, cells: impl IntoIterator<Item = (ColumnId, CellRef<'c>)>) {
         for (id, cell) in cells {
-            if let Some(column) = self.columns.get_mut(id.0 as usize) {
-                column.push(self.len, cell, self.room);
-            }
+            self.set(id, cell);
         }
+        self.end_row();
+    }
+
+    /// Sets a cell of the row that [`Self::end_row`] will end, each at most once.
+    pub fn set(&mut self, id: ColumnId, cell: CellRef<'_>) {
+        if let Some(column) = self.columns.get_mut(id.0 as usize) {
+            column.push(self.len, cell, self.room);
+        }
+    }
+
+    /// Ends a row. Columns that were not set are null.
+    pub fn end_row(&mut self) {
         self.len += 1;
     }
 

@@ -142,11 +142,33 @@ pub(super) struct Columns<'e, 'm> {
 /// Room for the columns of most events, so that a row grows at most once.
 const ROOM: usize = 48;
 
+/// Memory of rows that are done, for those of the next event.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<Vec<Column<'static>>>);
+
+/// An event has no more lists of columns.
+const MAX_SPARE: usize = 4;
+
+impl Spare {
+    pub(super) fn keep(&mut self, columns: Vec<Column<'_>>) {
+        if columns.capacity() >= ROOM && self.0.len() < MAX_SPARE {
+            self.0.push(emptied(columns));
+        }
+    }
+}
+
+/// The memory of the list, for another event's. Collecting in place is what std does where it can; else it is memory of
+/// its own.
+fn emptied<'to>(columns: Vec<Column<'_>>) -> Vec<Column<'to>> {
+    columns.into_iter().map_while(|_| None).collect()
+}
+
 impl<'e, 'm> Columns<'e, 'm> {
     /// A new row. Only one at a time uses `places`.
-    pub(super) fn new(places: &'m mut Places) -> Self {
+    pub(super) fn new(places: &'m mut Places, spare: &mut Spare) -> Self {
         places.row += 1;
-        Self { list: Vec::with_capacity(ROOM), places }
+        let list = spare.0.pop().map_or_else(|| Vec::with_capacity(ROOM), emptied);
+        Self { list, places }
     }
 
     /// Sets a column. Says whether this very pass had set it before.

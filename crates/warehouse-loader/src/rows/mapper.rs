@@ -9,7 +9,7 @@ use millrace_connector::WriteMode;
 use millrace_event_model::{Event, FieldType, Reason};
 use sonic_rs::Value;
 
-use super::cells::{Column, Columns, NameId, NameTable, NewCell, Passes, Places, RULES};
+use super::cells::{Column, Columns, NameId, NameTable, NewCell, Passes, Places, RULES, Spare};
 use super::datatype::is_blank;
 use super::flatten::{Collision, Flattener, KeyOrder};
 use super::json::parse_object;
@@ -33,6 +33,7 @@ pub struct RowMapper<'d> {
     places: [Places; 2],
     passes: Passes,
     room: Room,
+    spare: Spare,
 }
 
 /// A row with its table.
@@ -86,6 +87,7 @@ impl<'d> RowMapper<'d> {
             places: Default::default(),
             passes: Passes::default(),
             room: Room::default(),
+            spare: Spare::default(),
         }
     }
 
@@ -113,7 +115,15 @@ impl<'d> RowMapper<'d> {
         for row in &rows {
             into.push(row, &self.names);
         }
-        Ok(rows.len())
+        let made = rows.len();
+        for NewRow { columns, shared, .. } in rows {
+            self.spare.keep(columns);
+            // The last of the rows that share them has them.
+            if let Ok(shared) = Rc::try_unwrap(shared) {
+                self.spare.keep(shared);
+            }
+        }
+        Ok(made)
     }
 
     pub(super) fn names(&self) -> &NameTable {
@@ -154,12 +164,12 @@ impl<'d> RowMapper<'d> {
         own: OwnOptions,
         order: KeyOrder,
     ) -> Result<Vec<NewRow<'e>>, Stop> {
-        let Self { mapping, shapes, names, places: [first, second], passes, .. } = self;
+        let Self { mapping, shapes, names, places: [first, second], passes, spare, .. } = self;
         let OwnOptions { skip_tracks_table, skip_users_table, naming } = own;
         let new_shape = |(kind, naming): &(Kind, Naming)| Shape::new(*kind, naming, mapping, names);
         let shape = shapes.entry((kind, naming)).or_insert_with_key(new_shape);
         let mut event = EventRows { message, mapping, shape, names, passes, order };
-        let (common, own) = (Columns::new(first), Columns::new(second));
+        let (common, own) = (Columns::new(first, spare), Columns::new(second, spare));
         match kind {
             Kind::Track => event.track(common, own, skip_tracks_table || mapping.options.skip_tracks_table),
             Kind::Identify => {

@@ -39,8 +39,6 @@ struct Table {
     known: HashMap<NameId, Known, RandomState>,
     /// The columns of the last row, in its order: the next one mostly has the same.
     last: Vec<(NameId, Known)>,
-    /// Which columns the cells of a row go to: here so that its memory is used again.
-    places: Vec<(ColumnId, usize)>,
 }
 
 /// A column that was found before. The name itself is kept, since another mapper, or the same after it has
@@ -84,7 +82,6 @@ impl RowsOfTables {
             rows: Rows::with_room(self.room.get(row.table.as_ref()).copied().unwrap_or_default()),
             known: HashMap::default(),
             last: Vec::new(),
-            places: Vec::new(),
         };
         for column in row.at_load.iter() {
             table.rows.declare(names.name(*column), FieldType::DateTime);
@@ -96,20 +93,15 @@ impl RowsOfTables {
 
 impl Table {
     fn push(&mut self, row: &NewRow<'_>, names: &NameTable) {
-        let mut places = std::mem::take(&mut self.places);
-        places.clear();
         for (nth, column) in row.all_columns().enumerate() {
-            if column.cell.is_some() && !row.at_load.contains(&column.name) {
+            if let Some(cell) = &column.cell
+                && !row.at_load.contains(&column.name)
+            {
                 let id = self.column(nth, column.name, names.name(column.name), column.field_type);
-                places.push((id, nth));
+                self.rows.set(id, cell.borrowed());
             }
         }
-        let cell = |nth: usize| {
-            let own = row.columns.get(nth);
-            own.or_else(|| row.shared.get(nth - row.columns.len()))?.cell.as_ref()
-        };
-        self.rows.push(places.iter().filter_map(|(id, nth)| Some((*id, cell(*nth)?.borrowed()))));
-        self.places = places;
+        self.rows.end_row();
     }
 
     fn column(&mut self, nth: usize, id: NameId, name: &Arc<str>, field_type: FieldType) -> ColumnId {
