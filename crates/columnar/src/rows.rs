@@ -146,7 +146,8 @@ impl Rows {
         self.end_row();
     }
 
-    /// Sets a cell of the row that [`Self::end_row`] will end, each at most once.
+    /// Sets a cell of the row under way, which [`Self::end_row`] must end before the next one or [`Self::finish`]. Each
+    /// column is set at most once in a row; an id of other rows is ignored.
     pub fn set(&mut self, id: ColumnId, cell: CellRef<'_>) {
         if let Some(column) = self.columns.get_mut(id.0 as usize) {
             column.push(self.len, cell, self.room);

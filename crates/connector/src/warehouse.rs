@@ -55,7 +55,7 @@ pub trait Warehouse: Send + Sync {
         kafka: &KafkaIdentity,
     ) -> Result<Resume, ConnectorError>;
 
-    /// Which of these ids were loaded within 28 days before `now`: for each, the content hash it was
+    /// Which of these ids were loaded within 28 days before `now`: for each, in their order, the content hash it was
     /// loaded with.
     async fn seen(
         &self,

@@ -40,7 +40,8 @@ fn check_connection(name: &str) -> Result<(), InvalidId> {
 #[serde(transparent)]
 struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
 
-/// One newtype per noun, cheap to make and to clone while it is of 24 bytes or fewer, so that a source's name cannot be handed to what wants a destination's.
+/// One newtype per noun, so that a source's name cannot be handed to what wants a destination's. Names of 24 bytes or
+/// fewer are made and cloned without an allocation.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         name_type! { $(#[$doc])* $name, check_id }

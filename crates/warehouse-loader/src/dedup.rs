@@ -80,16 +80,20 @@ impl DistinctIds {
     }
 }
 
-/// Judges the messages of a batch in order. `seen` holds for each of its ids the content that it was loaded with before.
+/// Judges the messages of a batch in order. `ids` are theirs, and `seen` holds for each of these the content that it was
+/// loaded with before.
 pub(crate) fn judge(messages: &[SeenId], ids: &DistinctIds, seen: Vec<Option<u64>>) -> Vec<Sighting> {
     let mut loaded = seen;
     let sighting = |(message, place): (&SeenId, &u32)| {
-        let Some(loaded) = loaded.get_mut(*place as usize) else { return Sighting::First };
-        // The first content stays the one that was loaded.
-        match loaded.replace(loaded.unwrap_or(message.content)) {
-            None => Sighting::First,
-            Some(before) if before == message.content => Sighting::Duplicate,
+        // There is one for each id.
+        let Some(content) = loaded.get_mut(*place as usize) else { return Sighting::First };
+        match content {
+            Some(before) if *before == message.content => Sighting::Duplicate,
             Some(_) => Sighting::Conflict,
+            None => {
+                *content = Some(message.content);
+                Sighting::First
+            }
         }
     };
     messages.iter().zip(&ids.of_messages).map(sighting).collect()

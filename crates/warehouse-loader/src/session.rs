@@ -273,6 +273,8 @@ impl Session {
         }
         let now = self.clock.now();
         let mut seen = self.connection.warehouse.seen(&self.connection.id, &ids.in_order, now).await?;
+        // Whatever it answers: repeats within a batch and of the load in flight are found here.
+        seen.resize(ids.in_order.len(), None);
         for loading in self.flight.iter().flat_map(Flight::seen) {
             if let Some(known) = ids.place(loading.id).and_then(|place| seen.get_mut(place)) {
                 *known = Some(loading.content);

@@ -146,20 +146,28 @@ const ROOM: usize = 48;
 #[derive(Debug, Default)]
 pub(super) struct Spare(Vec<Vec<Column<'static>>>);
 
-/// An event has no more lists of columns.
-const MAX_SPARE: usize = 4;
+/// An event has two lists of columns; more are not kept.
+const MAX_SPARE: usize = 2;
+
+/// A list that one event has made larger is not kept: most need a fraction of it.
+const MAX_KEPT_ROOM: usize = 16 * ROOM;
 
 impl Spare {
     pub(super) fn keep(&mut self, columns: Vec<Column<'_>>) {
-        if columns.capacity() >= ROOM && self.0.len() < MAX_SPARE {
-            self.0.push(emptied(columns));
+        let columns = emptied(columns);
+        if (ROOM..=MAX_KEPT_ROOM).contains(&columns.capacity()) && self.0.len() < MAX_SPARE {
+            self.0.push(columns);
         }
+    }
+
+    fn take(&mut self) -> Vec<Column<'static>> {
+        self.0.pop().unwrap_or_else(|| Vec::with_capacity(ROOM))
     }
 }
 
-/// The memory of the list, for another event's. Collecting in place is what std does where it can; else it is memory of
-/// its own.
-fn emptied<'to>(columns: Vec<Column<'_>>) -> Vec<Column<'to>> {
+/// The memory of the list, for another event's. That collecting is done in place is std's choice; without it the list
+/// would have no room, and not be kept.
+fn emptied(columns: Vec<Column<'_>>) -> Vec<Column<'static>> {
     columns.into_iter().map_while(|_| None).collect()
 }
 
@@ -167,8 +175,7 @@ impl<'e, 'm> Columns<'e, 'm> {
     /// A new row. Only one at a time uses `places`.
     pub(super) fn new(places: &'m mut Places, spare: &mut Spare) -> Self {
         places.row += 1;
-        let list = spare.0.pop().map_or_else(|| Vec::with_capacity(ROOM), emptied);
-        Self { list, places }
+        Self { list: spare.take(), places }
     }
 
     /// Sets a column. Says whether this very pass had set it before.
@@ -211,5 +218,25 @@ impl<'e, 'm> Columns<'e, 'm> {
     pub(super) fn finish(mut self) -> Vec<Column<'e>> {
         self.list.retain(|column| column.cell.is_some());
         self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_a_row_is_used_again_unless_it_is_large() {
+        let (mut places, mut spare) = (Places::default(), Spare::default());
+        let mut columns = Columns::new(&mut places, &mut spare);
+        columns.set(NameId(0), (FieldType::Int, NewCell::Int(1)), RULES);
+        let list = columns.finish();
+        let memory = list.as_ptr().addr();
+        spare.keep(list);
+        let again = spare.take();
+        assert_eq!((again.as_ptr().addr(), again.len()), (memory, 0));
+        spare.keep(Vec::with_capacity(MAX_KEPT_ROOM + 1));
+        spare.keep(Vec::new());
+        assert_eq!(spare.0.len(), 0);
     }
 }
