@@ -82,9 +82,8 @@ impl FromStr for EventType {
 /// One event of a user. `body` is the client's JSON, untouched but for masked or sealed spans; the other
 /// fields are what the server decided, and they win over what the body says.
 ///
-/// What is short as a rule is kept inside: an allocation for each text of each event took a part of a load that could
-/// be seen (docs/performance.md). What is rare, or never short, is boxed, since events are moved around; only the message
-/// id is a plain text.
+/// What is short as a rule is kept inside, so that an event is read with one allocation for its texts, which is the
+/// message id's. What is rare, or never short, is boxed, since events are moved around.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The event's `type` as text: one of [`EventType`], or whatever else a client sent in a batch. The

@@ -169,11 +169,15 @@ impl<'d> RowMapper<'d> {
         let new_shape = |(kind, naming): &(Kind, Naming)| Shape::new(*kind, naming, mapping, names);
         let shape = shapes.entry((kind, naming)).or_insert_with_key(new_shape);
         let mut event = EventRows { message, mapping, shape, names, passes, order };
-        let (common, own) = (Columns::new(first, spare), Columns::new(second, spare));
+        let common = Columns::new(first, spare);
         match kind {
-            Kind::Track => event.track(common, own, skip_tracks_table || mapping.options.skip_tracks_table),
+            Kind::Track => {
+                let own = Columns::new(second, spare);
+                event.track(common, own, skip_tracks_table || mapping.options.skip_tracks_table)
+            }
             Kind::Identify => {
-                event.identify(common, own, skip_users_table || mapping.options.skip_users_table)
+                let users = Columns::new(second, spare);
+                event.identify(common, users, skip_users_table || mapping.options.skip_users_table)
             }
             Kind::Page | Kind::Screen => event.single(common, Root::Properties, message.properties),
             Kind::Group | Kind::Alias => event.single(common, Root::Traits, message.traits),
